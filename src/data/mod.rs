@@ -1,0 +1,66 @@
+//! From files to tokens: rows of text become [`Example`]s, examples become packed [`Batch`]es.
+//!
+//! `corpus` reads the formats, `prompt` holds the task templates, `tokenizer` turns text into ids and carries
+//! weights over to them, `pack` lays examples out. Nothing here knows a model or a device.
+
+pub mod corpus;
+pub mod pack;
+pub mod prompt;
+pub mod tokenizer;
+
+/// A label that is not supervised (the -100 of other trainers).
+pub const IGNORE: u32 = u32::MAX;
+
+/// One tokenised training example. The four vectors have the same length, one entry per token.
+///
+/// `labels`, `weights` and `path` belong to the token they stand at (the Hugging Face convention): the shift to
+/// "predicted by the position before" happens once, in [`pack`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Example {
+    /// Index of the row in its corpus, from 0: the identity that random streams and caches are keyed by.
+    pub row: u32,
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// The id to predict at each position, or [`IGNORE`].
+    pub labels: Vec<u32>,
+    /// Loss weight of each label; finite, any sign. A weight of 0 still counts as supervised.
+    pub weights: Vec<f32>,
+    /// Whether the token lies on the scan path.
+    pub path: Vec<bool>,
+}
+
+impl Example {
+    /// How many labels are supervised. The first token has no predecessor, so its label never counts.
+    pub fn supervised(&self) -> usize {
+        self.labels.iter().skip(1).filter(|&&l| l != IGNORE).count()
+    }
+}
+
+/// What crosses from data to a backend: examples laid end to end, no attention across their borders.
+///
+/// `T` tokens, `R` supervised rows, `E` examples.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// Token ids, `[T]`.
+    pub ids: Vec<u32>,
+    /// Position inside the example, `[T]`.
+    pub pos: Vec<u32>,
+    /// Index of the first token of the example that each token belongs to, `[T]`.
+    pub seg_start: Vec<u32>,
+    /// [`Example::row`] of the example that each token belongs to, `[T]`.
+    pub example: Vec<u32>,
+    /// Index (into `T`) of the hidden row that predicts each supervised label, ascending, `[R]`.
+    pub rows: Vec<u32>,
+    /// The supervised labels, `[R]`.
+    pub labels: Vec<u32>,
+    /// Loss weight of each supervised label, `[R]`.
+    pub weights: Vec<f32>,
+    /// 1 where the label lies on the scan path, else 0, `[R]`.
+    pub path: Vec<u32>,
+    /// First supervised row of each example, `[E + 1]`; the last entry is `R`.
+    pub row_start: Vec<u32>,
+    /// [`Example::row`] of each example, `[E]`.
+    pub examples: Vec<u32>,
+    /// log p of each supervised label under the reference model, `[R]`, or empty where no DPO term is asked for.
+    pub ref_logp: Vec<f32>,
+}

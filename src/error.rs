@@ -1,0 +1,92 @@
+//! Everything that can go wrong, as sentences for the user.
+//!
+//! One enum for the whole crate. A variant names the place (file, row, key, tensor) and its text says
+//! what is wrong and what to do about it; [`Error::exit_code`] is the documented exit status of the command.
+
+use std::path::{Path, PathBuf};
+
+/// The crate's result.
+pub type Result<T = ()> = std::result::Result<T, Error>;
+
+/// A failure that a user can act on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line asks for something that does not exist or does not fit together.
+    #[error("{0}")]
+    Usage(String),
+    /// A key of the recipe (file, environment or `--set`) is unknown, mistyped or out of range.
+    #[error("{origin}: {why}")]
+    Recipe {
+        /// The recipe file, `--set`, or the environment variable.
+        origin: String,
+        /// What is wrong and the remedy.
+        why: String,
+    },
+    /// One row of a data file cannot be used. Rows are counted from 1, as editors count lines.
+    #[error("{}:{row}: {why}", file.display())]
+    Row {
+        /// The data file.
+        file: PathBuf,
+        /// Line number, from 1.
+        row: usize,
+        /// What is wrong and the remedy.
+        why: String,
+    },
+    /// A file (config.json, tokenizer.json, *.safetensors, data as a whole) cannot be used.
+    #[error("{}: {why}", file.display())]
+    File {
+        /// The file or directory.
+        file: PathBuf,
+        /// What is wrong and the remedy.
+        why: String,
+    },
+    /// The operating system refused to read or write.
+    #[error("{}: cannot {action}: {source}", file.display())]
+    Io {
+        /// The file or directory.
+        file: PathBuf,
+        /// `read`, `write`, `create`, ...
+        action: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Training cannot go on (a loss or gradient that is not finite).
+    #[error("training stopped at step {step}: {why}")]
+    Training {
+        /// Optimiser step, from 1.
+        step: u64,
+        /// What was seen and what to try.
+        why: String,
+    },
+    /// A compute device is absent, too old, or out of memory.
+    #[error("{0}")]
+    Device(String),
+}
+
+impl Error {
+    /// The exit status of the command: 1 training failed, 2 usage or recipe, 3 data or model, 4 device.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Training { .. } => 1,
+            Error::Usage(_) | Error::Recipe { .. } => 2,
+            Error::Row { .. } | Error::File { .. } | Error::Io { .. } => 3,
+            Error::Device(_) => 4,
+        }
+    }
+
+    /// A row of a data file; `row` counts from 1.
+    pub fn row(file: &Path, row: usize, why: impl Into<String>) -> Error {
+        Error::Row { file: file.to_path_buf(), row, why: why.into() }
+    }
+
+    /// A file as a whole.
+    pub fn file(file: &Path, why: impl Into<String>) -> Error {
+        Error::File { file: file.to_path_buf(), why: why.into() }
+    }
+
+    /// An adapter for `map_err` on I/O: `fs::read(p).map_err(Error::io(p, "read"))`.
+    pub fn io(file: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Error + use<> {
+        let file = file.to_path_buf();
+        move |source| Error::Io { file, action, source }
+    }
+}
