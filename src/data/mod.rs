@@ -1,11 +1,18 @@
 //! From files to tokens: rows of text become [`Example`]s, examples become packed [`Batch`]es.
 //!
-//! `corpus` reads the formats, `prompt` holds the task templates, `tokenizer` turns text into ids and carries
-//! weights over to them, `pack` lays examples out. Nothing here knows a model or a device.
+//! `corpus` reads the formats, `prompt` holds the task templates, `tokenizer` turns text into ids, `rows` and `spans`
+//! carry weights over to them, `pack` lays examples out. Nothing here knows a model or a device.
 
 pub mod corpus;
+mod counts;
+mod json;
+mod lines;
 pub mod pack;
 pub mod prompt;
+mod rows;
+#[cfg(test)]
+mod samples;
+mod spans;
 pub mod tokenizer;
 
 /// A label that is not supervised (the -100 of other trainers).

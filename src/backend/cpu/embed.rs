@@ -1,0 +1,76 @@
+//! Token and position embeddings: gather forward, ordered scatter backward.
+
+use super::real::Real;
+use super::{Cpu, Dropout, Rows, Tokens, Weight};
+
+impl<R: Real> Weight<Cpu<R>> {
+    /// Row `i` of a matrix of `width` columns, widened.
+    fn row(&self, i: usize, width: usize) -> impl Iterator<Item = R> + '_ {
+        let (full, narrow) = match self {
+            Weight::Float(w) => (&w[i * width..(i + 1) * width], [].as_slice()),
+            Weight::Bf16(w) => ([].as_slice(), &w[i * width..(i + 1) * width]),
+        };
+        full.iter().copied().chain(narrow.iter().map(|&x| R::of_bf16(x)))
+    }
+}
+
+impl<R: Real> Cpu<R> {
+    #[allow(clippy::too_many_arguments)] // as the trait
+    pub(super) fn embed_rows(
+        &self,
+        s: Rows,
+        tokens: &Tokens<Self>,
+        table: &Weight<Self>,
+        positions: Option<&Weight<Self>>,
+        scale: f64,
+        drop: Option<Dropout<Self>>,
+        y: &mut [R],
+    ) {
+        let scale = R::of(scale);
+        self.blocks(&mut y[..s.n * s.width], s.width, |first, rows| {
+            for (r, row) in rows.chunks_exact_mut(s.width).enumerate() {
+                let t = first + r;
+                for (out, w) in row.iter_mut().zip(table.row(tokens.ids[t] as usize, s.width)) {
+                    *out = scale * w;
+                }
+                if let Some(positions) = positions {
+                    for (out, w) in row.iter_mut().zip(positions.row(tokens.pos[t] as usize, s.width)) {
+                        *out += w;
+                    }
+                }
+                if let Some(drop) = drop {
+                    row.iter_mut().enumerate().for_each(|(c, out)| *out *= drop.factor(t, 0, c));
+                }
+            }
+        });
+    }
+
+    /// Tokens in order within each column, so that the sums have one order whatever the threads do.
+    #[allow(clippy::too_many_arguments)] // as the trait
+    pub(super) fn embed_scatter(
+        &self,
+        s: Rows,
+        tokens: &Tokens<Self>,
+        scale: f64,
+        drop: Option<Dropout<Self>>,
+        dy: &[R],
+        d_table: Option<&mut Vec<R>>,
+        d_positions: Option<&mut Vec<R>>,
+    ) {
+        let scatter = |d: &mut [R], index: &[u32], scale: R| {
+            for (t, &i) in index[..s.n].iter().enumerate() {
+                let row = &mut d[i as usize * s.width..][..s.width];
+                for (c, (sum, &grad)) in row.iter_mut().zip(&dy[t * s.width..]).enumerate() {
+                    let mask = drop.map_or(R::of(1.0), |drop| drop.factor(t, 0, c));
+                    *sum += scale * mask * grad;
+                }
+            }
+        };
+        if let Some(d) = d_table {
+            scatter(d, &tokens.ids, R::of(scale));
+        }
+        if let Some(d) = d_positions {
+            scatter(d, &tokens.pos, R::of(1.0));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Matrix products: the one door to the `gemm` crate, and the widening of bf16 weights in front of it.
+
+#![allow(unsafe_code)] // the call into `gemm`, which takes raw pointers
+
+use super::Cpu;
+use super::real::Real;
+use crate::backend::Weight;
+
+/// A matrix read through two strides (in elements).
+#[derive(Clone, Copy)]
+pub struct Mat<'a, R> {
+    data: &'a [R],
+    row: usize,
+    col: usize,
+}
+
+impl<'a, R> Mat<'a, R> {
+    /// Row-major, `stride` elements from row to row.
+    pub fn rows(data: &'a [R], stride: usize) -> Self {
+        Mat { data, row: stride, col: 1 }
+    }
+
+    /// The same matrix, transposed.
+    pub fn t(self) -> Self {
+        Mat { data: self.data, row: self.col, col: self.row }
+    }
+
+    fn holds(&self, rows: usize, cols: usize) -> bool {
+        rows == 0 || cols == 0 || (rows - 1) * self.row + (cols - 1) * self.col < self.data.len()
+    }
+}
+
+/// `c = alpha a b` or, with `accumulate`, `c += alpha a b`; `a [m, k]`, `b [k, n]`, `c [m, n]` with rows `ldc` apart.
+///
+/// Threads split the outputs only, so the bits do not depend on their number.
+pub fn gemm<R: Real>(
+    (m, n, k): (usize, usize, usize),
+    a: Mat<R>,
+    b: Mat<R>,
+    c: &mut [R],
+    ldc: usize,
+    alpha: f64,
+    accumulate: bool,
+    threads: usize,
+) {
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(
+        a.holds(m, k) && b.holds(k, n) && ldc >= n && (m - 1) * ldc + n <= c.len(),
+        "gemm: a shape exceeds its buffer"
+    );
+    let parallelism = if threads > 1 { gemm::Parallelism::Rayon(threads) } else { gemm::Parallelism::None };
+    // SAFETY: every index reached, (i < m, j < n, l < k) through the strides, lies inside its slice by the assertion
+    // above; `c` is borrowed mutably, so it overlaps neither input.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            c.as_mut_ptr(),
+            1,
+            ldc as isize,
+            accumulate,
+            a.data.as_ptr(),
+            a.col as isize,
+            a.row as isize,
+            b.data.as_ptr(),
+            b.col as isize,
+            b.row as isize,
+            R::of(1.0),
+            R::of(alpha),
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+/// Rows of a bf16 weight that are widened at a time.
+const PANEL: usize = 256;
+
+impl<R: Real> Cpu<R> {
+    /// Calls `f(first_row, rows, values)` for consecutive row panels of `w [rows, cols]` in working precision.
+    pub(super) fn panels(&self, w: &Weight<Cpu<R>>, rows: usize, cols: usize, mut f: impl FnMut(usize, usize, &[R])) {
+        let narrow = match w {
+            Weight::Float(full) => return f(0, rows, full),
+            Weight::Bf16(narrow) => narrow,
+        };
+        self.with_scratch(PANEL * cols, |scratch| {
+            for first in (0..rows).step_by(PANEL) {
+                let n = PANEL.min(rows - first);
+                let source = &narrow[first * cols..(first + n) * cols];
+                for (wide, &x) in scratch.iter_mut().zip(source) {
+                    *wide = R::of_bf16(x);
+                }
+                f(first, n, &scratch[..n * cols]);
+            }
+        });
+    }
+}

@@ -1,0 +1,416 @@
+//! The CPU backend: the embedded default, and in `f64` the reference that every kernel is tested against.
+//!
+//! One file per operator family, forward and backward together; this file owns the threads and maps the trait onto
+//! those files.
+
+mod act;
+mod attention;
+mod dropout;
+mod embed;
+mod gemm;
+mod head;
+mod linear;
+mod norm;
+mod objective;
+mod optim;
+mod real;
+mod rope;
+
+pub use real::Real;
+
+use super::*;
+use crate::error::{Error, Result};
+use std::sync::{Mutex, PoisonError};
+
+/// A CPU with a fixed number of threads and one floating-point type for everything.
+pub struct Cpu<R> {
+    threads: usize,
+    pool: Option<rayon::ThreadPool>,
+    scratch: Mutex<Vec<Vec<R>>>,
+}
+
+/// Rows that one task handles; fixed, so that results do not depend on the number of threads.
+const BLOCK: usize = 32;
+
+impl<R: Real> Cpu<R> {
+    /// `threads = 0` takes all cores.
+    pub fn new(threads: usize) -> Result<Cpu<R>> {
+        let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, |n| n.get()) } else { threads };
+        let pool = if threads == 1 {
+            None
+        } else {
+            let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            Some(
+                built
+                    .map_err(|e| Error::Device(format!("cannot start {threads} threads: {e}; lower train.threads")))?,
+            )
+        };
+        Ok(Cpu { threads, pool, scratch: Mutex::new(Vec::new()) })
+    }
+
+    /// How many threads work.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Lends `n` values of scratch to `f`; what they hold is unspecified. Buffers are kept, so that a warm step
+    /// allocates nothing.
+    fn with_scratch<T>(&self, n: usize, f: impl FnOnce(&mut [R]) -> T) -> T {
+        let kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut buffer = kept.unwrap_or_default();
+        if buffer.len() < n {
+            buffer.resize(n, R::of(0.0));
+        }
+        let result = f(&mut buffer[..n]);
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        result
+    }
+
+    /// Runs `f` where rayon's iterators use this backend's threads.
+    fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        match &self.pool {
+            Some(pool) => pool.install(f),
+            None => f(),
+        }
+    }
+
+    /// Calls `f(first_row, rows)` on blocks of rows of `data [_, width]`, in parallel where there are threads.
+    fn blocks<T: Send>(&self, data: &mut [T], width: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {
+        use rayon::prelude::*;
+        if width == 0 {
+            return;
+        }
+        match &self.pool {
+            None => data.chunks_mut(BLOCK * width).enumerate().for_each(|(i, rows)| f(i * BLOCK, rows)),
+            Some(pool) => pool.install(|| {
+                data.par_chunks_mut(BLOCK * width).enumerate().for_each(|(i, rows)| f(i * BLOCK, rows));
+            }),
+        }
+    }
+
+    /// As [`Cpu::blocks`], on two buffers with the same rows.
+    fn blocks2<T: Send, U: Send>(
+        &self,
+        (a, width_a): (&mut [T], usize),
+        (b, width_b): (&mut [U], usize),
+        f: impl Fn(usize, &mut [T], &mut [U]) + Sync + Send,
+    ) {
+        use rayon::prelude::*;
+        if width_a == 0 || width_b == 0 {
+            return;
+        }
+        match &self.pool {
+            None => {
+                let pairs = a.chunks_mut(BLOCK * width_a).zip(b.chunks_mut(BLOCK * width_b));
+                pairs.enumerate().for_each(|(i, (x, y))| f(i * BLOCK, x, y));
+            }
+            Some(pool) => pool.install(|| {
+                let pairs = a.par_chunks_mut(BLOCK * width_a).zip(b.par_chunks_mut(BLOCK * width_b));
+                pairs.enumerate().for_each(|(i, (x, y))| f(i * BLOCK, x, y));
+            }),
+        }
+    }
+
+    /// `out[c] += scale * sum over rows of f(row)[c]`, rows in order; columns in parallel.
+    fn column_sums(&self, out: &mut [R], rows: usize, f: impl Fn(usize, usize) -> R + Sync + Send) {
+        self.blocks(out, 1, |first, columns| {
+            for row in 0..rows {
+                for (c, sum) in columns.iter_mut().enumerate() {
+                    *sum += f(row, first + c);
+                }
+            }
+        });
+    }
+}
+
+impl<R: Real> Backend for Cpu<R> {
+    type Float = R;
+    type Stat = R;
+    type Buf<T: Elem> = Vec<T>;
+
+    const MASTER: bool = false;
+
+    fn alloc<T: Elem>(&self, n: usize) -> Result<Vec<T>> {
+        let mut buffer = Vec::new();
+        if buffer.try_reserve_exact(n).is_err() {
+            let mib = n * size_of::<T>() >> 20;
+            return Err(Error::Device(format!(
+                "out of memory: a buffer of {mib} MiB was refused; lower data.max_tokens or train.per_device_train_batch_size"
+            )));
+        }
+        buffer.resize(n, T::default());
+        Ok(buffer)
+    }
+
+    fn write<T: Elem>(&self, dst: &mut Vec<T>, host: &[T]) -> Result {
+        dst[..host.len()].copy_from_slice(host);
+        Ok(())
+    }
+
+    fn read<T: Elem>(&self, src: &Vec<T>, host: &mut [T]) -> Result {
+        host.copy_from_slice(&src[..host.len()]);
+        Ok(())
+    }
+
+    fn zero<T: Elem>(&self, buf: &mut Vec<T>, n: usize) -> Result {
+        buf[..n].fill(T::default());
+        Ok(())
+    }
+
+    fn float(x: f64) -> R {
+        R::of(x)
+    }
+
+    fn stat(x: f64) -> R {
+        R::of(x)
+    }
+
+    fn from_float(x: R) -> f64 {
+        x.f64()
+    }
+
+    fn from_stat(x: R) -> f64 {
+        x.f64()
+    }
+
+    fn embed(
+        &self,
+        s: Rows,
+        tokens: &Tokens<Self>,
+        table: &Weight<Self>,
+        positions: Option<&Weight<Self>>,
+        scale: f64,
+        drop: Option<Dropout<Self>>,
+        y: &mut Vec<R>,
+    ) -> Result {
+        self.embed_rows(s, tokens, table, positions, scale, drop, y);
+        Ok(())
+    }
+
+    fn embed_bwd(
+        &self,
+        s: Rows,
+        tokens: &Tokens<Self>,
+        scale: f64,
+        drop: Option<Dropout<Self>>,
+        dy: &Vec<R>,
+        d_table: Option<&mut Vec<R>>,
+        d_positions: Option<&mut Vec<R>>,
+    ) -> Result {
+        self.embed_scatter(s, tokens, scale, drop, dy, d_table, d_positions);
+        Ok(())
+    }
+
+    fn norm(&self, s: Rows, kind: Norm, x: &Vec<R>, affine: Affine<Self>, y: &mut Vec<R>, stat: &mut Vec<R>) -> Result {
+        self.normalise(s, kind, x, affine, y, stat);
+        Ok(())
+    }
+
+    fn add_norm(
+        &self,
+        s: Rows,
+        kind: Norm,
+        skip: &Vec<R>,
+        branch: &Vec<R>,
+        drop: Option<Dropout<Self>>,
+        sum: &mut Vec<R>,
+        affine: Affine<Self>,
+        y: &mut Vec<R>,
+        stat: &mut Vec<R>,
+    ) -> Result {
+        self.residual(s, skip, branch, drop, sum);
+        self.normalise(s, kind, sum, affine, y, stat);
+        Ok(())
+    }
+
+    fn norm_bwd(
+        &self,
+        s: Rows,
+        kind: Norm,
+        x: &Vec<R>,
+        gain: &Vec<R>,
+        stat: &Vec<R>,
+        dy: &Vec<R>,
+        d_skip: Option<&Vec<R>>,
+        dx: &mut Vec<R>,
+        d_gain: Option<&mut Vec<R>>,
+        d_bias: Option<&mut Vec<R>>,
+    ) -> Result {
+        self.normalise_bwd(s, kind, x, gain, stat, dy, d_skip, dx, d_gain, d_bias);
+        Ok(())
+    }
+
+    fn dropout_bwd(&self, s: Rows, drop: Dropout<Self>, d_sum: &Vec<R>, d_branch: &mut Vec<R>) -> Result {
+        self.masked(s, drop, d_sum, d_branch);
+        Ok(())
+    }
+
+    fn linear(&self, s: Gemm, x: &Vec<R>, w: &Weight<Self>, bias: Option<&Vec<R>>, y: &mut Vec<R>) -> Result {
+        self.project(s, x, w, bias, y);
+        Ok(())
+    }
+
+    fn linear_bwd(
+        &self,
+        s: Gemm,
+        x: &Vec<R>,
+        w: &Weight<Self>,
+        dy: &Vec<R>,
+        dx: Option<&mut Vec<R>>,
+        dw: Option<&mut Vec<R>>,
+        d_bias: Option<&mut Vec<R>>,
+    ) -> Result {
+        self.project_bwd(s, x, w, dy, dx, dw, d_bias);
+        Ok(())
+    }
+
+    fn lora(
+        &self,
+        s: Lora,
+        x: &Vec<R>,
+        a: &Vec<R>,
+        b: &Vec<R>,
+        drop: Option<Dropout<Self>>,
+        scratch: &mut Vec<R>,
+        low: &mut Vec<R>,
+        y: &mut Vec<R>,
+    ) -> Result {
+        self.adapt(s, x, a, b, drop, scratch, low, y);
+        Ok(())
+    }
+
+    fn lora_bwd(
+        &self,
+        s: Lora,
+        x: &Vec<R>,
+        a: &Vec<R>,
+        b: &Vec<R>,
+        drop: Option<Dropout<Self>>,
+        low: &Vec<R>,
+        dy: &Vec<R>,
+        scratch: &mut Vec<R>,
+        d_low: &mut Vec<R>,
+        dx: Option<&mut Vec<R>>,
+        da: &mut Vec<R>,
+        db: &mut Vec<R>,
+    ) -> Result {
+        self.adapt_bwd(s, x, a, b, drop, low, dy, scratch, d_low, dx, da, db);
+        Ok(())
+    }
+
+    fn rope(&self, s: Heads, tokens: &Tokens<Self>, table: &Vec<R>, turn: Turn, qkv: &mut Vec<R>) -> Result {
+        self.rotate(s, tokens, table, turn, qkv);
+        Ok(())
+    }
+
+    fn attention(
+        &self,
+        s: Heads,
+        tokens: &Tokens<Self>,
+        qkv: &Vec<R>,
+        drop: Option<Dropout<Self>>,
+        y: &mut Vec<R>,
+        lse: &mut Vec<R>,
+    ) -> Result {
+        self.attend(s, tokens, qkv, drop, y, lse);
+        Ok(())
+    }
+
+    fn attention_bwd(
+        &self,
+        s: Heads,
+        tokens: &Tokens<Self>,
+        qkv: &Vec<R>,
+        drop: Option<Dropout<Self>>,
+        y: &Vec<R>,
+        lse: &Vec<R>,
+        dy: &Vec<R>,
+        delta: &mut Vec<R>,
+        d_qkv: &mut Vec<R>,
+    ) -> Result {
+        self.attend_bwd(s, tokens, qkv, drop, y, lse, dy, delta, d_qkv);
+        Ok(())
+    }
+
+    fn act(&self, s: Rows, kind: Act, x: &Vec<R>, y: &mut Vec<R>) -> Result {
+        self.activate(s, kind, x, y);
+        Ok(())
+    }
+
+    fn act_bwd(&self, s: Rows, kind: Act, x: &Vec<R>, dy: &Vec<R>, dx: &mut Vec<R>) -> Result {
+        self.activate_bwd(s, kind, x, dy, dx);
+        Ok(())
+    }
+
+    fn gather(&self, s: Rows, rows: &Vec<u32>, x: &Vec<R>, y: &mut Vec<R>) -> Result {
+        for (&row, out) in rows[..s.n].iter().zip(y.chunks_exact_mut(s.width)) {
+            out.copy_from_slice(&x[row as usize * s.width..][..s.width]);
+        }
+        Ok(())
+    }
+
+    fn gather_bwd(&self, s: Rows, rows: &Vec<u32>, total: usize, dy: &Vec<R>, dx: &mut Vec<R>) -> Result {
+        dx[..total * s.width].fill(R::of(0.0));
+        for (&row, grad) in rows[..s.n].iter().zip(dy.chunks_exact(s.width)) {
+            dx[row as usize * s.width..][..s.width].copy_from_slice(grad);
+        }
+        Ok(())
+    }
+
+    fn head_logp(
+        &self,
+        s: Head,
+        x: &Vec<R>,
+        w: &Weight<Self>,
+        labels: &Vec<u32>,
+        logits: &mut Vec<R>,
+        logp: &mut Vec<R>,
+        lse: &mut Vec<R>,
+    ) -> Result {
+        self.logp(s, x, w, labels, logits, logp, lse);
+        Ok(())
+    }
+
+    fn objective(
+        &self,
+        s: Objective,
+        row_start: &Vec<u32>,
+        logp: &Vec<R>,
+        weight: &Vec<R>,
+        path: &Vec<u32>,
+        ref_logp: &Vec<R>,
+        scalars: &Vec<R>,
+        coef: &mut Vec<R>,
+        tally: &mut Vec<R>,
+    ) -> Result {
+        objective::coefficients(s, row_start, logp, weight, path, ref_logp, scalars, coef, tally);
+        Ok(())
+    }
+
+    fn head_bwd(
+        &self,
+        s: Head,
+        x: &Vec<R>,
+        w: &Weight<Self>,
+        labels: &Vec<u32>,
+        logp: &Vec<R>,
+        lse: &Vec<R>,
+        coef: &Vec<R>,
+        logits: &mut Vec<R>,
+        dx: &mut Vec<R>,
+        dw: Option<&mut Vec<R>>,
+    ) -> Result {
+        self.logp_bwd(s, x, w, labels, logp, lse, coef, logits, dx, dw);
+        Ok(())
+    }
+
+    fn clip(&self, grads: &[(&Vec<R>, usize)], scalars: &mut Vec<R>) -> Result {
+        self.clip_factor(grads, scalars);
+        Ok(())
+    }
+
+    fn adamw(&self, k: AdamW, scalars: &Vec<R>, updates: &mut [Update<Self>]) -> Result {
+        updates.iter_mut().for_each(|u| self.update(k, scalars, u));
+        Ok(())
+    }
+}

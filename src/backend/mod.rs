@@ -1,0 +1,524 @@
+//! What a device must know to train a decoder-only transformer.
+//!
+//! [`Backend`] lists the layer operations, each forward beside its backward, without default bodies: a backend that
+//! lacks a gradient does not compile. The model above is written once and is generic over it.
+//!
+//! # Rules
+//!
+//! * **Weight gradients accumulate (`+=`), in [`Backend::Stat`]; activation gradients overwrite (`=`).** The one
+//!   exception is an adapter: it is a sum with its projection, so `lora` adds to `y` and `lora_bwd` adds to `dx`.
+//! * A weight gradient is an `Option`: what is frozen costs nothing. So is `dx` where nothing below needs it.
+//! * Operations allocate nothing. Outputs are `&mut`, so the borrow checker proves that they never alias inputs.
+//! * Buffers may be longer than the shapes say: they are allocated once for the largest micro-batch.
+//! * Every reduction has a fixed order, whatever the number of threads: two runs give the same bits.
+//! * Step scalars (learning rate, normaliser, clip) and the dropout key live on the device, so that a step can be
+//!   recorded once and replayed.
+
+pub mod cpu;
+pub mod plan;
+
+use crate::error::Result;
+use half::bf16;
+
+/// An element of a device buffer.
+pub trait Elem: Copy + Default + Send + Sync + 'static {}
+impl Elem for u32 {}
+impl Elem for f32 {}
+impl Elem for f64 {}
+impl Elem for bf16 {}
+
+/// A buffer in working precision.
+pub type F<B> = <B as Backend>::Buf<<B as Backend>::Float>;
+/// A buffer of statistics: losses, log-sum-exps, weight gradients, optimiser state.
+pub type S<B> = <B as Backend>::Buf<<B as Backend>::Stat>;
+/// A buffer of ids, positions, offsets.
+pub type Ids<B> = <B as Backend>::Buf<u32>;
+
+/// A matrix as it is stored. A frozen bf16 checkpoint stays bf16: half the memory, and widening it is exact.
+pub enum Weight<B: Backend> {
+    /// Working precision; what is trained is always stored so.
+    Float(F<B>),
+    /// Frozen, as the checkpoint has it.
+    Bf16(B::Buf<bf16>),
+}
+
+/// `n` rows of `width` values.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    /// Number of rows (tokens).
+    pub n: usize,
+    /// Values per row.
+    pub width: usize,
+}
+
+/// A projection `y = alpha (x Wᵀ + bias)`, `W [out, inp]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Gemm {
+    /// Tokens.
+    pub rows: usize,
+    /// Input features.
+    pub inp: usize,
+    /// Output features.
+    pub out: usize,
+    /// Scale of the result (Granite's residual multiplier); 1 elsewhere.
+    pub alpha: f64,
+}
+
+/// An adapter on the columns `col..col + out` of a projection whose rows have `stride` columns:
+/// `y[:, col..] += scale * dropout(x) Aᵀ Bᵀ`, `A [rank, inp]`, `B [out, rank]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Lora {
+    /// Tokens.
+    pub rows: usize,
+    /// Input features.
+    pub inp: usize,
+    /// Output features of the adapted slice.
+    pub out: usize,
+    /// First output column of the slice.
+    pub col: usize,
+    /// Columns of the whole projection.
+    pub stride: usize,
+    /// Rank.
+    pub rank: usize,
+    /// alpha / rank (or alpha / sqrt(rank)), times the projection's own scale.
+    pub scale: f64,
+}
+
+/// Attention geometry on a packed buffer `[tokens, (q + 2 kv) * dim]`: all query heads, then key heads, then values.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// Tokens in the packed buffer.
+    pub tokens: usize,
+    /// Query heads.
+    pub q: usize,
+    /// Key and value heads; divides `q`.
+    pub kv: usize,
+    /// Features per head.
+    pub dim: usize,
+    /// Factor on the scores, 1 / sqrt(dim) as a rule.
+    pub scale: f64,
+}
+
+impl Heads {
+    /// Columns of the packed buffer.
+    pub fn width(&self) -> usize {
+        (self.q + 2 * self.kv) * self.dim
+    }
+}
+
+/// Rows `first..first + rows` of the gathered active rows, against a vocabulary: `logits = scale * x Wᵀ`.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// First active row of this chunk.
+    pub first: usize,
+    /// Active rows in this chunk.
+    pub rows: usize,
+    /// Hidden features.
+    pub width: usize,
+    /// Vocabulary.
+    pub vocab: usize,
+    /// Factor on the logits (1 / Granite's logits_scaling).
+    pub scale: f64,
+}
+
+/// Normalisation of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Norm {
+    /// `x / sqrt(mean(x²) + eps) * gain` (Zhang and Sennrich 2019).
+    Rms {
+        /// Added to the mean square.
+        eps: f64,
+    },
+    /// `(x - mean) / sqrt(var + eps) * gain + bias` (Ba et al. 2016).
+    Layer {
+        /// Added to the variance.
+        eps: f64,
+    },
+}
+
+/// The non-linearity between the two halves of an MLP.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Act {
+    /// `silu(gate) * up` on rows `[gate | up]` (Shazeer 2020).
+    SwiGlu,
+    /// GELU in its tanh form (`gelu_new`, `gelu_pytorch_tanh`).
+    GeluTanh,
+    /// GELU by the error function (`gelu`).
+    GeluErf,
+}
+
+impl Act {
+    /// Input columns per output column.
+    pub fn fan_in(self) -> usize {
+        if self == Act::SwiGlu { 2 } else { 1 }
+    }
+}
+
+/// Direction of a rotation: `Inverse` is the gradient of `Forward`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Turn {
+    /// By +angle.
+    Forward,
+    /// By -angle.
+    Inverse,
+}
+
+/// The tokens of a micro-batch on the device; each buffer `[count]`. See [`crate::data::Batch`].
+pub struct Tokens<B: Backend> {
+    /// How many are in use.
+    pub count: usize,
+    /// Token ids.
+    pub ids: Ids<B>,
+    /// Position inside the example.
+    pub pos: Ids<B>,
+    /// First token of the own example.
+    pub seg_start: Ids<B>,
+    /// Identity of the example, for random streams.
+    pub example: Ids<B>,
+}
+
+/// Inverted dropout of one module. The mask of a value depends on (seed, step, module, example, position, column) only.
+pub struct Dropout<'a, B: Backend> {
+    /// Probability of a zero, in [0, 1).
+    pub p: f32,
+    /// Which module draws.
+    pub module: u32,
+    /// `[seed, step]`.
+    pub key: &'a Ids<B>,
+    /// Whose examples and positions.
+    pub tokens: &'a Tokens<B>,
+}
+
+impl<B: Backend> Clone for Dropout<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<B: Backend> Copy for Dropout<'_, B> {}
+
+/// Gain and bias of a normalisation, `[width]` each.
+pub struct Affine<'a, B: Backend> {
+    /// Scale.
+    pub gain: &'a F<B>,
+    /// Shift (LayerNorm only).
+    pub bias: Option<&'a F<B>>,
+}
+
+/// The composite objective of a chunk of active rows (docs of [`Backend::objective`]).
+#[derive(Clone, Copy, Debug)]
+pub struct Objective {
+    /// First active row of the chunk.
+    pub first: usize,
+    /// Active rows in the chunk.
+    pub rows: usize,
+    /// First example of the chunk; used only with `gamma != 0`, when chunks hold whole examples.
+    pub first_example: usize,
+    /// Examples in the chunk.
+    pub examples: usize,
+    /// Factor on the preference term; 0 switches it off.
+    pub gamma: f64,
+    /// Temperature of the preference term.
+    pub beta: f64,
+    /// Means over a side weighted by the token weights.
+    pub weighted_pairs: bool,
+}
+
+/// Where each step scalar lies in the `[SCALARS]` buffer on the device.
+pub mod scalar {
+    /// Learning rate of this step.
+    pub const LR: usize = 0;
+    /// 1 - beta1^t.
+    pub const BIAS1: usize = 1;
+    /// 1 - beta2^t.
+    pub const BIAS2: usize = 2;
+    /// 1 / normaliser of the weighted cross-entropy, over the whole optimiser step.
+    pub const INV_NORM: usize = 3;
+    /// 1 / number of examples in the preference term, over the whole optimiser step.
+    pub const INV_PAIRS: usize = 4;
+    /// Largest gradient norm allowed; 0 is no limit.
+    pub const MAX_NORM: usize = 5;
+    /// Out: sum of squares of all gradients.
+    pub const SQ_NORM: usize = 6;
+    /// Out: factor on all gradients, min(1, max_norm / (norm + 1e-6)).
+    pub const CLIP: usize = 7;
+    /// Length of the buffer.
+    pub const SCALARS: usize = 8;
+}
+
+/// Where each sum lies in the `[TALLY]` buffer that [`Backend::objective`] adds to.
+pub mod tally {
+    /// Sum of w * nll.
+    pub const WEIGHTED: usize = 0;
+    /// Sum of nll on the path.
+    pub const ON_PATH: usize = 1;
+    /// Sum of nll off the path.
+    pub const OFF_PATH: usize = 2;
+    /// Labels on the path.
+    pub const ON_COUNT: usize = 3;
+    /// Labels off the path.
+    pub const OFF_COUNT: usize = 4;
+    /// Sum of -log sigmoid(beta * margin).
+    pub const PREFERENCE: usize = 5;
+    /// Examples in the preference term.
+    pub const PAIRS: usize = 6;
+    /// Length of the buffer.
+    pub const TALLY: usize = 7;
+}
+
+/// AdamW (Loshchilov and Hutter 2019), in PyTorch's order of operations. Learning rate, bias corrections and the clip
+/// factor come from the scalars.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamW {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled decay, for parameters that ask for it.
+    pub weight_decay: f64,
+}
+
+/// Everything the optimiser touches of one parameter; all buffers `[len]`.
+pub struct Update<'a, B: Backend> {
+    /// Values.
+    pub len: usize,
+    /// Working copy; written.
+    pub weight: &'a mut F<B>,
+    /// Full-precision copy where `Float` is narrower than `Stat`; written.
+    pub master: Option<&'a mut S<B>>,
+    /// Gradient.
+    pub grad: &'a S<B>,
+    /// First moment.
+    pub m: &'a mut S<B>,
+    /// Second moment.
+    pub v: &'a mut S<B>,
+    /// Whether weight decay applies.
+    pub decay: bool,
+}
+
+/// The layer operations. Shapes are row-major; `T` tokens, `H` hidden features. See the module for the rules.
+#[allow(clippy::too_many_arguments)] // an operation names each of its operands; a struct per operation would hide them
+pub trait Backend: Sized {
+    /// Activations and working weights.
+    type Float: Elem;
+    /// Statistics, gradients of weights, optimiser state.
+    type Stat: Elem;
+    /// Device memory.
+    type Buf<T: Elem>;
+
+    /// Whether trained weights keep a copy in `Stat` beside the working copy.
+    const MASTER: bool;
+
+    /// `n` zeros.
+    fn alloc<T: Elem>(&self, n: usize) -> Result<Self::Buf<T>>;
+    /// Copies `host` to `dst[0..host.len()]`.
+    fn write<T: Elem>(&self, dst: &mut Self::Buf<T>, host: &[T]) -> Result;
+    /// Copies `src[0..host.len()]` to `host`.
+    fn read<T: Elem>(&self, src: &Self::Buf<T>, host: &mut [T]) -> Result;
+    /// Sets `buf[0..n]` to zero.
+    fn zero<T: Elem>(&self, buf: &mut Self::Buf<T>, n: usize) -> Result;
+    /// A host value in working precision.
+    fn float(x: f64) -> Self::Float;
+    /// A host value as a statistic.
+    fn stat(x: f64) -> Self::Stat;
+    /// A working value on the host.
+    fn from_float(x: Self::Float) -> f64;
+    /// A statistic on the host.
+    fn from_stat(x: Self::Stat) -> f64;
+
+    /// `y[t] = scale * table[ids[t]] + positions[pos[t]]`, then dropout. `table [vocab, width]`, `y [T, width]`.
+    fn embed(
+        &self,
+        s: Rows,
+        tokens: &Tokens<Self>,
+        table: &Weight<Self>,
+        positions: Option<&Weight<Self>>,
+        scale: f64,
+        drop: Option<Dropout<Self>>,
+        y: &mut F<Self>,
+    ) -> Result;
+    /// Scatter of `dy` into the tables' gradients, in token order.
+    fn embed_bwd(
+        &self,
+        s: Rows,
+        tokens: &Tokens<Self>,
+        scale: f64,
+        drop: Option<Dropout<Self>>,
+        dy: &F<Self>,
+        d_table: Option<&mut S<Self>>,
+        d_positions: Option<&mut S<Self>>,
+    ) -> Result;
+
+    /// `y = norm(x)`; `stat [T, 2]` receives mean and 1 / deviation.
+    fn norm(
+        &self,
+        s: Rows,
+        kind: Norm,
+        x: &F<Self>,
+        affine: Affine<Self>,
+        y: &mut F<Self>,
+        stat: &mut S<Self>,
+    ) -> Result;
+    /// `sum = skip + dropout(branch)`; `y = norm(sum)`.
+    fn add_norm(
+        &self,
+        s: Rows,
+        kind: Norm,
+        skip: &F<Self>,
+        branch: &F<Self>,
+        drop: Option<Dropout<Self>>,
+        sum: &mut F<Self>,
+        affine: Affine<Self>,
+        y: &mut F<Self>,
+        stat: &mut S<Self>,
+    ) -> Result;
+    /// `dx = d_skip + dnorm/dx dy`, where `d_skip` is the gradient that reaches `x` past the norm.
+    fn norm_bwd(
+        &self,
+        s: Rows,
+        kind: Norm,
+        x: &F<Self>,
+        gain: &F<Self>,
+        stat: &S<Self>,
+        dy: &F<Self>,
+        d_skip: Option<&F<Self>>,
+        dx: &mut F<Self>,
+        d_gain: Option<&mut S<Self>>,
+        d_bias: Option<&mut S<Self>>,
+    ) -> Result;
+    /// `d_branch = mask(d_sum)`: the gradient of [`Backend::add_norm`]'s branch.
+    fn dropout_bwd(&self, s: Rows, drop: Dropout<Self>, d_sum: &F<Self>, d_branch: &mut F<Self>) -> Result;
+
+    /// `y = alpha (x Wᵀ + bias)`; `x [rows, inp]`, `W [out, inp]`, `y [rows, out]`.
+    fn linear(&self, s: Gemm, x: &F<Self>, w: &Weight<Self>, bias: Option<&F<Self>>, y: &mut F<Self>) -> Result;
+    /// `dx = alpha dy W`; `dw += alpha dyᵀ x`; `d_bias += alpha colsum(dy)`.
+    fn linear_bwd(
+        &self,
+        s: Gemm,
+        x: &F<Self>,
+        w: &Weight<Self>,
+        dy: &F<Self>,
+        dx: Option<&mut F<Self>>,
+        dw: Option<&mut S<Self>>,
+        d_bias: Option<&mut S<Self>>,
+    ) -> Result;
+
+    /// `low = dropout(x) Aᵀ`; `y[:, col..col + out] += scale * low Bᵀ`. `low [rows, rank]` is kept for backward;
+    /// `scratch [rows, inp]` is used with dropout only.
+    fn lora(
+        &self,
+        s: Lora,
+        x: &F<Self>,
+        a: &F<Self>,
+        b: &F<Self>,
+        drop: Option<Dropout<Self>>,
+        scratch: &mut F<Self>,
+        low: &mut F<Self>,
+        y: &mut F<Self>,
+    ) -> Result;
+    /// `db += scale dyᵀ low`; `d_low = scale dy B`; `da += d_lowᵀ dropout(x)`; `dx += mask(d_low A)`.
+    fn lora_bwd(
+        &self,
+        s: Lora,
+        x: &F<Self>,
+        a: &F<Self>,
+        b: &F<Self>,
+        drop: Option<Dropout<Self>>,
+        low: &F<Self>,
+        dy: &F<Self>,
+        scratch: &mut F<Self>,
+        d_low: &mut F<Self>,
+        dx: Option<&mut F<Self>>,
+        da: &mut S<Self>,
+        db: &mut S<Self>,
+    ) -> Result;
+
+    /// Rotates the query and key heads of `qkv` in place (Su et al. 2021, half-split form of Hugging Face).
+    /// `table [positions, dim]`: cos of dim/2 angles, then sin.
+    fn rope(&self, s: Heads, tokens: &Tokens<Self>, table: &S<Self>, turn: Turn, qkv: &mut F<Self>) -> Result;
+
+    /// Causal attention inside each segment; `y [T, q * dim]`, `lse [T, q]` log-sum-exp of the scaled scores.
+    fn attention(
+        &self,
+        s: Heads,
+        tokens: &Tokens<Self>,
+        qkv: &F<Self>,
+        drop: Option<Dropout<Self>>,
+        y: &mut F<Self>,
+        lse: &mut S<Self>,
+    ) -> Result;
+    /// `d_qkv` of all three parts; `delta [T, q]` is scratch for rowsum(dy * y).
+    fn attention_bwd(
+        &self,
+        s: Heads,
+        tokens: &Tokens<Self>,
+        qkv: &F<Self>,
+        drop: Option<Dropout<Self>>,
+        y: &F<Self>,
+        lse: &S<Self>,
+        dy: &F<Self>,
+        delta: &mut S<Self>,
+        d_qkv: &mut F<Self>,
+    ) -> Result;
+
+    /// `y [n, width] = act(x [n, width * fan_in])`.
+    fn act(&self, s: Rows, kind: Act, x: &F<Self>, y: &mut F<Self>) -> Result;
+    /// `dx = act'(x) dy`.
+    fn act_bwd(&self, s: Rows, kind: Act, x: &F<Self>, dy: &F<Self>, dx: &mut F<Self>) -> Result;
+
+    /// `y[i] = x[rows[i]]`; `s.n` rows are gathered.
+    fn gather(&self, s: Rows, rows: &Ids<Self>, x: &F<Self>, y: &mut F<Self>) -> Result;
+    /// `dx[0..total] = 0`, then `dx[rows[i]] = dy[i]`.
+    fn gather_bwd(&self, s: Rows, rows: &Ids<Self>, total: usize, dy: &F<Self>, dx: &mut F<Self>) -> Result;
+
+    /// Logits of a chunk into `logits [rows, vocab]`, then `logp[i]` of `labels[i]` and `lse[i]`, for the rows
+    /// `first..first + rows` of `x`, `labels`, `logp`, `lse`.
+    fn head_logp(
+        &self,
+        s: Head,
+        x: &F<Self>,
+        w: &Weight<Self>,
+        labels: &Ids<Self>,
+        logits: &mut F<Self>,
+        logp: &mut S<Self>,
+        lse: &mut S<Self>,
+    ) -> Result;
+    /// One coefficient per row of the chunk: `coef = dL / d nll`, with the loss sums added to `tally [TALLY]`.
+    ///
+    /// `L = sum_j w_j nll_j * INV_NORM + gamma * INV_PAIRS * sum_e -log sigmoid(beta (mean_on r - mean_off r))`,
+    /// `r_j = log p_j - ref_logp_j`, means over the on-path and the off-path labels of example `e`; examples without
+    /// both are left out (EyeMulator, arXiv 2508.16771, section 2.4). `row_start [E + 1]` delimits examples.
+    fn objective(
+        &self,
+        s: Objective,
+        row_start: &Ids<Self>,
+        logp: &S<Self>,
+        weight: &S<Self>,
+        path: &Ids<Self>,
+        ref_logp: &S<Self>,
+        scalars: &S<Self>,
+        coef: &mut S<Self>,
+        tally: &mut S<Self>,
+    ) -> Result;
+    /// `logits` of [`Backend::head_logp`] become `d_logits = coef (softmax - onehot)` in place;
+    /// `dx = scale d_logits W` for the chunk's rows; `dw += scale d_logitsᵀ x`.
+    fn head_bwd(
+        &self,
+        s: Head,
+        x: &F<Self>,
+        w: &Weight<Self>,
+        labels: &Ids<Self>,
+        logp: &S<Self>,
+        lse: &S<Self>,
+        coef: &S<Self>,
+        logits: &mut F<Self>,
+        dx: &mut F<Self>,
+        dw: Option<&mut S<Self>>,
+    ) -> Result;
+
+    /// `scalars[SQ_NORM] = sum of squares of all gradients`, then `scalars[CLIP]` from it and `MAX_NORM`.
+    fn clip(&self, grads: &[(&S<Self>, usize)], scalars: &mut S<Self>) -> Result;
+    /// One optimiser step over all parameters.
+    fn adamw(&self, k: AdamW, scalars: &S<Self>, updates: &mut [Update<Self>]) -> Result;
+}

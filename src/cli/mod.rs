@@ -1,0 +1,204 @@
+//! The command line: one file per command, and the only place that prints.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::error::{Error, Result};
+use terminal::{Colour, Terminal};
+
+mod demo;
+mod heat;
+pub mod terminal;
+mod train;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  training failed: a loss or gradient is not finite
+  2  the command line or the recipe is wrong
+  3  data or a model cannot be read or used, or a file cannot be written
+  4  the compute device is absent or out of memory";
+
+const MAIN_HELP: &str = "\
+Examples:
+  eyekern demo
+  eyekern train recipe.toml --set train.learning_rate=2e-4";
+
+const TRAIN_HELP: &str = "\
+Examples:
+  eyekern train recipe.toml --print-config
+  eyekern train recipe.toml --set train.lr_scheduler_type=cosine --set lora.r=32
+
+Every key can also be set in the environment: EYEKERN_TRAIN__LEARNING_RATE=2e-4.";
+
+const DEMO_HELP: &str = "\
+Examples:
+  eyekern demo
+  eyekern demo --steps 20 --output-dir trained";
+
+#[derive(Parser)]
+#[command(name = "eyekern", version, about, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = format!("{EXIT_CODES}\n\n{MAIN_HELP}"))]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fine-tune a model as a recipe says.
+    #[command(after_help = format!("{EXIT_CODES}\n\n{TRAIN_HELP}"))]
+    Train(TrainArgs),
+    /// Train a tiny built-in model on built-in examples: about a minute, no network.
+    #[command(after_help = format!("{EXIT_CODES}\n\n{DEMO_HELP}"))]
+    Demo(DemoArgs),
+}
+
+/// What `eyekern train` is asked for.
+#[derive(Args, Debug)]
+pub struct TrainArgs {
+    /// The recipe; without it, defaults, environment and --set must say everything.
+    #[arg(value_name = "RECIPE.toml")]
+    pub recipe: Option<PathBuf>,
+    /// Set one key over recipe and environment; may be repeated.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+    /// Print the recipe as it results from all layers, every key explained, and train nothing.
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// What `eyekern demo` is asked for.
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// Where the trained model goes.
+    #[arg(long, value_name = "DIR", default_value = "eyekern-demo")]
+    pub output_dir: PathBuf,
+    /// Seed of initial values and data order.
+    #[arg(long, value_name = "N", default_value_t = 42, value_parser = clap::value_parser!(u64).range(..1 << 63))]
+    pub seed: u64,
+    /// Optimiser steps, instead of the number that learns the examples.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub steps: Option<u64>,
+}
+
+/// Which device computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// The best one there is.
+    Auto,
+    /// The processor.
+    Cpu,
+}
+
+/// Parses `args` (the program's name first), runs the command and returns its exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let mut out = Terminal::stdio();
+    let result = match Cli::try_parse_from(args) {
+        Ok(cli) => run(cli.command, &mut out),
+        Err(error) => answer(&error, &mut out),
+    };
+    out.finish(result)
+}
+
+fn run(command: Command, out: &mut Terminal) -> Result {
+    match command {
+        Command::Train(args) => train::run(&args, out),
+        Command::Demo(args) => demo::run(&args, out),
+    }
+}
+
+/// Help and version go to standard output; everything else is a usage error in our own form.
+fn answer(error: &clap::Error, out: &mut Terminal) -> Result {
+    let styled = error.render();
+    if !error.use_stderr() {
+        out.print(&if out.colour() == Colour::None { styled.to_string() } else { styled.ansi().to_string() });
+        return Ok(());
+    }
+    let text = styled.to_string();
+    Err(Error::Usage(match text.strip_prefix("error: ") {
+        Some(sentence) => sentence.trim_end().to_string(),
+        None => format!("a command is missing\n\n{}", text.trim_end()),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> std::result::Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
+    }
+
+    /// Standard output and the result of a command line that runs no command.
+    fn answered(line: &str) -> (String, Result) {
+        let (mut out, stdout, _) = Terminal::captured(Colour::None);
+        let result = answer(&parse(line).err().expect(line), &mut out);
+        (stdout.text(), result)
+    }
+
+    #[test]
+    fn the_declaration_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn train_takes_its_flags() {
+        let Ok(Command::Train(args)) = parse("eyekern train r.toml --set a.b=1 --set c.d=-2 --device cpu") else {
+            panic!("not train")
+        };
+        assert_eq!((args.recipe, args.sets), (Some("r.toml".into()), vec!["a.b=1".to_string(), "c.d=-2".into()]));
+        assert_eq!((args.device, args.print_config), (Device::Cpu, false));
+        let Ok(Command::Train(args)) = parse("eyekern train --print-config") else { panic!("not train") };
+        assert_eq!((args.recipe, args.device, args.print_config), (None, Device::Auto, true));
+    }
+
+    #[test]
+    fn demo_takes_its_flags() {
+        let Ok(Command::Demo(args)) = parse("eyekern demo --output-dir d --seed 7 --steps 3") else {
+            panic!("not demo")
+        };
+        assert_eq!((args.output_dir, args.seed, args.steps), ("d".into(), 7, Some(3)));
+        let Ok(Command::Demo(args)) = parse("eyekern demo") else { panic!("not demo") };
+        assert_eq!((args.output_dir, args.seed, args.steps), ("eyekern-demo".into(), 42, None));
+        assert!(parse("eyekern demo --steps 0").is_err());
+        assert!(parse("eyekern demo --seed 9223372036854775808").is_err(), "a recipe could not hold it");
+    }
+
+    #[test]
+    fn help_lists_exit_codes_and_two_examples() {
+        for (line, example) in [
+            ("eyekern --help", "\n  eyekern demo\n  eyekern train recipe.toml"),
+            ("eyekern train --help", "\n  eyekern train recipe.toml --print-config\n  eyekern train recipe.toml --set"),
+            ("eyekern demo --help", "\n  eyekern demo\n  eyekern demo --steps"),
+        ] {
+            let (text, result) = answered(line);
+            assert!(result.is_ok());
+            for part in [EXIT_CODES, example] {
+                assert!(text.contains(part), "{line}: {part}\n{text}");
+            }
+        }
+        assert!(answered("eyekern --version").0.starts_with("eyekern "));
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_usage() {
+        for (line, start) in [
+            ("eyekern", "a command is missing\n"),
+            ("eyekern trian", "unrecognized subcommand 'trian'"),
+            ("eyekern train --nope", "unexpected argument '--nope' found"),
+            ("eyekern train --device tpu", "invalid value 'tpu' for '--device <DEVICE>'"),
+        ] {
+            let (text, result) = answered(line);
+            let error = result.expect_err(line);
+            assert!(text.is_empty() && error.to_string().starts_with(start), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+}

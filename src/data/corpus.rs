@@ -1,0 +1,388 @@
+//! Reading data files: JSONL in four row forms, or two parallel text files.
+//!
+//! A JSONL row has one of these forms, told apart by its keys; a file may mix them, other keys are ignored:
+//!
+//! - `prompt`, `completion`: two strings.
+//! - `code`, `content`: two strings; the [`Task`] makes the prompt. For completion `content` may be left out.
+//! - `segments`: a list of `{"text", "weight" = 1, "train" = true, "path" = false}`, each tokenised on its own.
+//! - `input_ids`, optionally `labels` (-100: not supervised), `weights`, `path` (0 or 1), one entry per token.
+//!
+//! The first two take `weights`, a list of `[start, end, weight]` or `[start, end, weight, on_path]`, and `path`, a
+//! list of `[start, end]`. Offsets count characters of the completion, as Python slices do.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::Example;
+pub use super::counts::Report;
+use super::lines::{Lines, Raw};
+use super::prompt::Task;
+use super::rows::{Row, RowReader};
+use super::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+
+/// Where the rows are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// One JSON object per line.
+    Jsonl(PathBuf),
+    /// Two text files; line n of the second is the target for line n of the first.
+    Parallel(PathBuf, PathBuf),
+}
+
+/// How rows become examples.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The template for rows of `code` and for parallel files.
+    pub task: Task,
+    /// Tokens that are kept of an example.
+    pub max_length: usize,
+    /// Loss weight of the tokens of a prompt; `None`: prompts are not supervised.
+    pub prompt_weight: Option<f32>,
+    /// Leaves the data's weights aside: each of them is taken as 1. Roles (on or off the path) stay.
+    pub uniform: bool,
+}
+
+/// A data file, tokenised.
+#[derive(Clone, Debug)]
+pub struct Corpus {
+    /// The file (of two parallel ones the source), for messages.
+    pub file: PathBuf,
+    /// The rows that can be trained on, in the order of the file. [`Example::row`] is the line, counted from 0.
+    pub examples: Vec<Example>,
+    /// What was seen, kept and left out.
+    pub report: Report,
+}
+
+/// Reads and tokenises a source for a model of `vocab` ids. Rows of `input_ids` need no tokenizer.
+///
+/// Errors name the line (the first one that cannot be used) or the file, and the remedy.
+pub fn read(source: &Source, tokenizer: Option<&Tokenizer>, vocab: usize, reading: &Reading) -> Result<Corpus> {
+    let reader = RowReader { tokenizer, vocab, reading };
+    match source {
+        Source::Jsonl(file) => collect(Lines::open(file)?.jsonl(), file, file, &reader),
+        Source::Parallel(source, target) => {
+            collect(Lines::open(source)?.beside(Lines::open(target)?), source, target, &reader)
+        }
+    }
+}
+
+/// As [`read`], for JSONL in memory; `name` stands for the file in messages.
+pub fn read_str(
+    jsonl: &str,
+    name: &Path,
+    tokenizer: Option<&Tokenizer>,
+    vocab: usize,
+    reading: &Reading,
+) -> Result<Corpus> {
+    let lines = Lines::new(jsonl.as_bytes(), name);
+    collect(lines.jsonl(), name, name, &RowReader { tokenizer, vocab, reading })
+}
+
+/// Refuses a tokenizer that can produce ids the model has no embedding for. `vocab` is the model's number of ids.
+pub fn check_vocab(tokenizer: &Tokenizer, vocab: usize, tokenizer_file: &Path) -> Result<()> {
+    let end = tokenizer.id_end();
+    if end <= vocab {
+        return Ok(());
+    }
+    let why = format!(
+        "tokenizer and model disagree: the tokenizer has ids up to {}, the model's vocabulary is {vocab}; use the \
+         tokenizer that belongs to the model",
+        end - 1
+    );
+    Err(Error::file(tokenizer_file, why))
+}
+
+/// Rows and bytes that are tokenised at a time: enough to keep every core busy, little beside the examples.
+const CHUNK_ROWS: usize = 512;
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// Tokenises rows in parallel, chunk by chunk, and takes them in order.
+fn collect(
+    mut rows: impl Iterator<Item = Result<Raw>>,
+    file: &Path,
+    target: &Path,
+    reader: &RowReader,
+) -> Result<Corpus> {
+    let eos = reader.tokenizer.map(Tokenizer::eos);
+    let mut corpus = Corpus { file: file.to_path_buf(), examples: Vec::new(), report: Report::default() };
+    loop {
+        let (mut chunk, mut bytes, mut end) = (Vec::new(), 0, None);
+        while chunk.len() < CHUNK_ROWS && bytes < CHUNK_BYTES && end.is_none() {
+            match rows.next() {
+                Some(Ok(raw)) => {
+                    bytes += raw.line.len();
+                    chunk.push(raw);
+                }
+                Some(Err(e)) => end = Some(Err(e)),
+                None => end = Some(Ok(())),
+            }
+        }
+        let read: Vec<Result<Row>> = chunk.par_iter().map(|raw| parse(raw, file, target, reader)).collect();
+        for row in read {
+            let row = row?;
+            if corpus.report.count(&row, eos) {
+                corpus.examples.push(row.example);
+            }
+        }
+        match end {
+            Some(Ok(())) => break,
+            Some(Err(e)) => return Err(e),
+            None => {}
+        }
+    }
+    corpus.report.weight_mean /= corpus.report.supervised.max(1) as f64;
+    corpus.refuse_empty(reader.reading.max_length)
+}
+
+fn parse(raw: &Raw, file: &Path, target: &Path, reader: &RowReader) -> Result<Row> {
+    let text = |bytes, file| {
+        std::str::from_utf8(bytes).map_err(|e| {
+            let why = format!("not UTF-8 (at byte {} of the line); save the file as UTF-8", e.valid_up_to() + 1);
+            Error::row(file, raw.number, why)
+        })
+    };
+    let line = text(&raw.line, file)?;
+    let row = match &raw.target {
+        None => reader.json(line),
+        Some(other) => {
+            let other = text(other, target)?;
+            for (text, file) in [(line, file), (other, target)] {
+                if text.trim().is_empty() {
+                    let why = "the line is empty; each line must hold one example, remove it from both files";
+                    return Err(Error::row(file, raw.number, why));
+                }
+            }
+            reader.lines(line, other)
+        }
+    };
+    let mut row = row.map_err(|why| Error::row(file, raw.number, why))?;
+    let index = u32::try_from(raw.number - 1);
+    row.example.row = index.map_err(|_| Error::row(file, raw.number, "too many lines; split the file"))?;
+    Ok(row)
+}
+
+impl Corpus {
+    fn refuse_empty(self, max_length: usize) -> Result<Corpus> {
+        let report = &self.report;
+        let why = match (report.kept, report.rows) {
+            (1.., _) => return Ok(self),
+            (_, 0) => "the file holds no rows; write one example per line".to_string(),
+            (_, rows) => format!(
+                "no row has a supervised token (rows: {rows}, of them cut at max_length {max_length}: {}); {}",
+                report.truncated,
+                if report.truncated > 0 { "raise max_length" } else { "check `labels` and `train`" }
+            ),
+        };
+        Err(Error::file(&self.file, why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::*;
+    use super::*;
+    use proptest::prelude::*;
+    use std::fs;
+
+    fn reading() -> Reading {
+        Reading { task: Task::None, max_length: 6, prompt_weight: None, uniform: false }
+    }
+
+    fn read_text(jsonl: &str) -> Result<Corpus> {
+        read_str(jsonl, Path::new("d.jsonl"), Some(&plain()), 512, &reading())
+    }
+
+    fn why(jsonl: &str) -> String {
+        read_text(jsonl).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn rows_are_counted() {
+        let jsonl = concat!(
+            "\u{feff}{\"prompt\": \"a\", \"completion\": \"xy\", \"weights\": [[0, 1, 3, true], [1, 2, -2]]}\r\n",
+            "\n  \n",
+            "{\"prompt\": \"abcd\", \"completion\": \"xyz\"}\n",
+            "{\"prompt\": \"abcdef\", \"completion\": \"x\"}\n",
+            "{\"input_ids\": [1, 2, 3], \"labels\": [1, -100, 3], \"weights\": [9, 9, 0.5]}\n",
+            "{\"segments\": [{\"text\": \"x\", \"train\": false}]}",
+        );
+        let corpus = read_text(jsonl).unwrap();
+        assert_eq!(corpus.file, Path::new("d.jsonl"));
+        // Lines 1, 4 and 6, counted from 0; lines 5 and 7 have no supervised token.
+        assert_eq!(corpus.examples.iter().map(|e| e.row).collect::<Vec<_>>(), [0, 3, 5]);
+        assert_eq!(corpus.examples[1].ids, [97, 98, 99, 100, 120, 121]);
+        let report = corpus.report;
+        let expected = Report {
+            rows: 5,
+            kept: 3,
+            tokens: 4 + 6 + 3,
+            supervised: 3 + 2 + 1,
+            on_path: 1,
+            eos_rows: 1,
+            truncated: 2,
+            without_supervision: 2,
+            split_copies: 0,
+            weight_min: -2.0,
+            weight_mean: (3.0 - 2.0 + 1.0 + 1.0 + 1.0 + 0.5) / 6.0,
+            weight_max: 3.0,
+        };
+        assert_eq!(report, expected);
+        assert_eq!(report.share_supervised(), 6.0 / 13.0);
+        assert_eq!(report.share_on_path(), 1.0 / 6.0);
+        assert_eq!(report.share_eos(), 1.0 / 3.0);
+        assert_eq!(Report::default().share_eos(), 0.0);
+    }
+
+    #[test]
+    fn split_rows_are_counted() {
+        let completion = Reading { task: Task::Completion, max_length: 200, ..reading() };
+        let jsonl = "{\"code\": \"a\\nb\"}\n{\"code\": \"a\\nb\", \"content\": \"a\\nb\"}\n{\"code\": \"a\", \"content\": \"b\"}";
+        let corpus = read_str(jsonl, Path::new("d"), Some(&plain()), 512, &completion).unwrap();
+        assert_eq!(corpus.report.split_copies, 2);
+        assert!(corpus.examples.iter().all(|e| e.ids.ends_with(&[98, EOS])));
+    }
+
+    #[test]
+    fn rows_stay_in_order_and_the_first_error_counts() {
+        let mut rows: Vec<String> = (0..1500).map(|n| format!("{{\"input_ids\": [7, {}]}}", n % 500)).collect();
+        let corpus = read_text(&rows.join("\n")).unwrap();
+        assert!(corpus.examples.iter().enumerate().all(|(n, e)| e.row as usize == n && e.ids[1] as usize == n % 500));
+        rows[1400] = "{".into();
+        rows[1301] = "{\"input_ids\": [7, 512]}".into();
+        rows[1302] = "{".into();
+        assert!(why(&rows.join("\n")).starts_with("d.jsonl:1302: id 512 at position 1 is outside"));
+    }
+
+    #[test]
+    fn rows_that_cannot_be_used_are_named() {
+        let good = "{\"prompt\": \"a\", \"completion\": \"b\"}\n";
+        assert_eq!(
+            why(&format!("{good}\n{{\"prompt\": \"a\" \"completion\"")),
+            "d.jsonl:3: not valid JSON (expected `,` or `}` at column 16); each line must hold one whole object {...}"
+        );
+        assert_eq!(
+            why(&format!("{good}{{\"prompt\": \"a\", \"completion\": \"b\", \"weights\": [[0, 1, NaN]]}}")),
+            "d.jsonl:2: `weights`[0]: the weight NaN is not a finite number"
+        );
+        assert_eq!(why(" \n\n"), "d.jsonl: the file holds no rows; write one example per line");
+        assert_eq!(
+            why("{\"input_ids\": [1]}\n{\"input_ids\": [1, 2], \"labels\": [1, -100]}"),
+            "d.jsonl: no row has a supervised token (rows: 2, of them cut at max_length 6: 0); check `labels` \
+             and `train`"
+        );
+        assert_eq!(
+            why("{\"prompt\": \"abcdefg\", \"completion\": \"b\"}"),
+            "d.jsonl: no row has a supervised token (rows: 1, of them cut at max_length 6: 1); raise max_length"
+        );
+    }
+
+    #[test]
+    fn tokenizer_and_model_must_agree() {
+        let file = Path::new("tokenizer.json");
+        assert!(check_vocab(&plain(), 302, file).is_ok());
+        assert_eq!(
+            check_vocab(&plain(), 301, file).unwrap_err().to_string(),
+            "tokenizer.json: tokenizer and model disagree: the tokenizer has ids up to 301, the model's vocabulary is \
+             301; use the tokenizer that belongs to the model"
+        );
+    }
+
+    /// Reads two files as parallel text; the error without the directory.
+    fn parallel(source: &[u8], target: &[u8]) -> std::result::Result<Corpus, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let (java, cs) = (dir.path().join("a.java"), dir.path().join("a.cs"));
+        fs::write(&java, source).unwrap();
+        fs::write(&cs, target).unwrap();
+        read(&Source::Parallel(java, cs), Some(&plain()), 512, &reading())
+            .map_err(|e| e.to_string().replace(&format!("{}/", dir.path().display()), ""))
+    }
+
+    #[test]
+    fn parallel_files_go_line_by_line() {
+        let corpus = parallel(b"a\nb\r\n", b"x\ny").unwrap();
+        assert_eq!(corpus.examples.iter().map(|e| e.ids.clone()).collect::<Vec<_>>(), [[97, 120, EOS], [98, 121, EOS]]);
+        assert_eq!(corpus.examples[1].row, 1);
+        for (source, target, why) in [
+            (
+                &b"a\nb\nc\n"[..],
+                &b"x\ny\n"[..],
+                "a.java: line counts differ, 3 here and 2 in a.cs; line n of one file must belong to line n of the other",
+            ),
+            (
+                b"a",
+                b"x\n\n\ny",
+                "a.java: line counts differ, 1 here and 4 in a.cs; line n of one file must belong to line n of the other",
+            ),
+            (
+                b"a\nb\n",
+                b"x\n \n",
+                "a.cs:2: the line is empty; each line must hold one example, remove it from both files",
+            ),
+            (
+                b"\nb\n",
+                b"x\ny\n",
+                "a.java:1: the line is empty; each line must hold one example, remove it from both files",
+            ),
+            (b"a\n", b"x\xff\n", "a.cs:1: not UTF-8 (at byte 2 of the line); save the file as UTF-8"),
+        ] {
+            assert_eq!(parallel(source, target).unwrap_err(), why);
+        }
+    }
+
+    #[test]
+    fn files_are_streamed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("d.jsonl");
+        let read = || read(&Source::Jsonl(file.clone()), Some(&plain()), 512, &reading());
+        assert_eq!(
+            read().unwrap_err().to_string(),
+            format!(
+                "{}: there is no such file; give the path of a JSONL file, or of two parallel text files",
+                file.display()
+            )
+        );
+        // One line of 8 MB, longer than a chunk, between two short ones.
+        let ids = "1,".repeat(4 << 20);
+        fs::write(
+            &file,
+            format!("{{\"input_ids\": [2, 3]}}\n{{\"input_ids\": [{ids}1]}}\n{{\"input_ids\": [4, 5]}}\n"),
+        )
+        .unwrap();
+        let corpus = read().unwrap();
+        assert_eq!(corpus.examples.iter().map(|e| e.ids.len()).collect::<Vec<_>>(), [2, 6, 2]);
+        fs::write(&file, b"{\"input_ids\": [2, 3]}\n{\"prompt\": \"\xe9\"}\n").unwrap();
+        assert_eq!(
+            read().unwrap_err().to_string(),
+            format!("{}:2: not UTF-8 (at byte 13 of the line); save the file as UTF-8", file.display())
+        );
+    }
+
+    proptest! {
+        /// Rows with good and bad values under the known keys, cut anywhere: an answer, never a panic.
+        #[test]
+        fn no_row_panics(
+            keys in prop::collection::vec(("prompt|completion|code|content|weights|path|segments|input_ids|labels",
+                r#""é🙂 int\\n"|""|-1|1e999|NaN|null|[[0,1,2,true],[1,3,0.5]]|[[0,9]]|[1,0]|[-100,7]|[{"text":"x"}]|\{"#), 0..6),
+            cut in 0usize..200,
+            task in 0usize..3,
+        ) {
+            let row = keys.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect::<Vec<_>>().join(",");
+            let row = format!("{{{row}}}");
+            let cut: String = row.chars().take(cut).collect();
+            let task = [Task::None, Task::Completion, Task::Copy][task];
+            let reading = Reading { task, max_length: 50, prompt_weight: Some(0.5), uniform: false };
+            let (tokenizer, name) = (with_bos(), Path::new("d"));
+            for text in [row, cut] {
+                if let Ok(corpus) = read_str(&text, name, Some(&tokenizer), 512, &reading) {
+                    for e in &corpus.examples {
+                        let n = e.ids.len();
+                        prop_assert!(n <= 50 && e.labels.len() == n && e.weights.len() == n && e.path.len() == n);
+                        prop_assert!(e.supervised() > 0 && e.weights.iter().all(|w| w.is_finite()));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! One row of a data file as a tokenised [`Example`]. Errors are sentences about the row; `corpus` adds its place.
+
+use serde_json::Value;
+
+use super::corpus::Reading;
+use super::json::{self, Object, given, list, text, token};
+use super::prompt;
+use super::spans::Spans;
+use super::tokenizer::Tokenizer;
+use super::{Example, IGNORE};
+
+/// What every row is read with.
+pub(crate) struct RowReader<'a> {
+    pub tokenizer: Option<&'a Tokenizer>,
+    /// Ids of the model.
+    pub vocab: usize,
+    pub reading: &'a Reading,
+}
+
+/// A row that was read.
+#[derive(Debug, Default)]
+pub(crate) struct Row {
+    /// Its tokens, at most `max_length` of them; `row` is still to be set.
+    pub example: Example,
+    /// Whether tokens were cut off.
+    pub truncated: bool,
+    /// Whether the completion was made by cutting `code` in two.
+    pub split: bool,
+}
+
+impl RowReader<'_> {
+    /// Reads one line of JSONL. Its form follows from its keys: `input_ids`, else `segments`, else `prompt` and
+    /// `completion`, else `code`.
+    pub(crate) fn json(&self, line: &str) -> Result<Row, String> {
+        let row = json::object(line)?;
+        let spans = || (given(&row, "weights"), given(&row, "path"));
+        if let Some(ids) = given(&row, "input_ids") {
+            self.tokens(&row, ids)
+        } else if let Some(segments) = given(&row, "segments") {
+            self.segments(segments)
+        } else if let (Some(prompt), Some(completion)) = (text(&row, "prompt")?, text(&row, "completion")?) {
+            self.text(prompt, completion, spans())
+        } else if let Some(code) = text(&row, "code")? {
+            self.pair(code, text(&row, "content")?, spans())
+        } else {
+            Err(missing(&row))
+        }
+    }
+
+    /// Reads a source line and its target line.
+    pub(crate) fn lines(&self, source: &str, target: &str) -> Result<Row, String> {
+        self.pair(source, Some(target), (None, None))
+    }
+
+    fn pair(&self, code: &str, content: Option<&str>, spans: (Option<&Value>, Option<&Value>)) -> Result<Row, String> {
+        let pair = prompt::pair(self.reading.task, code, content)?;
+        let row = self.text(&pair.prompt, &pair.completion, spans)?;
+        Ok(Row { split: pair.split, ..row })
+    }
+
+    /// [BOS] prompt completion EOS, the two texts tokenised apart: what comes before the completion is exactly what
+    /// generation starts from.
+    fn text(
+        &self,
+        prompt: &str,
+        completion: &str,
+        (weights, path): (Option<&Value>, Option<&Value>),
+    ) -> Result<Row, String> {
+        let tokenizer = self.tokenizer()?;
+        let spans = Spans::read(completion, weights, path)?;
+        let head = tokenizer.encode(prompt).map_err(|e| e.to_string())?;
+        let tail = tokenizer.encode(completion).map_err(|e| e.to_string())?;
+        let mut example = Example::default();
+        if let Some(bos) = tokenizer.missing_bos(head.first().or(tail.first()).map(|p| p.id)) {
+            push(&mut example, bos, IGNORE, 1.0, false);
+        }
+        let prompt_weight = self.reading.prompt_weight;
+        for piece in head {
+            let label = if prompt_weight.is_some() { piece.id } else { IGNORE };
+            push(&mut example, piece.id, label, prompt_weight.unwrap_or(1.0), false);
+        }
+        for piece in tail {
+            let (weight, on_path) = spans.at(completion, piece);
+            push(&mut example, piece.id, piece.id, self.weight(weight), on_path);
+        }
+        push(&mut example, tokenizer.eos(), tokenizer.eos(), 1.0, false);
+        self.finish(example)
+    }
+
+    /// [BOS] segment segment ..., each tokenised on its own, and EOS where the last one is trained.
+    fn segments(&self, list: &Value) -> Result<Row, String> {
+        let tokenizer = self.tokenizer()?;
+        let list = list.as_array().ok_or("`segments` must be a list of {\"text\", \"weight\", \"train\", \"path\"}")?;
+        let mut example = Example::default();
+        let mut last = false;
+        for (index, segment) in list.iter().enumerate() {
+            let name = |why: String| format!("`segments`[{index}]: {why}");
+            let segment = segment.as_object().ok_or_else(|| name("an object with a `text` is needed".into()))?;
+            let text = text(segment, "text").map_err(name)?.ok_or_else(|| name("`text` is missing".into()))?;
+            let weight = given(segment, "weight").map_or(Ok(1.0), json::weight).map_err(name)?;
+            let flag = |key, default| {
+                let wrong = || name(format!("`{key}` must be true or false"));
+                given(segment, key).map_or(Ok(default), |v| json::flag(v).ok_or_else(wrong))
+            };
+            let (train, on_path) = (flag("train", true)?, flag("path", false)?);
+            for piece in tokenizer.encode(text).map_err(|e| e.to_string())? {
+                if example.ids.is_empty()
+                    && let Some(bos) = tokenizer.missing_bos(Some(piece.id))
+                {
+                    push(&mut example, bos, IGNORE, 1.0, false);
+                }
+                let label = if train { piece.id } else { IGNORE };
+                push(&mut example, piece.id, label, self.weight(weight), on_path);
+            }
+            last = train;
+        }
+        if last {
+            push(&mut example, tokenizer.eos(), tokenizer.eos(), 1.0, false);
+        }
+        self.finish(example)
+    }
+
+    /// Tokens as given; nothing is added.
+    fn tokens<'a>(&self, row: &'a Object, ids: &'a Value) -> Result<Row, String> {
+        let ids = list("input_ids", ids)?;
+        let column = |key| {
+            let Some(values) = given(row, key) else { return Ok(None) };
+            let values = list(key, values)?;
+            if values.len() == ids.len() {
+                Ok(Some(values))
+            } else {
+                let (here, there) = (values.len(), ids.len());
+                Err(format!("`{key}` has length {here} and `input_ids` {there}; give one entry per token"))
+            }
+        };
+        let (labels, weights, path) = (column("labels")?, column("weights")?, column("path")?);
+        let mut example = Example::default();
+        for (at, value) in ids.iter().enumerate() {
+            let entry = |column: Option<&'a [Value]>| column.and_then(|values| values.get(at));
+            let wrong = |key, what, value| Err(format!("`{key}`[{at}] is {}, {what}", json::brief(value)));
+            let Some(id) = token(value) else { return wrong("input_ids", "not a token id", value) };
+            let label = match entry(labels) {
+                None => id,
+                Some(label) if label.as_i64() == Some(-100) => IGNORE,
+                Some(label) => match token(label) {
+                    Some(id) => id,
+                    None => return wrong("labels", "neither a token id nor -100", label),
+                },
+            };
+            let weight = entry(weights).map_or(Ok(1.0), json::weight);
+            let weight = weight.map_err(|why| format!("`weights`[{at}]: {why}"))?;
+            let on_path = match entry(path) {
+                None => false,
+                Some(flag) => match json::flag(flag) {
+                    Some(flag) => flag,
+                    None => return wrong("path", "neither 0 nor 1", flag),
+                },
+            };
+            push(&mut example, id, label, self.weight(weight), on_path);
+        }
+        self.finish(example)
+    }
+
+    /// Holds the ids against the model's vocabulary and cuts what is too long.
+    fn finish(&self, mut example: Example) -> Result<Row, String> {
+        let ids = example.ids.iter().map(|&id| Some(("id", id)));
+        let labels = example.labels.iter().map(|&label| Some(("label", label)).filter(|_| label != IGNORE));
+        for (at, (id, label)) in ids.zip(labels).enumerate() {
+            if let Some((what, id)) = [id, label].into_iter().flatten().find(|&(_, id)| id as usize >= self.vocab) {
+                let remedy = "use the tokenizer that belongs to the model";
+                let vocab = self.vocab;
+                return Err(format!(
+                    "{what} {id} at position {at} is outside the model's vocabulary of {vocab}; {remedy}"
+                ));
+            }
+        }
+        let length = self.reading.max_length;
+        let truncated = example.ids.len() > length;
+        example.ids.truncate(length);
+        example.labels.truncate(length);
+        example.weights.truncate(length);
+        example.path.truncate(length);
+        Ok(Row { example, truncated, split: false })
+    }
+
+    /// The loss weight where the data ask for `weight`.
+    fn weight(&self, weight: f32) -> f32 {
+        if self.reading.uniform { 1.0 } else { weight }
+    }
+
+    fn tokenizer(&self) -> Result<&Tokenizer, String> {
+        let why = "the row is text and there is no tokenizer; put tokenizer.json beside the model, or give `input_ids`";
+        self.tokenizer.ok_or_else(|| why.to_string())
+    }
+}
+
+fn push(example: &mut Example, id: u32, label: u32, weight: f32, on_path: bool) {
+    example.ids.push(id);
+    example.labels.push(label);
+    example.weights.push(weight);
+    example.path.push(on_path);
+}
+
+fn missing(row: &Object) -> String {
+    let seen: Vec<String> = row.keys().take(8).map(|key| format!("`{key}`")).collect();
+    let seen = if seen.is_empty() { "no keys".to_string() } else { seen.join(", ") };
+    let lacking = match (given(row, "prompt"), given(row, "completion")) {
+        (Some(_), _) => "`completion` is missing",
+        (_, Some(_)) => "`prompt` is missing",
+        _ => "no text to train on",
+    };
+    format!(
+        "{lacking}: the row has {seen}; give `prompt` and `completion`, `code` (and `content`), `segments`, or \
+         `input_ids`"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::prompt::Task;
+    use super::super::samples::*;
+    use super::super::tokenizer::Tokenizer;
+    use super::*;
+
+    const N: u32 = IGNORE;
+
+    fn reading() -> Reading {
+        Reading { task: Task::None, max_length: 100, prompt_weight: None, uniform: false }
+    }
+
+    fn read_with(tokenizer: &Tokenizer, reading: &Reading, line: &str) -> Result<Row, String> {
+        RowReader { tokenizer: Some(tokenizer), vocab: 512, reading }.json(line)
+    }
+
+    fn read(line: &str) -> Example {
+        read_with(&plain(), &reading(), line).unwrap().example
+    }
+
+    fn why(line: &str) -> String {
+        read_with(&plain(), &reading(), line).unwrap_err()
+    }
+
+    fn roles(example: &Example) -> Vec<(f32, bool)> {
+        example.weights.iter().copied().zip(example.path.iter().copied()).collect()
+    }
+
+    #[test]
+    fn prompt_and_completion_are_joined() {
+        let line = r#"{"prompt": "a i", "completion": "nt x", "weights": [[0, 2, 2.5, true]], "id": 1}"#;
+        let example = read(line);
+        // "i" and "nt" stay apart: the two strings are tokenised on their own.
+        assert_eq!(example.ids, [97, 32, 105, 110, 116, 32, 120, EOS]);
+        assert_eq!(example.labels, [N, N, N, 110, 116, 32, 120, EOS]);
+        assert_eq!(roles(&example)[3..], [(2.5, true), (2.5, true), (1.0, false), (1.0, false), (1.0, false)]);
+        let weighted = Reading { prompt_weight: Some(0.25), ..reading() };
+        let row = read_with(&plain(), &weighted, line).unwrap();
+        assert_eq!(row.example.labels, [97, 32, 105, 110, 116, 32, 120, EOS]);
+        assert_eq!(roles(&row.example)[..4], [(0.25, false), (0.25, false), (0.25, false), (2.5, true)]);
+        let uniform = Reading { uniform: true, ..weighted };
+        let row = read_with(&plain(), &uniform, line).unwrap();
+        assert_eq!(row.example.weights, [0.25, 0.25, 0.25, 1.0, 1.0, 1.0, 1.0, 1.0]);
+        assert_eq!(row.example.path[3..5], [true, true]);
+    }
+
+    #[test]
+    fn a_leading_space_belongs_to_its_word() {
+        let line = r#"{"prompt": "", "completion": "x int", "weights": [[0, 1, 4], [2, 5, 3, true]]}"#;
+        for trim in [true, false] {
+            let tokenizer = Tokenizer::from_bytes(&byte_level(trimming(trim)), Some("</s>")).unwrap();
+            let example = read_with(&tokenizer, &reading(), line).unwrap().example;
+            assert_eq!(example.ids, [120, 258, EOS]);
+            assert_eq!(roles(&example), [(4.0, false), (3.0, true), (1.0, false)]);
+        }
+        let line = r#"{"prompt": "", "completion": "y x y", "weights": [[0, 1, 4], [2, 3, 3, true]]}"#;
+        let example = read_with(&metaspace(), &reading(), line).unwrap().example;
+        // <s>, the mark before the first word with that word, "▁x", the mark of a space that no span covers.
+        assert_eq!(example.ids, [1, 3, 6, 5, 3, 6, 2]);
+        assert_eq!(example.weights[1..], [4.0, 4.0, 3.0, 1.0, 1.0, 1.0]);
+        assert_eq!(example.path, [false, false, false, true, false, false, false]);
+    }
+
+    #[test]
+    fn characters_of_several_bytes_keep_their_weight() {
+        let example = read(
+            r#"{"prompt": "", "completion": "🙂=é漢", "weights": [[0, 1, 2], [1, 2, -1], [2, 3, 0]], "path": [[1, 3]]}"#,
+        );
+        assert_eq!(example.ids, [260, 208, 209, 61, 201, 202, 203, 204, 205, EOS]);
+        assert_eq!(example.weights, [2.0, 2.0, 2.0, -1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
+        let on_path: Vec<usize> = (0..10).filter(|&t| example.path[t]).collect();
+        assert_eq!(on_path, [3, 4, 5]);
+    }
+
+    #[test]
+    fn bos_is_never_doubled() {
+        let first = |line: &str| read_with(&with_bos(), &reading(), line).unwrap().example;
+        let example = first(r#"{"prompt": "a", "completion": "b"}"#);
+        assert_eq!((example.ids, example.labels), (vec![BOS, 97, 98, EOS], vec![N, N, 98, EOS]));
+        assert_eq!(first(r#"{"prompt": "<s>a", "completion": "b"}"#).ids, [BOS, 97, 98, EOS]);
+        assert_eq!(first(r#"{"prompt": "", "completion": "<s>b"}"#).ids, [BOS, 98, EOS]);
+        assert_eq!(first(r#"{"segments": [{"text": ""}, {"text": "a"}]}"#).ids, [BOS, 97, EOS]);
+        assert_eq!(first(r#"{"segments": [{"text": "<s>a", "train": false}]}"#).ids, [BOS, 97]);
+        assert_eq!(first(r#"{"input_ids": [97, 98]}"#).ids, [97, 98]);
+    }
+
+    #[test]
+    fn segments_are_tokenised_apart() {
+        let example = read(
+            r#"{"segments": [{"text": "i", "train": false}, {"text": "nt", "weight": -0.5, "path": true}, {"text": "x"}]}"#,
+        );
+        assert_eq!(example.ids, [105, 110, 116, 120, EOS]);
+        assert_eq!(example.labels, [N, 110, 116, 120, EOS]);
+        assert_eq!(roles(&example)[1..], [(-0.5, true), (-0.5, true), (1.0, false), (1.0, false)]);
+        let example = read(r#"{"segments": [{"text": "x", "weight": null}, {"text": "a", "train": 0}]}"#);
+        assert_eq!((example.ids, example.labels), (vec![120, 97], vec![120, N]));
+    }
+
+    #[test]
+    fn tokens_are_taken_as_given() {
+        let example = read(
+            r#"{"input_ids": [5, 6, 7], "labels": [-100, 8, 7], "weights": [1, 0, 2.5], "path": [0, 1, true], "prompt": 3}"#,
+        );
+        let expected = Example {
+            row: 0,
+            ids: vec![5, 6, 7],
+            labels: vec![N, 8, 7],
+            weights: vec![1.0, 0.0, 2.5],
+            path: vec![false, true, true],
+        };
+        assert_eq!(example, expected);
+        assert_eq!(read(r#"{"input_ids": [5, 6]}"#).labels, [5, 6]);
+        let uniform = Reading { uniform: true, ..reading() };
+        let row = read_with(&plain(), &uniform, r#"{"input_ids": [5, 6], "weights": [3, 4]}"#).unwrap();
+        assert_eq!(row.example.weights, [1.0, 1.0]);
+    }
+
+    #[test]
+    fn code_goes_through_the_task() {
+        let translation = Reading { task: Task::Translation, ..reading() };
+        let template =
+            "### Instruction:\nTranslate the following Java code to C#.\n\n### Input Code:\na\n\n### Output:\n";
+        let reader = RowReader { tokenizer: Some(&plain()), vocab: 512, reading: &translation };
+        let spelled = serde_json::json!({"prompt": template, "completion": "x"}).to_string();
+        let expected = reader.json(&spelled).unwrap().example;
+        assert_eq!(reader.json(r#"{"code": "a", "content": "x"}"#).unwrap().example, expected);
+        assert_eq!(reader.lines("a", "x").unwrap().example, expected);
+        // Without a task the prompt is the code.
+        assert_eq!(read(r#"{"code": "a", "content": "x"}"#).ids, [97, 120, EOS]);
+        // The spans of a row that was cut in two count from the target's start.
+        let completion = Reading { task: Task::Completion, ..reading() };
+        let line = r#"{"code": "a\nxyz\n", "content": "a\nxyz", "weights": [[1, 2, 7]]}"#;
+        let row = read_with(&plain(), &completion, line).unwrap();
+        assert!(row.split);
+        assert_eq!(row.example.ids.iter().rev().take(4).rev().collect::<Vec<_>>(), [&120, &121, &122, &EOS]);
+        assert_eq!(row.example.weights.iter().rev().take(4).rev().collect::<Vec<_>>(), [&1.0, &7.0, &1.0, &1.0]);
+    }
+
+    #[test]
+    fn long_rows_are_cut() {
+        let short = Reading { max_length: 3, ..reading() };
+        let row = read_with(&plain(), &short, r#"{"prompt": "ab", "completion": "xy"}"#).unwrap();
+        assert!(row.truncated);
+        assert_eq!((row.example.ids, row.example.labels), (vec![97, 98, 120], vec![N, N, 120]));
+        assert_eq!((row.example.weights.len(), row.example.path.len()), (3, 3));
+        assert!(!read_with(&plain(), &short, r#"{"prompt": "a", "completion": "x"}"#).unwrap().truncated);
+    }
+
+    #[test]
+    fn bad_rows_are_named() {
+        let forms = "give `prompt` and `completion`, `code` (and `content`), `segments`, or `input_ids`";
+        assert_eq!(why("{}"), format!("no text to train on: the row has no keys; {forms}"));
+        let line = r#"{"text": "a", "id": 3}"#;
+        assert_eq!(why(line), format!("no text to train on: the row has `text`, `id`; {forms}"));
+        let line = r#"{"prompt": "a", "target": "b"}"#;
+        assert_eq!(why(line), format!("`completion` is missing: the row has `prompt`, `target`; {forms}"));
+        let line = r#"{"prompt": null, "completion": "b"}"#;
+        assert_eq!(why(line), format!("`prompt` is missing: the row has `prompt`, `completion`; {forms}"));
+        let outside = |what| {
+            format!("{what} is outside the model's vocabulary of 512; use the tokenizer that belongs to the model")
+        };
+        for (line, expected) in [
+            (r#"{"prompt": 3, "completion": "b"}"#, "`prompt` must be a string, not 3"),
+            (r#"{"code": "a"}"#, "`content` is missing; the task `none` needs it as the target for `code`"),
+            (r#"{"segments": "a"}"#, "`segments` must be a list of {\"text\", \"weight\", \"train\", \"path\"}"),
+            (r#"{"segments": ["a"]}"#, "`segments`[0]: an object with a `text` is needed"),
+            (r#"{"segments": [{"text": "a"}, {"train": true}]}"#, "`segments`[1]: `text` is missing"),
+            (r#"{"segments": [{"text": 1}]}"#, "`segments`[0]: `text` must be a string, not 1"),
+            (r#"{"segments": [{"text": "a", "train": "no"}]}"#, "`segments`[0]: `train` must be true or false"),
+            (
+                r#"{"segments": [{"text": "a", "weight": Infinity}]}"#,
+                "`segments`[0]: the weight Infinity is not a finite number",
+            ),
+            (r#"{"input_ids": 4}"#, "`input_ids` must be a list with one entry per token, not 4"),
+            (r#"{"input_ids": [4, -1]}"#, "`input_ids`[1] is -1, not a token id"),
+            (r#"{"input_ids": [4, 4], "labels": [4, -1]}"#, "`labels`[1] is -1, neither a token id nor -100"),
+            (r#"{"input_ids": [4], "weights": [NaN]}"#, "`weights`[0]: the weight NaN is not a finite number"),
+            (r#"{"input_ids": [4], "path": [2]}"#, "`path`[0] is 2, neither 0 nor 1"),
+            (
+                r#"{"input_ids": [4, 5], "labels": [4]}"#,
+                "`labels` has length 1 and `input_ids` 2; give one entry per token",
+            ),
+            (r#"{"input_ids": [1, 2, 3, 600]}"#, &outside("id 600 at position 3")),
+            (r#"{"input_ids": [1, 2], "labels": [-100, 512]}"#, &outside("label 512 at position 1")),
+        ] {
+            assert_eq!(why(line), expected);
+        }
+        let small = RowReader { tokenizer: Some(&plain()), vocab: 300, reading: &reading() };
+        assert_eq!(
+            small.lines("a", "b").unwrap_err(),
+            "id 301 at position 2 is outside the model's vocabulary of 300; use the tokenizer that belongs to the model"
+        );
+        let none = RowReader { tokenizer: None, ..small };
+        assert!(none.json(r#"{"input_ids": [1, 2]}"#).is_ok());
+        assert_eq!(
+            none.lines("a", "b").unwrap_err(),
+            "the row is text and there is no tokenizer; put tokenizer.json beside the model, or give `input_ids`"
+        );
+    }
+}

@@ -1,0 +1,265 @@
+//! LoRA adapters (Hu et al. 2021) in PEFT's layout: one optional pair of matrices per slice of a projection.
+
+use super::checkpoint::{Checkpoint, Values};
+use super::decoder::{Decoder, Slice};
+use super::names::{self, Layout, Module};
+use super::params::Dense;
+use crate::backend::{Backend, F, S};
+use crate::error::{Error, Result};
+use crate::random::{Purpose, Stream};
+use serde_json::Value;
+use std::path::Path;
+
+/// `y += scale B A x` beside a slice `W [out, in]`.
+pub struct Adapter<B: Backend> {
+    /// `[rank, in]`.
+    pub a: Dense<B>,
+    /// `[out, rank]`.
+    pub b: Dense<B>,
+    /// Rank.
+    pub rank: usize,
+    /// alpha / rank, or alpha / sqrt(rank) (Kalajdzievski 2023).
+    pub scale: f64,
+}
+
+impl<B: Backend> Adapter<B> {
+    /// Both matrices, and their gradients where they are trained.
+    #[allow(clippy::type_complexity)] // four things that go to one operation
+    pub fn split(&mut self) -> (&F<B>, &F<B>, Option<&mut S<B>>, Option<&mut S<B>>) {
+        let Adapter { a, b, .. } = self;
+        (&a.w, &b.w, a.train.as_mut().map(|t| &mut t.grad), b.train.as_mut().map(|t| &mut t.grad))
+    }
+}
+
+/// Which slices are adapted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Targets {
+    /// Every projection of every block.
+    AllLinear,
+    /// By the last part (or any dotted end) of PEFT's module path.
+    Named(Vec<String>),
+}
+
+/// What PEFT calls a LoraConfig.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoraConfig {
+    /// Rank.
+    pub r: usize,
+    /// Numerator of the scale.
+    pub alpha: f64,
+    /// Dropout on the adapter's input, in [0, 1).
+    pub dropout: f32,
+    /// Whether the scale is alpha / sqrt(rank).
+    pub rslora: bool,
+    /// Adapted modules.
+    pub targets: Targets,
+}
+
+impl LoraConfig {
+    /// Factor on the adapter's product.
+    pub fn scale(&self) -> f64 {
+        let r = self.r as f64;
+        self.alpha / if self.rslora { r.sqrt() } else { r }
+    }
+
+    fn adapts(&self, path: &str) -> bool {
+        match &self.targets {
+            Targets::AllLinear => true,
+            Targets::Named(names) => names.iter().any(|n| ends_with_module(path, n)),
+        }
+    }
+
+    /// Reads `adapter_config.json`; what it asks for beyond plain LoRA is refused by name.
+    pub fn load(file: &Path) -> Result<LoraConfig> {
+        let text = std::fs::read_to_string(file).map_err(Error::io(file, "read"))?;
+        let config: Value =
+            serde_json::from_str(&text).map_err(|e| Error::file(file, format!("not valid JSON: {e}")))?;
+        let empty = |v: &Value| match v {
+            Value::Null => true,
+            Value::Bool(on) => !on,
+            Value::Object(map) => map.is_empty(),
+            Value::Array(list) => list.is_empty(),
+            Value::String(text) => text == "none",
+            Value::Number(_) => false,
+        };
+        const REFUSED: [&str; 10] = [
+            "use_dora",
+            "rank_pattern",
+            "alpha_pattern",
+            "modules_to_save",
+            "bias",
+            "lora_bias",
+            "layers_to_transform",
+            "layer_replication",
+            "trainable_token_indices",
+            "target_parameters",
+        ];
+        if let Some(key) = REFUSED.into_iter().find(|key| config.get(key).is_some_and(|v| !empty(v))) {
+            return Err(Error::file(file, format!("`{key}` = {} is not supported", config[key])));
+        }
+        let number = |key: &str| config.get(key).and_then(Value::as_f64).filter(|x| x.is_finite());
+        let missing = |key: &str| Error::file(file, format!("key `{key}` is missing or not a number"));
+        let r = number("r").filter(|r| *r >= 1.0).ok_or_else(|| missing("r"))? as usize;
+        let targets = match config.get("target_modules") {
+            Some(Value::String(all)) if all == "all-linear" => Targets::AllLinear,
+            Some(Value::Array(list)) => {
+                Targets::Named(list.iter().filter_map(|v| v.as_str().map(String::from)).collect())
+            }
+            _ => return Err(Error::file(file, "`target_modules` must be a list of module names or \"all-linear\"")),
+        };
+        Ok(LoraConfig {
+            r,
+            alpha: number("lora_alpha").ok_or_else(|| missing("lora_alpha"))?,
+            dropout: number("lora_dropout").unwrap_or(0.0) as f32,
+            rslora: config.get("use_rslora").and_then(Value::as_bool).unwrap_or(false),
+            targets,
+        })
+    }
+}
+
+fn ends_with_module(path: &str, name: &str) -> bool {
+    path == name || path.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
+}
+
+/// Where an adapter's initial values come from.
+pub enum Start<'a> {
+    /// PEFT's default: A uniform in +-1 / sqrt(in), B zero.
+    Fresh {
+        /// Seed of A.
+        seed: u64,
+    },
+    /// An `adapter_model.safetensors`.
+    File(&'a Checkpoint),
+    /// Sizes only.
+    Shapes,
+}
+
+/// PEFT's names of the two matrices of a module.
+pub fn peft_names(path: &str) -> [String; 2] {
+    ["lora_A", "lora_B"].map(|ab| format!("base_model.model.{path}.{ab}.weight"))
+}
+
+impl<B: Backend> Decoder<B> {
+    /// Puts adapters beside the slices that `config` names; with `train` they get gradients.
+    pub fn attach(&mut self, b: &B, config: &LoraConfig, start: &Start, train: bool) -> Result {
+        self.check_targets(config)?;
+        let mut index = 0;
+        let mut expected = Vec::new();
+        for layer in &mut self.layers {
+            for proj in &mut layer.proj {
+                let inp = proj.w.cols;
+                for slice in proj.slices.iter_mut().filter(|s| config.adapts(&s.path)) {
+                    let [values_a, values_b] = initial(start, slice, config.r, inp, index)?;
+                    expected.extend(peft_names(&slice.path));
+                    index += 1;
+                    slice.adapter = Some(Adapter {
+                        a: Dense::matrix(b, config.r * inp, &values_a, train)?,
+                        b: Dense::matrix(b, slice.out * config.r, &values_b, train)?,
+                        rank: config.r,
+                        scale: config.scale(),
+                    });
+                }
+            }
+        }
+        if let Start::File(file) = start
+            && let Some((extra, ..)) = file.tensors().find(|(name, ..)| !expected.iter().any(|e| e == name))
+        {
+            return Err(Error::file(
+                file.origin(),
+                format!("tensor {extra} belongs to no adapted module of this model"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Every named target must exist; a name that matches nothing is a typing error, not an empty adapter.
+    fn check_targets(&self, config: &LoraConfig) -> Result {
+        let Targets::Named(targets) = &config.targets else { return Ok(()) };
+        let paths: Vec<&str> = self.slices().map(|(_, s)| s.path.as_str()).collect();
+        for target in targets {
+            if !paths.iter().any(|p| ends_with_module(p, target)) {
+                let known = self.target_names(&Targets::AllLinear).join(", ");
+                return Err(Error::Recipe {
+                    origin: "lora.target_modules".into(),
+                    why: format!("\"{target}\" is no projection of this model; choose from {known}, or \"all-linear\""),
+                });
+            }
+        }
+        if targets.is_empty() {
+            return Err(Error::Recipe { origin: "lora.target_modules".into(), why: "the list is empty".into() });
+        }
+        Ok(())
+    }
+
+    /// All slices with their projection's input features.
+    pub fn slices(&self) -> impl Iterator<Item = (usize, &Slice<B>)> {
+        let proj = self.layers.iter().flat_map(|l| l.proj.iter());
+        proj.flat_map(|p| p.slices.iter().map(|s| (p.w.cols, s)))
+    }
+
+    /// The last parts of the adapted module paths, sorted: PEFT's `target_modules`.
+    pub fn target_names(&self, targets: &Targets) -> Vec<String> {
+        if let Targets::Named(names) = targets {
+            let mut names = names.clone();
+            names.sort();
+            return names;
+        }
+        let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_string();
+        let mut names: Vec<String> = self.slices().map(|(_, s)| last(&s.path)).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Name, shape and values of every adapter matrix, as PEFT saves them; `read` picks what is read of each matrix
+    /// (its values or its gradient).
+    pub fn export_adapter<T: Copy>(
+        &self,
+        read: impl Fn(&Dense<B>) -> Result<Vec<T>>,
+    ) -> Result<Vec<(String, [usize; 2], Vec<T>)>> {
+        let mut tensors = Vec::new();
+        for (inp, slice) in self.slices() {
+            let Some(adapter) = &slice.adapter else { continue };
+            let [name_a, name_b] = peft_names(&slice.path);
+            let b = row_layout(slice.layout).store(slice.out, adapter.rank, &read(&adapter.b)?);
+            tensors.push((name_a, [adapter.rank, inp], read(&adapter.a)?));
+            tensors.push((name_b, [slice.out, adapter.rank], b));
+        }
+        Ok(tensors)
+    }
+}
+
+/// PEFT keeps A and B as `Linear` matrices even beside a Conv1D; only the order of output rows follows the checkpoint.
+fn row_layout(layout: Layout) -> Layout {
+    if layout == Layout::Transposed { Layout::Plain } else { layout }
+}
+
+fn initial<B: Backend>(start: &Start, slice: &Slice<B>, r: usize, inp: usize, index: u32) -> Result<[Vec<f32>; 2]> {
+    match start {
+        Start::Shapes => Ok([Vec::new(), Vec::new()]),
+        Start::Fresh { seed } => {
+            let (mut stream, bound) = (Stream::new(*seed, Purpose::Init, index), 1.0 / (inp as f64).sqrt());
+            let a = (0..r * inp).map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32).collect();
+            Ok([a, vec![0.0; slice.out * r]])
+        }
+        Start::File(file) => {
+            let [name_a, name_b] = peft_names(&slice.path);
+            let b = file.read(&name_b, &[slice.out, r]).map(Values::into_f32)?;
+            let a = file.read(&name_a, &[r, inp]).map(Values::into_f32)?;
+            Ok([a, row_layout(slice.layout).load(slice.out, r, &b)])
+        }
+    }
+}
+
+/// Trainable values that `config` adds to a model of this shape.
+pub fn parameters(spec: &super::config::Spec, config: &LoraConfig) -> usize {
+    let mut total = 0;
+    for layer in 0..spec.layers {
+        for module in Module::ALL {
+            let slices = names::slices(spec, layer, module);
+            let adapted = slices.iter().filter(|s| config.adapts(&s.path));
+            total += adapted.map(|s| config.r * (names::fan_in(spec, module) + s.out)).sum::<usize>();
+        }
+    }
+    total
+}

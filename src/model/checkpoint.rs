@@ -1,0 +1,194 @@
+//! Reading a Hugging Face checkpoint: one safetensors file or the shards of an index, memory-mapped.
+
+#![allow(unsafe_code)] // the memory map
+
+use super::names::Tensor;
+use crate::error::{Error, Result};
+use half::{bf16, f16};
+use safetensors::{Dtype, SafeTensors};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Values of one tensor on the host.
+#[derive(Clone, Debug)]
+pub enum Values {
+    /// f32, or f16 widened.
+    F32(Vec<f32>),
+    /// bf16, as stored.
+    Bf16(Vec<bf16>),
+}
+
+impl Values {
+    /// Widened to f32.
+    pub fn into_f32(self) -> Vec<f32> {
+        match self {
+            Values::F32(values) => values,
+            Values::Bf16(values) => values.into_iter().map(f32::from).collect(),
+        }
+    }
+}
+
+struct Entry {
+    shard: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Range<usize>,
+}
+
+/// An open checkpoint.
+pub struct Checkpoint {
+    origin: PathBuf,
+    shards: Vec<memmap2::Mmap>,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl Checkpoint {
+    /// Opens `model.safetensors` or the shards of `model.safetensors.index.json` in `dir`.
+    pub fn open(dir: &Path) -> Result<Checkpoint> {
+        let (single, index) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
+        if single.is_file() {
+            return Checkpoint::files(single.clone(), &[single]);
+        }
+        if !index.is_file() {
+            return Err(Error::file(
+                dir,
+                "no model.safetensors or model.safetensors.index.json in this directory; \
+                save the model with save_pretrained(..., safe_serialization=True)",
+            ));
+        }
+        let text = std::fs::read_to_string(&index).map_err(Error::io(&index, "read"))?;
+        let names = serde_json::from_str::<serde_json::Value>(&text).ok();
+        let map = names.as_ref().and_then(|v| v.get("weight_map")).and_then(|m| m.as_object());
+        let Some(map) = map else { return Err(Error::file(&index, "not an index of shards: no `weight_map` object")) };
+        let mut files: Vec<&str> = map.values().filter_map(|v| v.as_str()).collect();
+        files.sort_unstable();
+        files.dedup();
+        if let Some(outside) = files.iter().find(|f| Path::new(f).components().count() != 1 || f.starts_with('.')) {
+            return Err(Error::file(&index, format!("names a shard outside its own directory: {outside}")));
+        }
+        let paths: Vec<PathBuf> = files.iter().map(|f| dir.join(f)).collect();
+        Checkpoint::files(index, &paths)
+    }
+
+    /// Opens the given safetensors files; `origin` is named in messages.
+    pub fn files(origin: PathBuf, files: &[PathBuf]) -> Result<Checkpoint> {
+        let mut checkpoint = Checkpoint { origin, shards: Vec::new(), entries: BTreeMap::new() };
+        for path in files {
+            let file = std::fs::File::open(path).map_err(Error::io(path, "read"))?;
+            // SAFETY: the map is read-only and private to this process. As for every program that maps its input, the
+            // user must not truncate the file meanwhile; writers of this format replace files by rename.
+            let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path, "map"))?;
+            let parsed = SafeTensors::deserialize(&map).map_err(|e| {
+                Error::file(path, format!("not a complete safetensors file ({e}); copy or download it again"))
+            })?;
+            for (name, view) in parsed.iter() {
+                let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
+                let entry = Entry {
+                    shard: checkpoint.shards.len(),
+                    dtype: view.dtype(),
+                    shape: view.shape().to_vec(),
+                    bytes: start..start + view.data().len(),
+                };
+                if checkpoint.entries.insert(name.to_string(), entry).is_some() {
+                    return Err(Error::file(path, format!("tensor {name} occurs in two shards")));
+                }
+            }
+            checkpoint.shards.push(map);
+        }
+        Ok(checkpoint)
+    }
+
+    /// The file that messages name.
+    pub fn origin(&self) -> &Path {
+        &self.origin
+    }
+
+    /// Name, shape and dtype of every tensor, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize], Dtype)> {
+        self.entries.iter().map(|(name, e)| (name.as_str(), e.shape.as_slice(), e.dtype))
+    }
+
+    /// Whether `name` is there, with or without its base-model prefix (`model.`, `transformer.`).
+    pub fn find(&self, name: &str) -> Option<&str> {
+        let bare = name.split_once('.').filter(|(prefix, _)| ["model", "transformer"].contains(prefix)).map(|p| p.1);
+        [Some(name), bare].into_iter().flatten().find_map(|n| self.entries.get_key_value(n)).map(|(k, _)| k.as_str())
+    }
+
+    /// The values of `name` in the file's own order, checked against `shape`.
+    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Values> {
+        let Some(entry) = self.find(name).and_then(|n| self.entries.get(n)) else {
+            return Err(Error::file(
+                &self.origin,
+                format!("tensor {name} is missing; is the checkpoint complete and of the config's architecture?"),
+            ));
+        };
+        if entry.shape != shape {
+            let got = &entry.shape;
+            return Err(Error::file(
+                &self.origin,
+                format!("tensor {name} has shape {got:?}, the config asks for {shape:?}"),
+            ));
+        }
+        let bytes = &self.shards[entry.shard][entry.bytes.clone()];
+        match entry.dtype {
+            Dtype::F32 => Ok(Values::F32(bytemuck::allocation::pod_collect_to_vec(bytes))),
+            Dtype::BF16 => Ok(Values::Bf16(bytemuck::allocation::pod_collect_to_vec(bytes))),
+            Dtype::F16 => {
+                let narrow: Vec<f16> = bytemuck::allocation::pod_collect_to_vec(bytes);
+                Ok(Values::F32(narrow.into_iter().map(f32::from).collect()))
+            }
+            other => Err(Error::file(
+                &self.origin,
+                format!("tensor {name} is stored as {other:?}; eyekern reads F32, BF16 and F16"),
+            )),
+        }
+    }
+
+    /// Refuses a file with tensors that the table does not know: a sign of another architecture.
+    pub fn check_no_extra(&self, known: &[Tensor], tied: bool) -> Result {
+        let mut used: Vec<&str> = known.iter().filter_map(|t| self.find(&t.name)).collect();
+        used.sort_unstable();
+        let buffer = |name: &str| {
+            [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"].iter().any(|end| name.ends_with(end))
+        };
+        for name in self.entries.keys() {
+            if used.binary_search(&name.as_str()).is_ok() || buffer(name) {
+                continue;
+            }
+            if name == "lm_head.weight" && tied {
+                self.check_tie(known)?;
+                continue;
+            }
+            return Err(Error::file(
+                &self.origin,
+                format!("tensor {name} is not part of this architecture; does the config belong to this checkpoint?"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// A tied model whose file has a head of its own: fine if it is the embedding, refused if it differs.
+    fn check_tie(&self, known: &[Tensor]) -> Result {
+        let bytes = |name: &str| {
+            let entry = self.find(name).and_then(|n| self.entries.get(n));
+            entry.map(|e| &self.shards[e.shard][e.bytes.clone()])
+        };
+        if known.first().is_some_and(|embed| bytes(&embed.name) == bytes("lm_head.weight")) {
+            return Ok(());
+        }
+        Err(Error::file(
+            &self.origin,
+            "the config ties the head to the embedding (tie_word_embeddings), but the file holds an lm_head.weight that differs from it; set tie_word_embeddings to false",
+        ))
+    }
+
+    /// The dtype that most values are stored in: what a fine-tuned copy is saved as by default.
+    pub fn main_dtype(&self) -> Dtype {
+        let mut bytes = BTreeMap::<String, (usize, Dtype)>::new();
+        for e in self.entries.values() {
+            bytes.entry(format!("{:?}", e.dtype)).or_insert((0, e.dtype)).0 += e.bytes.len();
+        }
+        bytes.into_values().max_by_key(|(n, _)| *n).map_or(Dtype::F32, |(_, dtype)| dtype)
+    }
+}

@@ -1,0 +1,408 @@
+//! The decoder: its parameters and its forward pass, for every architecture and backend.
+
+use super::adapter::Adapter;
+use super::checkpoint::{Checkpoint, Values};
+use super::config::{Positions, Spec};
+use super::names::{self, Layout, Module, Part, Tensor};
+use super::params::{Dense, Matrix, Param};
+use super::rope;
+use super::workspace::{Kept, Workspace};
+use crate::backend::{Affine, Backend, Dropout, F, Gemm, Heads, Ids, Lora, Rows, S, Tokens, Turn, Weight};
+use crate::error::Result;
+use crate::random::{Purpose, Stream};
+
+/// A norm's parameters.
+pub struct NormParams<B: Backend> {
+    /// Scale, `[hidden]`.
+    pub gain: Dense<B>,
+    /// Shift, `[hidden]` (LayerNorm).
+    pub bias: Option<Dense<B>>,
+}
+
+impl<B: Backend> NormParams<B> {
+    /// For a norm operation.
+    pub fn affine(&self) -> Affine<'_, B> {
+        Affine { gain: &self.gain.w, bias: self.bias.as_ref().map(|b| &b.w) }
+    }
+}
+
+/// A named part of a projection, with its own adapter.
+pub struct Slice<B: Backend> {
+    /// PEFT's module path, `model.layers.0.self_attn.q_proj`.
+    pub path: String,
+    /// First output column.
+    pub col: usize,
+    /// Output columns.
+    pub out: usize,
+    /// Storage of the slice in the checkpoint.
+    pub layout: Layout,
+    /// Low-rank update, where one is trained.
+    pub adapter: Option<Adapter<B>>,
+}
+
+/// A projection, fused from one to three slices.
+pub struct Projection<B: Backend> {
+    /// `[out, in]`.
+    pub w: Matrix<B>,
+    /// `[out]`.
+    pub bias: Option<Dense<B>>,
+    /// The parts that adapters address.
+    pub slices: Vec<Slice<B>>,
+    /// Factor on the result.
+    pub alpha: f64,
+}
+
+impl<B: Backend> Projection<B> {
+    /// Shape of the product for `rows` tokens.
+    pub fn gemm(&self, rows: usize) -> Gemm {
+        Gemm { rows, inp: self.w.cols, out: self.w.rows, alpha: self.alpha }
+    }
+}
+
+impl<B: Backend> Slice<B> {
+    /// Shape of the adapter's products in a projection of shape `g`.
+    pub fn lora(&self, g: Gemm, adapter: &Adapter<B>) -> Lora {
+        Lora {
+            rows: g.rows,
+            inp: g.inp,
+            out: self.out,
+            col: self.col,
+            stride: g.out,
+            rank: adapter.rank,
+            scale: adapter.scale * g.alpha,
+        }
+    }
+}
+
+/// One block.
+pub struct Layer<B: Backend> {
+    /// Before attention and before the MLP.
+    pub norms: [NormParams<B>; 2],
+    /// Indexed by [`Module`].
+    pub proj: [Projection<B>; 4],
+}
+
+/// A decoder-only transformer on a device.
+pub struct Decoder<B: Backend> {
+    /// What it is.
+    pub spec: Spec,
+    /// Token embedding, `[vocab, hidden]`.
+    pub embed: Matrix<B>,
+    /// Learned positions, `[max_positions, hidden]`.
+    pub positions: Option<Matrix<B>>,
+    /// Blocks.
+    pub layers: Vec<Layer<B>>,
+    /// Last norm.
+    pub final_norm: NormParams<B>,
+    /// LM head, `[vocab, hidden]`; `None` where it is the embedding.
+    pub head: Option<Matrix<B>>,
+    /// Angles of rotary positions, `[positions, head_dim]`.
+    pub rope: Option<S<B>>,
+}
+
+/// Where initial values come from.
+pub enum Source<'a> {
+    /// A checkpoint.
+    File(&'a Checkpoint),
+    /// Normal values of this deviation, gains 1, biases 0.
+    Random {
+        /// Seed of the values.
+        seed: u64,
+        /// Standard deviation of matrices.
+        std: f64,
+    },
+    /// Sizes only ([`crate::backend::plan::Plan`]).
+    Shapes,
+}
+
+impl Source<'_> {
+    fn read(&self, tensor: &Tensor, index: usize) -> Result<Values> {
+        let n = tensor.rows * tensor.cols;
+        match self {
+            Source::Shapes => Ok(Values::F32(Vec::new())),
+            Source::Random { seed, std } => {
+                let mut stream = Stream::new(*seed, Purpose::Init, index as u32);
+                Ok(Values::F32(match tensor.part {
+                    Part::Norm(_, _, false) | Part::FinalNorm(false) => vec![1.0; n],
+                    Part::Norm(..) | Part::FinalNorm(_) | Part::Bias(..) => vec![0.0; n],
+                    _ => (0..n).map(|_| (stream.normal() * std) as f32).collect(),
+                }))
+            }
+            Source::File(checkpoint) => Ok(match checkpoint.read(&tensor.name, &tensor.shape())? {
+                Values::F32(v) => Values::F32(tensor.layout.load(tensor.rows, tensor.cols, &v)),
+                Values::Bf16(v) => Values::Bf16(tensor.layout.load(tensor.rows, tensor.cols, &v)),
+            }),
+        }
+    }
+}
+
+/// Values of consecutive slices as one matrix; mixed dtypes widen.
+fn fuse(parts: Vec<Values>) -> Values {
+    let narrow = parts.iter().all(|p| matches!(p, Values::Bf16(_)));
+    if narrow {
+        return Values::Bf16(
+            parts.into_iter().flat_map(|p| if let Values::Bf16(v) = p { v } else { Vec::new() }).collect(),
+        );
+    }
+    Values::F32(parts.into_iter().flat_map(Values::into_f32).collect())
+}
+
+impl<B: Backend> Decoder<B> {
+    /// Builds the decoder of `spec` from `source`; `train` gives every parameter a gradient and optimiser state
+    /// (full fine-tuning). Rotary angles are tabulated for `positions` positions.
+    pub fn build(b: &B, spec: Spec, source: &Source, train: bool, positions: usize) -> Result<Decoder<B>> {
+        let tensors = names::tensors(&spec);
+        if let Source::File(checkpoint) = source {
+            checkpoint.check_no_extra(&tensors, spec.tied)?;
+        }
+        let get = |wanted: &dyn Fn(Part) -> bool| -> Result<Vec<Values>> {
+            let found = tensors.iter().enumerate().filter(|(_, t)| wanted(t.part));
+            found.map(|(i, t)| source.read(t, i)).collect()
+        };
+        let matrix = |rows, cols, wanted: &dyn Fn(Part) -> bool| -> Result<Matrix<B>> {
+            Matrix::new(b, rows, cols, fuse(get(wanted)?), train)
+        };
+        let vector = |len, wanted: &dyn Fn(Part) -> bool| -> Result<Option<Dense<B>>> {
+            let parts = get(wanted)?;
+            if parts.is_empty() { Ok(None) } else { Dense::vector(b, len, &fuse(parts).into_f32(), train).map(Some) }
+        };
+        let norm = |part: &dyn Fn(bool) -> Part| -> Result<NormParams<B>> {
+            let gain = Dense::vector(b, spec.hidden, &fuse(get(&|p| p == part(false))?).into_f32(), train)?;
+            Ok(NormParams { gain, bias: vector(spec.hidden, &|p| p == part(true))? })
+        };
+        let projection = |layer: usize, module: Module| -> Result<Projection<B>> {
+            let (out, inp) = (names::fan_out(&spec, module), names::fan_in(&spec, module));
+            let w = matrix(out, inp, &|p| matches!(p, Part::Weight(l, m, _) if (l, m) == (layer, module)))?;
+            let bias = vector(out, &|p| matches!(p, Part::Bias(l, m, _) if (l, m) == (layer, module)))?;
+            let named = names::slices(&spec, layer, module).into_iter();
+            let slices = named.map(|s| Slice { path: s.path, col: s.row, out: s.out, layout: s.layout, adapter: None });
+            let alpha = if matches!(module, Module::O | Module::Down) { spec.residual_scale } else { 1.0 };
+            Ok(Projection { w, bias, slices: slices.collect(), alpha })
+        };
+        let mut layers = Vec::with_capacity(spec.layers);
+        for l in 0..spec.layers {
+            let norms = [norm(&|bias| Part::Norm(l, 0, bias))?, norm(&|bias| Part::Norm(l, 1, bias))?];
+            let [qkv, o, up, down] = Module::ALL.map(|m| projection(l, m));
+            layers.push(Layer { norms, proj: [qkv?, o?, up?, down?] });
+        }
+        let embed = matrix(spec.vocab, spec.hidden, &|p| p == Part::Embed)?;
+        let learned = match spec.positions {
+            Positions::Learned => Some(matrix(spec.max_positions, spec.hidden, &|p| p == Part::Positions)?),
+            Positions::Rope { .. } => None,
+        };
+        let head = if spec.tied { None } else { Some(matrix(spec.vocab, spec.hidden, &|p| p == Part::Head)?) };
+        let rope = match &spec.positions {
+            Positions::Learned => None,
+            Positions::Rope { inverse, .. } => {
+                let table: Vec<B::Stat> = rope::table(inverse, positions).into_iter().map(B::stat).collect();
+                let mut buffer = b.alloc(table.len())?;
+                b.write(&mut buffer, &table)?;
+                Some(buffer)
+            }
+        };
+        let final_norm = norm(&Part::FinalNorm)?;
+        Ok(Decoder { embed, positions: learned, layers, final_norm, head, rope, spec })
+    }
+
+    /// The LM head's weight, `[vocab, hidden]`.
+    pub fn head_weight(&self) -> &Weight<B> {
+        &self.head.as_ref().unwrap_or(&self.embed).w
+    }
+
+    /// Attention geometry for `tokens` tokens.
+    pub fn heads(&self, tokens: usize) -> Heads {
+        let s = &self.spec;
+        Heads { tokens, q: s.q_heads, kv: s.kv_heads, dim: s.head_dim, scale: s.attn_scale }
+    }
+
+    /// Whether a layer rotates queries and keys.
+    pub fn rotates(&self, layer: usize) -> bool {
+        matches!(&self.spec.positions, Positions::Rope { layers, .. } if layers[layer])
+    }
+
+    /// Every parameter of the base model, in one order.
+    pub fn base_params(&mut self) -> Vec<Param<'_, B>> {
+        let mut list = vec![Param::Matrix(&mut self.embed)];
+        list.extend(self.positions.as_mut().map(Param::Matrix));
+        for layer in &mut self.layers {
+            for norm in &mut layer.norms {
+                list.push(Param::Dense(&mut norm.gain));
+                list.extend(norm.bias.as_mut().map(Param::Dense));
+            }
+            for p in &mut layer.proj {
+                list.push(Param::Matrix(&mut p.w));
+                list.extend(p.bias.as_mut().map(Param::Dense));
+            }
+        }
+        list.push(Param::Dense(&mut self.final_norm.gain));
+        list.extend(self.final_norm.bias.as_mut().map(Param::Dense));
+        list.extend(self.head.as_mut().map(Param::Matrix));
+        list
+    }
+
+    /// Every adapter matrix, A before B, in one order.
+    pub fn adapter_params(&mut self) -> Vec<Param<'_, B>> {
+        let slices = self.layers.iter_mut().flat_map(|l| l.proj.iter_mut()).flat_map(|p| p.slices.iter_mut());
+        let adapters = slices.filter_map(|s| s.adapter.as_mut());
+        adapters.flat_map(|a| [Param::Dense(&mut a.a), Param::Dense(&mut a.b)]).collect()
+    }
+
+    /// Everything that is trained.
+    pub fn trained(&mut self) -> Vec<Param<'_, B>> {
+        // two walks, because each borrows the model as a whole
+        if self.embed.train.is_some() { self.base_params() } else { self.adapter_params() }
+    }
+
+    /// The parameter that holds `part`, and the first row of the part in it.
+    pub fn param(&mut self, part: Part) -> Option<(Param<'_, B>, usize)> {
+        match part {
+            Part::Embed => Some((Param::Matrix(&mut self.embed), 0)),
+            Part::Positions => self.positions.as_mut().map(|p| (Param::Matrix(p), 0)),
+            Part::Head => self.head.as_mut().map(|p| (Param::Matrix(p), 0)),
+            Part::FinalNorm(false) => Some((Param::Dense(&mut self.final_norm.gain), 0)),
+            Part::FinalNorm(true) => self.final_norm.bias.as_mut().map(|p| (Param::Dense(p), 0)),
+            Part::Norm(l, n, false) => Some((Param::Dense(&mut self.layers[l].norms[n].gain), 0)),
+            Part::Norm(l, n, true) => self.layers[l].norms[n].bias.as_mut().map(|p| (Param::Dense(p), 0)),
+            Part::Weight(l, m, row) => Some((Param::Matrix(&mut self.layers[l].proj[m as usize].w), row)),
+            Part::Bias(l, m, row) => self.layers[l].proj[m as usize].bias.as_mut().map(|p| (Param::Dense(p), row)),
+        }
+    }
+}
+
+/// How a pass runs: with or without adapters, and with which dropout.
+pub struct Mode<'a, B: Backend> {
+    /// Whether adapters take part; off for the reference pass.
+    pub adapters: bool,
+    /// Rates and key of a training pass; `None` draws nothing.
+    pub dropout: Option<(&'a Rates, &'a Ids<B>)>,
+}
+
+impl<B: Backend> Mode<'_, B> {
+    /// Without dropout.
+    pub fn eval(adapters: bool) -> Self {
+        Mode { adapters, dropout: None }
+    }
+}
+
+/// Dropout rates of the recipe, each in [0, 1).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rates {
+    /// On the embedding.
+    pub embd: f32,
+    /// On attention probabilities.
+    pub attention: f32,
+    /// On the two block outputs.
+    pub resid: f32,
+    /// On adapter inputs.
+    pub lora: f32,
+}
+
+/// Which module of a layer draws a mask; the low bits are left to heads.
+#[derive(Clone, Copy)]
+pub(super) enum Site {
+    Embedding,
+    Attention,
+    Residual(usize),
+    Adapter(Module, usize),
+}
+
+impl<'a, B: Backend> Mode<'a, B> {
+    /// The dropout of a site, where its rate is not zero.
+    pub(super) fn at(&self, layer: usize, site: Site, tokens: &'a Tokens<B>) -> Option<Dropout<'a, B>> {
+        let (rates, key) = self.dropout?;
+        let (p, kind) = match site {
+            Site::Embedding => (rates.embd, 0),
+            Site::Attention => (rates.attention, 1),
+            Site::Residual(which) => (rates.resid, 2 + which),
+            Site::Adapter(module, slice) => (rates.lora, 4 + 3 * module as usize + slice),
+        };
+        (p > 0.0).then(|| Dropout { p, module: ((layer << 16) | (kind << 12)) as u32, key, tokens })
+    }
+}
+
+impl<B: Backend> Decoder<B> {
+    /// Hidden rows after the last norm into `work.hidden`, keeping in `work` what backward needs.
+    pub fn forward(&self, b: &B, work: &mut Workspace<B>, tokens: &Tokens<B>, mode: &Mode<B>) -> Result {
+        let s = &self.spec;
+        let rows = Rows { n: tokens.count, width: s.hidden };
+        let Workspace { x, kept, branch, hidden, final_stat, scratch, .. } = work;
+        let positions = self.positions.as_ref().map(|p| &p.w);
+        let drop = mode.at(0, Site::Embedding, tokens);
+        b.embed(rows, tokens, &self.embed.w, positions, s.embed_scale, drop, &mut x[0])?;
+        for l in 0..s.layers {
+            let norm = self.layers[l].norms[0].affine();
+            if l == 0 {
+                let k = &mut kept[0];
+                b.norm(rows, s.norm, &x[0], norm, &mut k.h1, &mut k.stat1)?;
+            } else {
+                let drop = mode.at(l - 1, Site::Residual(1), tokens);
+                let (before, here) = kept.split_at_mut(l);
+                let (mid, k) = (&before[l - 1].mid, &mut here[0]);
+                b.add_norm(rows, s.norm, mid, branch, drop, &mut x[l], norm, &mut k.h1, &mut k.stat1)?;
+            }
+            self.block(b, l, &x[l], &mut kept[l], branch, scratch, tokens, mode)?;
+        }
+        let drop = mode.at(s.layers - 1, Site::Residual(1), tokens);
+        let (mid, norm) = (&kept[s.layers - 1].mid, self.final_norm.affine());
+        b.add_norm(rows, s.norm, mid, branch, drop, &mut x[s.layers], norm, hidden, final_stat)
+    }
+
+    /// One block from its normalised input `k.h1` to its MLP output in `branch`.
+    #[allow(clippy::too_many_arguments)] // the workspace, taken apart
+    fn block(
+        &self,
+        b: &B,
+        l: usize,
+        x: &F<B>,
+        k: &mut Kept<B>,
+        branch: &mut F<B>,
+        scratch: &mut F<B>,
+        tokens: &Tokens<B>,
+        mode: &Mode<B>,
+    ) -> Result {
+        let s = &self.spec;
+        let (layer, heads) = (&self.layers[l], self.heads(tokens.count));
+        let rows = |width| Rows { n: tokens.count, width };
+        let Kept { h1, qkv, att, lse, mid, h2, stat2, up, act, low, .. } = k;
+        let [low_qkv, low_o, low_up, low_down] = low;
+        let project = |module: Module, x: &_, low: &mut [_], scratch: &mut _, y: &mut _| {
+            self.project(b, l, module, x, low, scratch, y, tokens, mode)
+        };
+        project(Module::Qkv, h1, low_qkv, scratch, qkv)?;
+        if let Some(table) = self.rope.as_ref().filter(|_| self.rotates(l)) {
+            b.rope(heads, tokens, table, Turn::Forward, qkv)?;
+        }
+        b.attention(heads, tokens, qkv, mode.at(l, Site::Attention, tokens), att, lse)?;
+        project(Module::O, att, low_o, scratch, branch)?;
+        let drop = mode.at(l, Site::Residual(0), tokens);
+        b.add_norm(rows(s.hidden), s.norm, x, branch, drop, mid, layer.norms[1].affine(), h2, stat2)?;
+        project(Module::Up, h2, low_up, scratch, up)?;
+        b.act(rows(s.inner), s.act, up, act)?;
+        project(Module::Down, act, low_down, scratch, branch)
+    }
+
+    /// A projection and the adapters of its slices.
+    #[allow(clippy::too_many_arguments)] // the workspace, taken apart
+    fn project(
+        &self,
+        b: &B,
+        l: usize,
+        module: Module,
+        x: &F<B>,
+        low: &mut [F<B>],
+        scratch: &mut F<B>,
+        y: &mut F<B>,
+        tokens: &Tokens<B>,
+        mode: &Mode<B>,
+    ) -> Result {
+        let p = &self.layers[l].proj[module as usize];
+        let shape = p.gemm(tokens.count);
+        b.linear(shape, x, &p.w.w, p.bias.as_ref().map(|v| &v.w), y)?;
+        for (i, slice) in p.slices.iter().enumerate().filter(|_| mode.adapters) {
+            let Some(a) = &slice.adapter else { continue };
+            let drop = mode.at(l, Site::Adapter(module, i), tokens);
+            b.lora(slice.lora(shape, a), x, &a.a.w, &a.b.w, drop, scratch, &mut low[i], y)?;
+        }
+        Ok(())
+    }
+}

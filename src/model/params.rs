@@ -1,0 +1,220 @@
+//! Parameters on a device: a value and, where it is trained, everything the optimiser keeps beside it.
+
+use super::checkpoint::Values;
+use crate::backend::{Backend, F, S, Update, Weight};
+use crate::error::Result;
+
+/// Gradient and optimiser state of one parameter.
+pub struct Train<B: Backend> {
+    /// Gradient, accumulated over an optimiser step.
+    pub grad: S<B>,
+    /// First moment.
+    pub m: S<B>,
+    /// Second moment.
+    pub v: S<B>,
+    /// Full-precision copy, where the working copy is narrower.
+    pub master: Option<S<B>>,
+}
+
+impl<B: Backend> Train<B> {
+    fn new(b: &B, values: &[f32], len: usize) -> Result<Train<B>> {
+        let mut master = if B::MASTER { Some(b.alloc(len)?) } else { None };
+        if let Some(master) = &mut master {
+            let wide: Vec<B::Stat> = values.iter().map(|&x| B::stat(f64::from(x))).collect();
+            b.write(master, &wide)?;
+        }
+        Ok(Train { grad: b.alloc(len)?, m: b.alloc(len)?, v: b.alloc(len)?, master })
+    }
+}
+
+/// Host values in working precision on the device. `values` may be empty where only sizes count.
+fn upload<B: Backend>(b: &B, values: &[f32], len: usize) -> Result<F<B>> {
+    let mut w = b.alloc(len)?;
+    let floats: Vec<B::Float> = values.iter().map(|&x| B::float(f64::from(x))).collect();
+    b.write(&mut w, &floats)?;
+    Ok(w)
+}
+
+/// The first `len` values of a device buffer as f32.
+fn download<B: Backend>(b: &B, w: &F<B>, len: usize) -> Result<Vec<f32>> {
+    let mut host = vec![B::Float::default(); len];
+    b.read(w, &mut host)?;
+    Ok(host.into_iter().map(|x| B::from_float(x) as f32).collect())
+}
+
+/// A matrix `[rows, cols]`; decays when trained.
+pub struct Matrix<B: Backend> {
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub cols: usize,
+    /// Values.
+    pub w: Weight<B>,
+    /// Present when trained.
+    pub train: Option<Train<B>>,
+}
+
+impl<B: Backend> Matrix<B> {
+    /// From host values (row-major); a frozen bf16 matrix stays bf16.
+    pub fn new(b: &B, rows: usize, cols: usize, values: Values, train: bool) -> Result<Matrix<B>> {
+        let len = rows * cols;
+        if let (Values::Bf16(narrow), false) = (&values, train) {
+            let mut w = b.alloc(len)?;
+            b.write(&mut w, narrow)?;
+            return Ok(Matrix { rows, cols, w: Weight::Bf16(w), train: None });
+        }
+        let values = values.into_f32();
+        let state = if train { Some(Train::new(b, &values, len)?) } else { None };
+        Ok(Matrix { rows, cols, w: Weight::Float(upload(b, &values, len)?), train: state })
+    }
+
+    /// The gradient, where there is one.
+    pub fn grad(&mut self) -> Option<&mut S<B>> {
+        self.train.as_mut().map(|t| &mut t.grad)
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.rows * self.cols
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All values in f32.
+    pub fn values(&self, b: &B) -> Result<Vec<f32>> {
+        match &self.w {
+            Weight::Float(w) => download(b, w, self.len()),
+            Weight::Bf16(w) => {
+                let mut host = vec![half::bf16::ZERO; self.len()];
+                b.read(w, &mut host)?;
+                Ok(host.into_iter().map(f32::from).collect())
+            }
+        }
+    }
+
+    fn update(&mut self) -> Option<Update<'_, B>> {
+        let len = self.len();
+        match (&mut self.w, &mut self.train) {
+            (Weight::Float(weight), Some(train)) => Some(update(len, weight, train, true)),
+            _ => None,
+        }
+    }
+}
+
+/// A parameter that is always held in working precision: norms, biases, adapter matrices.
+pub struct Dense<B: Backend> {
+    /// Number of values.
+    pub len: usize,
+    /// Values.
+    pub w: F<B>,
+    /// Present when trained.
+    pub train: Option<Train<B>>,
+    /// Whether weight decay applies: to matrices, not to norms and biases (the grouping of Hugging Face's Trainer).
+    pub decay: bool,
+}
+
+impl<B: Backend> Dense<B> {
+    /// A vector (norm or bias) from host values.
+    pub fn vector(b: &B, len: usize, values: &[f32], train: bool) -> Result<Dense<B>> {
+        let state = if train { Some(Train::new(b, values, len)?) } else { None };
+        Ok(Dense { len, w: upload(b, values, len)?, train: state, decay: false })
+    }
+
+    /// A matrix of `len` values.
+    pub fn matrix(b: &B, len: usize, values: &[f32], train: bool) -> Result<Dense<B>> {
+        Ok(Dense { decay: true, ..Dense::vector(b, len, values, train)? })
+    }
+
+    /// The gradient, where there is one.
+    pub fn grad(&mut self) -> Option<&mut S<B>> {
+        self.train.as_mut().map(|t| &mut t.grad)
+    }
+
+    /// All values in f32.
+    pub fn values(&self, b: &B) -> Result<Vec<f32>> {
+        download(b, &self.w, self.len)
+    }
+
+    fn update(&mut self) -> Option<Update<'_, B>> {
+        let (len, weight, decay) = (self.len, &mut self.w, self.decay);
+        self.train.as_mut().map(|train| update(len, weight, train, decay))
+    }
+}
+
+fn update<'a, B: Backend>(len: usize, weight: &'a mut F<B>, train: &'a mut Train<B>, decay: bool) -> Update<'a, B> {
+    let Train { grad, m, v, master } = train;
+    Update { len, weight, master: master.as_mut(), grad, m, v, decay }
+}
+
+/// A reference to either kind, for walks over the whole model.
+pub enum Param<'a, B: Backend> {
+    /// A matrix.
+    Matrix(&'a mut Matrix<B>),
+    /// A norm, bias or adapter matrix.
+    Dense(&'a mut Dense<B>),
+}
+
+impl<'a, B: Backend> Param<'a, B> {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            Param::Matrix(p) => p.len(),
+            Param::Dense(p) => p.len,
+        }
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Training state, where there is any.
+    pub fn train(&mut self) -> Option<&mut Train<B>> {
+        match self {
+            Param::Matrix(p) => p.train.as_mut(),
+            Param::Dense(p) => p.train.as_mut(),
+        }
+    }
+
+    /// What the optimiser needs, where it is trained.
+    pub fn into_update(self) -> Option<Update<'a, B>> {
+        match self {
+            Param::Matrix(p) => p.update(),
+            Param::Dense(p) => p.update(),
+        }
+    }
+
+    /// All values in f32.
+    pub fn values(&self, b: &B) -> Result<Vec<f32>> {
+        match self {
+            Param::Matrix(p) => p.values(b),
+            Param::Dense(p) => p.values(b),
+        }
+    }
+
+    /// The whole gradient on the host, where there is one.
+    pub fn gradient(&mut self, b: &B) -> Result<Option<Vec<f64>>> {
+        let len = self.len();
+        let Some(train) = self.train() else { return Ok(None) };
+        let mut host = vec![B::Stat::default(); len];
+        b.read(&train.grad, &mut host)?;
+        Ok(Some(host.into_iter().map(B::from_stat).collect()))
+    }
+
+    /// Overwrites the values: for tests that perturb them and for what continues from a file.
+    pub fn set(&mut self, b: &B, values: &[f64]) -> Result {
+        let floats: Vec<B::Float> = values.iter().map(|&x| B::float(x)).collect();
+        match self {
+            Param::Matrix(Matrix { w: Weight::Float(w), .. }) | Param::Dense(Dense { w, .. }) => b.write(w, &floats)?,
+            Param::Matrix(_) => {} // frozen bf16 is never set
+        }
+        if let Some(master) = self.train().and_then(|t| t.master.as_mut()) {
+            let wide: Vec<B::Stat> = values.iter().map(|&x| B::stat(x)).collect();
+            b.write(master, &wide)?;
+        }
+        Ok(())
+    }
+}

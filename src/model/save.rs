@@ -1,0 +1,198 @@
+//! Writing what the ecosystem loads: PEFT adapters and Hugging Face model directories.
+
+use super::adapter::LoraConfig;
+use super::decoder::Decoder;
+use super::names::{self, Tensor};
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use half::{bf16, f16};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Bytes of one shard of a full model.
+const SHARD: usize = 5_000_000_000;
+
+/// Files of a model directory that belong beside every copy of it.
+const COMPANIONS: [&str; 9] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "generation_config.json",
+];
+
+/// A tensor on its way to a file.
+struct Record {
+    name: String,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+/// f32 values as bytes of `dtype` (round to nearest even).
+fn encode(values: &[f32], dtype: Dtype) -> Vec<u8> {
+    match dtype {
+        Dtype::BF16 => {
+            bytemuck::allocation::pod_collect_to_vec(&values.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>())
+        }
+        Dtype::F16 => {
+            bytemuck::allocation::pod_collect_to_vec(&values.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>())
+        }
+        _ => bytemuck::allocation::pod_collect_to_vec(values),
+    }
+}
+
+/// One safetensors file; written beside its place and renamed, so that no reader meets half of it.
+fn write_safetensors(path: &Path, records: &[Record], dtype: Dtype) -> Result {
+    let mut views = Vec::with_capacity(records.len());
+    for r in records {
+        let view = TensorView::new(dtype, r.shape.clone(), &r.bytes).map_err(|e| Error::file(path, e.to_string()))?;
+        views.push((r.name.as_str(), view));
+    }
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    safetensors::serialize_to_file(views, Some(metadata), path)
+        .map_err(|e| Error::file(path, format!("cannot be written: {e}; is there space and permission?")))
+}
+
+/// `text` to `path`, through a temporary file and a rename.
+pub fn write_text(path: &Path, text: &str) -> Result {
+    let temporary = path.with_extension("partial");
+    std::fs::write(&temporary, text).map_err(Error::io(&temporary, "write"))?;
+    std::fs::rename(&temporary, path).map_err(Error::io(path, "write"))
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}
+
+fn create(dir: &Path) -> Result {
+    std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))
+}
+
+/// Copies the tokenizer and its companions from `from` to `to`.
+pub fn copy_companions(from: &Path, to: &Path) -> Result {
+    for name in COMPANIONS {
+        let (source, target) = (from.join(name), to.join(name));
+        if source.is_file() && source != target {
+            std::fs::copy(&source, &target).map_err(Error::io(&target, "write"))?;
+        }
+    }
+    Ok(())
+}
+
+/// `adapter_config.json` and `adapter_model.safetensors` (f32) in `dir`, as PEFT saves them.
+pub fn adapter<B: Backend>(b: &B, model: &Decoder<B>, config: &LoraConfig, base: &str, dir: &Path) -> Result {
+    create(dir)?;
+    let records: Vec<Record> = model
+        .export_adapter(|m| m.values(b))?
+        .into_iter()
+        .map(|(name, shape, values)| Record { name, shape: shape.to_vec(), bytes: encode(&values, Dtype::F32) })
+        .collect();
+    write_safetensors(&dir.join("adapter_model.safetensors"), &records, Dtype::F32)?;
+    let text = pretty(&peft_config(model, config, base));
+    write_text(&dir.join("adapter_config.json"), &text)
+}
+
+/// The fields of PEFT 0.21's adapter_config.json, in its order.
+fn peft_config<B: Backend>(model: &Decoder<B>, config: &LoraConfig, base: &str) -> Value {
+    let conv1d = model.slices().any(|(_, s)| s.layout == names::Layout::Transposed && s.adapter.is_some());
+    let alpha = if config.alpha.fract() == 0.0 { json!(config.alpha as i64) } else { json!(config.alpha) };
+    // shortest decimal of the f32, not its binary expansion
+    let dropout: f64 = config.dropout.to_string().parse().unwrap_or_default();
+    json!({
+        "alora_invocation_tokens": null, "alpha_pattern": {}, "arrow_config": null, "auto_mapping": null,
+        "base_model_name_or_path": base, "bias": "none", "corda_config": null, "ensure_weight_tying": false,
+        "eva_config": null, "exclude_modules": null, "fan_in_fan_out": conv1d, "inference_mode": true,
+        "init_lora_weights": true, "kasa_config": null, "layer_replication": null, "layers_pattern": null,
+        "layers_to_transform": null, "loftq_config": {}, "lora_alpha": alpha, "lora_bias": false,
+        "lora_dropout": dropout, "lora_ga_config": null, "megatron_config": null,
+        "megatron_core": "megatron.core", "modules_to_save": null, "monteclora_config": null, "peft_type": "LORA",
+        "peft_version": "0.21.2", "qalora_group_size": 16, "r": config.r, "rank_pattern": {}, "revision": null,
+        "target_modules": model.target_names(&config.targets), "target_parameters": null, "task_type": "CAUSAL_LM",
+        "trainable_token_indices": null, "use_bdlora": null, "use_dora": false, "use_qalora": false,
+        "use_rslora": config.rslora, "velora_config": null,
+    })
+}
+
+/// Name of a safetensors dtype in a config.
+pub fn dtype_name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::BF16 => "bfloat16",
+        Dtype::F16 => "float16",
+        _ => "float32",
+    }
+}
+
+/// A full model in `dir`: `config.json` (the original's fields, with the dtype of the weights) and
+/// `model.safetensors`, in shards with an index where it is larger than 5 GB.
+pub fn full<B: Backend>(b: &B, model: &mut Decoder<B>, config: &Value, dtype: Dtype, dir: &Path) -> Result {
+    create(dir)?;
+    let mut config = config.clone();
+    if let Some(map) = config.as_object_mut() {
+        let key = if map.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
+        map.insert(key.into(), dtype_name(dtype).into());
+    }
+    let tensors = names::tensors(&model.spec);
+    let shards = shards(&tensors, dtype.bitsize() / 8);
+    let mut index = Map::new();
+    let mut total = 0;
+    for (i, range) in shards.iter().enumerate() {
+        let file = match shards.len() {
+            1 => "model.safetensors".to_string(),
+            n => format!("model-{:05}-of-{n:05}.safetensors", i + 1),
+        };
+        let mut records = Vec::with_capacity(range.len());
+        for tensor in &tensors[range.clone()] {
+            let bytes = encode(&stored(b, model, tensor)?, dtype);
+            total += bytes.len();
+            index.insert(tensor.name.clone(), file.clone().into());
+            records.push(Record { name: tensor.name.clone(), shape: tensor.shape(), bytes });
+        }
+        write_safetensors(&dir.join(file), &records, dtype)?;
+    }
+    if shards.len() > 1 {
+        let index = json!({ "metadata": { "total_size": total }, "weight_map": index });
+        write_text(&dir.join("model.safetensors.index.json"), &pretty(&index))?;
+    }
+    write_text(&dir.join("config.json"), &pretty(&config))
+}
+
+/// Consecutive tensors that fill at most one shard each.
+fn shards(tensors: &[Tensor], width: usize) -> Vec<std::ops::Range<usize>> {
+    let mut list: Vec<std::ops::Range<usize>> = Vec::new();
+    let mut filled = 0;
+    for (i, tensor) in tensors.iter().enumerate() {
+        let bytes = tensor.rows * tensor.cols * width;
+        match list.last_mut() {
+            Some(last) if filled + bytes <= SHARD => last.end = i + 1,
+            _ => {
+                list.push(i..i + 1);
+                filled = 0;
+            }
+        }
+        filled += bytes;
+    }
+    list
+}
+
+/// The values of one checkpoint tensor, in the checkpoint's own storage.
+pub fn stored<B: Backend>(b: &B, model: &mut Decoder<B>, tensor: &Tensor) -> Result<Vec<f32>> {
+    let Some((param, row)) = model.param(tensor.part) else { return Ok(Vec::new()) };
+    let values = param.values(b)?;
+    let ours = &values[row * tensor.cols..][..tensor.rows * tensor.cols];
+    Ok(tensor.layout.store(tensor.rows, tensor.cols, ours))
+}
+
+/// The gradient of one checkpoint tensor, in the checkpoint's own storage; `None` where it is frozen.
+pub fn stored_gradient<B: Backend>(b: &B, model: &mut Decoder<B>, tensor: &Tensor) -> Result<Option<Vec<f64>>> {
+    let Some((mut param, row)) = model.param(tensor.part) else { return Ok(None) };
+    let Some(grad) = param.gradient(b)? else { return Ok(None) };
+    let ours = &grad[row * tensor.cols..][..tensor.rows * tensor.cols];
+    Ok(Some(tensor.layout.store(tensor.rows, tensor.cols, ours)))
+}

@@ -1,0 +1,145 @@
+//! Activations and their gradients, allocated once for the largest micro-batch.
+
+use super::config::Spec;
+use super::decoder::Decoder;
+use super::names::{self, Module};
+use crate::backend::{Backend, F, S};
+use crate::error::Result;
+
+/// What one block keeps for its backward. `T` tokens, `H` hidden, `I` inner.
+pub struct Kept<B: Backend> {
+    /// Normalised input, `[T, H]`.
+    pub h1: F<B>,
+    /// Mean and 1 / deviation of the first norm, `[T, 2]`.
+    pub stat1: S<B>,
+    /// Queries, keys, values after rotation, `[T, (q + 2 kv) dim]`.
+    pub qkv: F<B>,
+    /// Attention output, `[T, q dim]`.
+    pub att: F<B>,
+    /// Log-sum-exp of the scores, `[T, q]`.
+    pub lse: S<B>,
+    /// Residual stream between attention and MLP, `[T, H]`.
+    pub mid: F<B>,
+    /// Normalised input of the MLP, `[T, H]`.
+    pub h2: F<B>,
+    /// Mean and 1 / deviation of the second norm, `[T, 2]`.
+    pub stat2: S<B>,
+    /// Before the non-linearity, `[T, I * fan_in]`.
+    pub up: F<B>,
+    /// After it, `[T, I]`.
+    pub act: F<B>,
+    /// Adapter bottlenecks per projection and slice, `[T, rank]`; empty where there is no adapter.
+    pub low: [Vec<F<B>>; 4],
+}
+
+/// Buffers of forward and backward, for up to `capacity` tokens.
+pub struct Workspace<B: Backend> {
+    /// Tokens that fit.
+    pub capacity: usize,
+    /// Residual stream before each block and before the last norm, `[L + 1][T, H]`.
+    pub x: Vec<F<B>>,
+    /// What each block keeps.
+    pub kept: Vec<Kept<B>>,
+    /// Output of a block's half on its way to the residual sum, `[T, H]`.
+    pub branch: F<B>,
+    /// Hidden rows for the LM head, `[T, H]`.
+    pub hidden: F<B>,
+    /// Statistics of the last norm, `[T, 2]`.
+    pub final_stat: S<B>,
+    /// Masked adapter inputs, `[T, widest input]`; empty without adapter dropout.
+    pub scratch: F<B>,
+    /// Present when training.
+    pub grads: Option<Grads<B>>,
+}
+
+/// Gradients of activations; shared by all blocks.
+pub struct Grads<B: Backend> {
+    /// Of the residual stream after the block, `[T, H]`; before the first block, the gradient of the hidden rows.
+    pub dx: F<B>,
+    /// Of the residual stream inside the block, `[T, H]`.
+    pub d_mid: F<B>,
+    /// Of a normalised input, `[T, H]`.
+    pub d_norm: F<B>,
+    /// Of `qkv` or `up`, `[T, widest]`.
+    pub d_wide: F<B>,
+    /// Of `act` or `att`, `[T, widest]`.
+    pub d_inner: F<B>,
+    /// Of a residual branch under dropout, `[T, H]`; empty without.
+    pub d_branch: F<B>,
+    /// rowsum(dy * y) of attention, `[T, q]`.
+    pub delta: S<B>,
+    /// Of an adapter bottleneck, `[T, largest rank]`.
+    pub d_low: F<B>,
+}
+
+/// What a workspace is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Need {
+    /// Tokens of the largest micro-batch.
+    pub tokens: usize,
+    /// Whether there is a backward pass.
+    pub train: bool,
+    /// Whether adapter inputs are dropped.
+    pub lora_dropout: bool,
+    /// Whether residual branches are dropped.
+    pub resid_dropout: bool,
+}
+
+impl<B: Backend> Workspace<B> {
+    /// Allocates for `model`, whose adapters are already in place.
+    pub fn new(b: &B, model: &Decoder<B>, need: Need) -> Result<Workspace<B>> {
+        let (s, t): (&Spec, usize) = (&model.spec, need.tokens);
+        let hidden = || b.alloc(t * s.hidden);
+        let mut kept = Vec::with_capacity(s.layers);
+        let mut largest_rank = 0;
+        for layer in &model.layers {
+            let mut low: [Vec<F<B>>; 4] = Default::default();
+            for (module, proj) in layer.proj.iter().enumerate() {
+                for slice in &proj.slices {
+                    let rank = slice.adapter.as_ref().map_or(0, |a| a.rank);
+                    largest_rank = largest_rank.max(rank);
+                    low[module].push(b.alloc(t * rank)?);
+                }
+            }
+            kept.push(Kept {
+                h1: hidden()?,
+                stat1: b.alloc(t * 2)?,
+                qkv: b.alloc(t * s.qkv_width())?,
+                att: b.alloc(t * s.attn_width())?,
+                lse: b.alloc(t * s.q_heads)?,
+                mid: hidden()?,
+                h2: hidden()?,
+                stat2: b.alloc(t * 2)?,
+                up: b.alloc(t * s.up_width())?,
+                act: b.alloc(t * s.inner)?,
+                low,
+            });
+        }
+        let widest_input = Module::ALL.into_iter().map(|m| names::fan_in(s, m)).max().unwrap_or(0);
+        let when = |wanted: bool, width: usize| if wanted { t * width } else { 0 };
+        let grads = if need.train {
+            Some(Grads {
+                dx: hidden()?,
+                d_mid: hidden()?,
+                d_norm: hidden()?,
+                d_wide: b.alloc(t * s.qkv_width().max(s.up_width()))?,
+                d_inner: b.alloc(t * s.attn_width().max(s.inner))?,
+                d_branch: b.alloc(when(need.resid_dropout, s.hidden))?,
+                delta: b.alloc(t * s.q_heads)?,
+                d_low: b.alloc(t * largest_rank)?,
+            })
+        } else {
+            None
+        };
+        Ok(Workspace {
+            capacity: t,
+            x: (0..=s.layers).map(|_| hidden()).collect::<Result<_>>()?,
+            kept,
+            branch: hidden()?,
+            hidden: hidden()?,
+            final_stat: b.alloc(t * 2)?,
+            scratch: b.alloc(when(need.lora_dropout, widest_input))?,
+            grads,
+        })
+    }
+}

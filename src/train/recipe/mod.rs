@@ -1,0 +1,193 @@
+//! The recipe: everything that decides a training run, typed and checked.
+//!
+//! Four layers, each over the one before: defaults, the recipe file (TOML), the environment
+//! (`EYEKERN_<SECTION>__<KEY>=value`) and flags (`--set section.key=value`). A key that nobody knows is an error that
+//! names the nearest one; a value that does not fit is an error that says what does.
+//!
+//! Relative paths in a recipe file are relative to the directory of that file, those in the environment and in flags
+//! to the working directory. `model_name_or_path`, which may as well be an id, follows that rule where it begins with
+//! `./` or `../` or names a directory beside the recipe file.
+
+mod layers;
+mod nearest;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+pub use layers::environment;
+pub use sections::{
+    Arm, BATCHINGS, Data, File, Lora, Method, Model, Normalize, Objective, SaveDtype, Schedule, TASKS, Targets, Train,
+};
+use value::Section;
+
+/// A training run, section by section as in the file.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Recipe {
+    /// `[model]`
+    pub model: Model,
+    /// `[data]`
+    pub data: Data,
+    /// `[lora]`
+    pub lora: Lora,
+    /// `[objective]`
+    pub objective: Objective,
+    /// `[train]`
+    pub train: Train,
+}
+
+/// What there is to know about a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The section without brackets.
+    pub section: &'static str,
+    /// The key.
+    pub name: &'static str,
+    /// The default as TOML; `""` where the key is unset or required.
+    pub default: String,
+    /// What the key means, in a sentence or two.
+    pub doc: &'static str,
+    /// Which values are accepted.
+    pub accepts: String,
+}
+
+/// Every key, in the order of the recipe.
+pub fn keys() -> impl Iterator<Item = Key> {
+    let keys: Vec<Key> = Recipe::default()
+        .sections()
+        .into_iter()
+        .flat_map(|section| section.fields().into_iter().map(move |field| (section.name(), field)))
+        .map(|(section, f)| Key {
+            section,
+            name: f.name,
+            default: show(f.value.as_ref()),
+            doc: f.doc,
+            accepts: f.accepts,
+        })
+        .collect();
+    keys.into_iter()
+}
+
+impl Recipe {
+    /// Reads all layers and validates the result. See [`environment`] for `env`.
+    pub fn load(file: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Result<Recipe> {
+        let recipe = Recipe::layered(file, env, sets)?;
+        recipe.validate_as(&file.map_or("recipe".into(), |f| f.display().to_string()))?;
+        Ok(recipe)
+    }
+
+    /// Reads all layers and checks each value by itself, but not whether the recipe is complete: for showing a recipe
+    /// that is still being written.
+    pub fn layered(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        sets: &[String],
+    ) -> Result<Recipe> {
+        layers::read(file, env, sets)
+    }
+
+    /// Whether every value is in range and the recipe is complete. [`Recipe::load`] has done this already; a recipe
+    /// built in code should.
+    pub fn validate(&self) -> Result {
+        self.validate_as("recipe")
+    }
+
+    fn validate_as(&self, origin: &str) -> Result {
+        let fail = |why: String| Err(Error::Recipe { origin: origin.into(), why });
+        for section in self.sections() {
+            if let Some(f) = section.fields().iter().find(|f| !f.ok) {
+                let value = show(f.value.as_ref());
+                return fail(format!("{}.{} = {value}: expected {}", section.name(), f.name, f.accepts));
+            }
+        }
+        if self.model.model_name_or_path.is_empty() {
+            return fail(
+                "model.model_name_or_path is missing: give a model directory or the id of a cached one".into(),
+            );
+        }
+        if self.data.train_file.is_missing() {
+            return fail(
+                "data.train_file is missing: give a JSONL file, or two parallel text files as [\"source\", \"target\"]"
+                    .into(),
+            );
+        }
+        let train = &self.train;
+        if train.output_dir.as_os_str().is_empty() {
+            return fail("train.output_dir is empty: give a directory for the results".into());
+        }
+        if train.max_steps <= 0 && train.num_train_epochs <= 0.0 {
+            return fail(format!(
+                "train.max_steps = {} and train.num_train_epochs = {}: nothing to train, set one of them above 0",
+                train.max_steps, train.num_train_epochs
+            ));
+        }
+        Ok(())
+    }
+
+    /// The token budget of a micro-batch, with the default of `data.max_tokens` worked out.
+    pub fn token_budget(&self) -> usize {
+        match self.data.max_tokens {
+            0 => self.train.per_device_train_batch_size.saturating_mul(self.data.max_length),
+            given => given,
+        }
+    }
+
+    /// The recipe as TOML, every key with its doc line and its value; unset keys are commented out.
+    ///
+    /// Paths are written absolute, so that the text means the same wherever it is saved.
+    pub fn to_toml_commented(&self) -> String {
+        let recipe = layers::absolute(self);
+        let mut text = String::new();
+        for section in recipe.sections() {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            comment(&mut text, section.doc());
+            text.push_str(&format!("[{}]\n", section.name()));
+            for f in section.fields() {
+                comment(&mut text, &format!("{} ({})", f.doc, f.accepts));
+                let unset = if f.value.is_none() { "# " } else { "" };
+                text.push_str(&format!("{unset}{} = {}\n", f.name, show(f.value.as_ref())));
+            }
+        }
+        text
+    }
+
+    fn sections(&self) -> [&dyn Section; 5] {
+        [&self.model, &self.data, &self.lora, &self.objective, &self.train]
+    }
+
+    fn sections_mut(&mut self) -> [&mut dyn Section; 5] {
+        [&mut self.model, &mut self.data, &mut self.lora, &mut self.objective, &mut self.train]
+    }
+}
+
+/// A value as TOML. Small floats are written as people write them: 1e-8, not 0.00000001.
+fn show(value: Option<&toml::Value>) -> String {
+    match value {
+        None => "\"\"".into(),
+        Some(toml::Value::Float(n)) if *n != 0.0 && n.is_finite() && !(1e-3..1e9).contains(&n.abs()) => {
+            format!("{n:e}")
+        }
+        Some(value) => value.to_string(),
+    }
+}
+
+/// Appends `words` as comment lines of at most 100 columns.
+fn comment(text: &mut String, words: &str) {
+    let mut width = usize::MAX;
+    for word in words.split_whitespace() {
+        if width.saturating_add(1 + word.len()) > 100 {
+            let fresh = if width == usize::MAX { "#" } else { "\n#" };
+            text.push_str(fresh);
+            width = 1;
+        }
+        text.push(' ');
+        text.push_str(word);
+        width += 1 + word.len();
+    }
+    text.push('\n');
+}

@@ -1,0 +1,147 @@
+//! "Did you mean": the key or section that an unknown name was most likely meant to be.
+
+use super::{Key, keys};
+
+/// Names that other trainers and habit use for ours, where spelling alone would lead astray.
+const ALIASES: [(&str, &str, &str); 20] = [
+    ("alpha", "lora", "lora_alpha"),
+    ("batch_size", "train", "per_device_train_batch_size"),
+    ("block_size", "data", "max_length"),
+    ("clip", "train", "max_grad_norm"),
+    ("dropout", "lora", "lora_dropout"),
+    ("epochs", "train", "num_train_epochs"),
+    ("eps", "train", "adam_epsilon"),
+    ("grad_clip", "train", "max_grad_norm"),
+    ("lora_r", "lora", "r"),
+    ("lr", "train", "learning_rate"),
+    ("lr_scheduler", "train", "lr_scheduler_type"),
+    ("max_seq_length", "data", "max_length"),
+    ("model", "model", "model_name_or_path"),
+    ("name", "model", "model_name_or_path"),
+    ("path", "model", "model_name_or_path"),
+    ("rank", "lora", "r"),
+    ("scheduler", "train", "lr_scheduler_type"),
+    ("steps", "train", "max_steps"),
+    ("targets", "lora", "target_modules"),
+    ("warmup", "train", "warmup_steps"),
+];
+
+/// The message for a key that no section has. `section` is `None` for a key outside all sections.
+pub(super) fn unknown_key(section: Option<&str>, key: &str) -> String {
+    let shown = section.map_or(key.to_string(), |s| format!("{s}.{key}"));
+    if let Some((_, section, key)) = ALIASES.iter().find(|(name, ..)| *name == key) {
+        return format!("unknown key {shown}; did you mean {section}.{key}?");
+    }
+    // Another section costs less than two letters of the key: the right name in the wrong place wins over a remote
+    // likeness in the right one.
+    let cost = |k: &Key| 2 * distance(key, k.name) + section.map_or(0, |s| distance(s, k.section).min(3));
+    match keys().min_by_key(cost) {
+        Some(k) if near(key, k.name) => format!("unknown key {shown}; did you mean {}.{}?", k.section, k.name),
+        _ => format!("unknown key {shown}; {}", choice(section)),
+    }
+}
+
+/// The message for a section that does not exist.
+pub(super) fn unknown_section(section: &str) -> String {
+    let names = section_names();
+    match names.iter().min_by_key(|name| distance(section, name)) {
+        Some(name) if near(section, name) => format!("unknown section [{section}]; did you mean [{name}]?"),
+        _ => format!("unknown section [{section}]; {}", choice(None)),
+    }
+}
+
+/// What there is to choose from, where nothing is near.
+fn choice(section: Option<&str>) -> String {
+    match section.filter(|s| section_names().contains(s)) {
+        Some(s) => {
+            let names: Vec<&str> = keys().filter(|k| k.section == s).map(|k| k.name).collect();
+            format!("the keys of [{s}] are {}", names.join(", "))
+        }
+        None => format!("the sections are {}", section_names().join(", ")),
+    }
+}
+
+fn section_names() -> Vec<&'static str> {
+    let mut names: Vec<&str> = keys().map(|k| k.section).collect();
+    names.dedup();
+    names
+}
+
+/// Whether the two could be one name with slips: at most half of the letters differ.
+fn near(typed: &str, name: &str) -> bool {
+    distance(typed, name) <= (typed.chars().count() / 2).max(1)
+}
+
+/// Edits between two names: insertions, deletions, replacements and swaps of neighbours (optimal string alignment).
+fn distance(a: &str, b: &str) -> usize {
+    // Nobody mistypes a key by more than this, and the table is quadratic.
+    const LONGEST: usize = 100;
+    let a: Vec<char> = a.chars().take(LONGEST).collect();
+    let b: Vec<char> = b.chars().take(LONGEST).collect();
+    let mut table = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            if i == 0 || j == 0 {
+                table[i][j] = i + j;
+                continue;
+            }
+            let replace = table[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = replace.min(table[i - 1][j] + 1).min(table[i][j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(table[i - 2][j - 2] + 1);
+            }
+            table[i][j] = best;
+        }
+    }
+    table[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distance_counts_edits() {
+        for (a, b, d) in [("", "", 0), ("", "ab", 2), ("train", "trian", 1), ("kitten", "sitting", 3), ("é", "e", 1)] {
+            assert_eq!((distance(a, b), distance(b, a)), (d, d), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn slips_find_their_key() {
+        for (section, key, want) in [
+            (Some("train"), "learning_rat", "train.learning_rate"),
+            (None, "learning_rate", "train.learning_rate"),
+            (Some("trian"), "learning_rate", "train.learning_rate"),
+            (Some("model"), "learning_rate", "train.learning_rate"),
+            (Some("train"), "r", "lora.r"),
+            (Some("train"), "lr", "train.learning_rate"),
+            (Some("data"), "gama", "objective.gamma"),
+            (Some("data"), "max-tokens", "data.max_tokens"),
+        ] {
+            let message = unknown_key(section, key);
+            assert!(message.ends_with(&format!("did you mean {want}?")), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_like_nothing_gets_the_list() {
+        assert_eq!(
+            unknown_key(Some("objective"), "zzzzzz"),
+            "unknown key objective.zzzzzz; the keys of [objective] are arm, normalize, gamma, beta, dpo_weights, \
+             reference_model"
+        );
+        assert_eq!(unknown_section("trainer"), "unknown section [trainer]; did you mean [train]?");
+        let sections = "the sections are model, data, lora, objective, train";
+        assert_eq!(unknown_section("zzz"), format!("unknown section [zzz]; {sections}"));
+        assert_eq!(unknown_key(None, "zzz"), format!("unknown key zzz; {sections}"));
+    }
+
+    #[test]
+    fn aliases_lead_to_keys_and_hide_none() {
+        for (alias, section, key) in ALIASES {
+            assert!(keys().any(|k| (k.section, k.name) == (section, key)), "{section}.{key}");
+            assert!(keys().all(|k| k.name != alias), "{alias}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Every key of a recipe: the reference that the other files, `--print-config` and the documentation are made from.
+
+use std::path::{Path, PathBuf};
+
+use super::value::Range::{Above, Any, AtLeast, Below, OneOf, Within};
+use super::value::{MOST, Value, choices, section};
+
+/// Prompt templates, as `data.task` names them.
+pub const TASKS: &[&str] = &["none", "completion", "translation", "summarization", "copy"];
+
+/// How examples become batches, as `data.batching` names it.
+pub const BATCHINGS: &[&str] = &["tokens", "examples", "padded"];
+
+choices! {
+    /// What is trained.
+    Method {
+        /// Adapters beside frozen weights.
+        Lora = "lora",
+        /// Every weight of the model.
+        Full = "full",
+    }
+}
+
+choices! {
+    /// Which loss weights the run uses: the knob of a controlled comparison.
+    Arm {
+        /// Those that the data carries.
+        Data = "data",
+        /// 1 for every supervised token, whatever the data says.
+        Uniform = "uniform",
+    }
+}
+
+choices! {
+    /// What the summed loss of an optimiser step is divided by.
+    Normalize {
+        /// The count of supervised tokens; a weight of 0 still counts.
+        Tokens = "tokens",
+        /// The sum of the weights.
+        Weights = "weights",
+        /// Nothing.
+        None = "none",
+    }
+}
+
+choices! {
+    /// How the learning rate moves over the run.
+    Schedule {
+        /// The same rate at every step, without a warm-up.
+        Constant = "constant",
+        /// The same rate at every step after the warm-up.
+        ConstantWithWarmup = "constant_with_warmup",
+        /// Falls in a straight line, to 0 at the end.
+        Linear = "linear",
+        /// Falls along half a period of the cosine, to 0 at the end.
+        Cosine = "cosine",
+    }
+}
+
+choices! {
+    /// The number format of what is saved.
+    SaveDtype {
+        /// That of the model that training started from; float32 for adapters, as PEFT has it.
+        Auto = "auto",
+        /// 32 bits.
+        Float32 = "float32",
+        /// 16 bits, with the exponent of float32.
+        Bfloat16 = "bfloat16",
+        /// 16 bits, IEEE half precision.
+        Float16 = "float16",
+    }
+}
+
+/// Where examples are read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum File {
+    /// One JSON object a line. The empty path stands for "not given".
+    Jsonl(PathBuf),
+    /// Two text files whose lines correspond: source and target.
+    Parallel(PathBuf, PathBuf),
+}
+
+impl File {
+    /// Whether no file is given.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, File::Jsonl(file) if file.as_os_str().is_empty())
+    }
+}
+
+impl Value for File {
+    fn kind() -> String {
+        "a JSONL file, or two parallel text files as [\"source\", \"target\"]".into()
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        match value {
+            toml::Value::String(file) => Some(File::Jsonl(file.into())),
+            toml::Value::Array(pair) => match pair.as_slice() {
+                [source, target] => Some(File::Parallel(PathBuf::read(source)?, PathBuf::read(target)?)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+    fn write(&self) -> Option<toml::Value> {
+        match self {
+            File::Jsonl(file) => file.write(),
+            File::Parallel(source, target) => Some(toml::Value::Array(vec![source.write()?, target.write()?])),
+        }
+    }
+    fn map_paths(&mut self, f: &dyn Fn(&Path) -> PathBuf) {
+        match self {
+            File::Jsonl(file) => file.map_paths(f),
+            File::Parallel(source, target) => {
+                source.map_paths(f);
+                target.map_paths(f);
+            }
+        }
+    }
+}
+
+/// Which linear layers get an adapter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Targets {
+    /// Every linear layer of the decoder, the output head excepted.
+    AllLinear,
+    /// Those whose names end in one of these, as PEFT matches them.
+    Names(Vec<String>),
+}
+
+impl Value for Targets {
+    fn kind() -> String {
+        "\"all-linear\" or a list of layer names such as [\"q_proj\", \"v_proj\"]".into()
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        match value {
+            toml::Value::String(all) if all == "all-linear" => Some(Targets::AllLinear),
+            toml::Value::Array(names) if !names.is_empty() => {
+                let names: Option<Vec<String>> = names.iter().map(String::read).collect();
+                names.filter(|n| n.iter().all(|n| !n.is_empty())).map(Targets::Names)
+            }
+            _ => None,
+        }
+    }
+    fn write(&self) -> Option<toml::Value> {
+        Some(match self {
+            Targets::AllLinear => "all-linear".into(),
+            Targets::Names(names) => names.clone().into(),
+        })
+    }
+}
+
+/// Both are written as in the recipe: a string or a list.
+macro_rules! serialize_as_written {
+    ($($T:ty),+) => {$(
+        impl serde::Serialize for $T {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+                self.write().serialize(serializer)
+            }
+        }
+    )+};
+}
+serialize_as_written!(File, Targets);
+
+section! {
+    /// The model that training starts from.
+    Model = "model" {
+        /// A directory with a Hugging Face model, or the id of one in the local cache. Required.
+        model_name_or_path: String = String::new(), Any;
+        /// A directory with another tokenizer.json than the model's.
+        tokenizer: Option<PathBuf> = None, Any;
+        /// Dropout behind the embedding, whatever the model's config.json says.
+        embd_dropout: f32 = 0.0, Below(0.0, 1.0);
+        /// Dropout on what each block adds to the residual stream, likewise.
+        resid_dropout: f32 = 0.0, Below(0.0, 1.0);
+        /// Dropout on attention probabilities, likewise.
+        attention_dropout: f32 = 0.0, Below(0.0, 1.0);
+    }
+}
+
+section! {
+    /// What is learned from.
+    Data = "data" {
+        /// Training examples. Required.
+        train_file: File = File::Jsonl(PathBuf::new()), Any;
+        /// Examples for the evaluation loss.
+        validation_file: Option<File> = None, Any;
+        /// The prompt template put around plain code; "none" where rows bring their own prompt.
+        task: String = "none".into(), OneOf(TASKS);
+        /// Longest example in tokens; what is beyond is cut off, counted and reported.
+        // One token alone predicts nothing.
+        max_length: usize = 1024, Within(2.0, MOST);
+        /// Loss weight of prompt tokens; unset, the prompt is not supervised.
+        prompt_weight: Option<f32> = None, Any;
+        /// Micro-batches: packed up to max_tokens, packed by count of examples, or by count and padded.
+        batching: String = "tokens".into(), OneOf(BATCHINGS);
+        /// Token budget of a micro-batch; 0 means per_device_train_batch_size * max_length.
+        max_tokens: usize = 0, Within(0.0, MOST);
+        /// Whether every epoch has its own order (drawn from train.seed).
+        shuffle: bool = true, Any;
+    }
+}
+
+section! {
+    /// The adapters, where train.method is "lora". Names and meanings are PEFT's.
+    Lora = "lora" {
+        /// Rank.
+        r: usize = 16, Within(1.0, MOST);
+        /// The adapter's output is scaled by lora_alpha / r.
+        lora_alpha: f64 = 32.0, Above(0.0);
+        /// Dropout on the adapter's input.
+        lora_dropout: f32 = 0.0, Below(0.0, 1.0);
+        /// The layers that are adapted.
+        target_modules: Targets = Targets::AllLinear, Any;
+        /// Scale by lora_alpha / sqrt(r) instead.
+        use_rslora: bool = false, Any;
+    }
+}
+
+section! {
+    /// What is minimised: weighted cross entropy + gamma * token-level DPO.
+    Objective = "objective" {
+        /// The loss weights: those of the data, or 1 for every token.
+        arm: Arm = Arm::Data, Any;
+        /// What the summed cross entropy of an optimiser step is divided by.
+        normalize: Normalize = Normalize::Tokens, Any;
+        /// Factor of the DPO term; 0 leaves it out.
+        gamma: f64 = 0.0, AtLeast(0.0);
+        /// Inverse temperature of the DPO term.
+        beta: f64 = 0.1, Above(0.0);
+        /// Whether the DPO term's means over tokens are weighted.
+        dpo_weights: bool = false, Any;
+        /// A directory with the DPO reference; unset, it is the model that training starts from.
+        reference_model: Option<PathBuf> = None, Any;
+    }
+}
+
+section! {
+    /// The run. Names and meanings are those of Hugging Face's TrainingArguments where it has them.
+    Train = "train" {
+        /// Where the trained model or adapter, metrics and checkpoints go.
+        output_dir: PathBuf = "eyekern-out".into(), Any;
+        /// Train adapters or every weight.
+        method: Method = Method::Lora, Any;
+        /// Peak learning rate of AdamW.
+        learning_rate: f64 = 1e-4, AtLeast(0.0);
+        /// Examples in a micro-batch.
+        per_device_train_batch_size: usize = 8, Within(1.0, MOST);
+        /// Micro-batches in an optimiser step.
+        gradient_accumulation_steps: usize = 1, Within(1.0, MOST);
+        /// Passes over the data; fractions are allowed.
+        // Bounded, as epochs are counted in 32 bits.
+        num_train_epochs: f64 = 3.0, Within(0.0, 1e6);
+        /// Optimiser steps; where above 0 it decides, not num_train_epochs.
+        max_steps: i64 = -1, AtLeast(-1.0);
+        /// How the learning rate moves over the run.
+        lr_scheduler_type: Schedule = Schedule::Linear, Any;
+        /// Optimiser steps over which the learning rate rises from 0.
+        warmup_steps: u64 = 0, AtLeast(0.0);
+        /// The same as a share of the run, where warmup_steps is 0.
+        warmup_ratio: f64 = 0.0, Within(0.0, 1.0);
+        /// Decoupled weight decay; biases and norms are exempt.
+        weight_decay: f64 = 0.0, AtLeast(0.0);
+        /// Decay of AdamW's mean of gradients.
+        adam_beta1: f64 = 0.9, Below(0.0, 1.0);
+        /// Decay of AdamW's mean of squared gradients.
+        adam_beta2: f64 = 0.999, Below(0.0, 1.0);
+        /// Added to the root of AdamW's mean of squared gradients.
+        adam_epsilon: f64 = 1e-8, Above(0.0);
+        /// Gradients with a larger norm are scaled down to it; 0 means no clipping.
+        max_grad_norm: f64 = 1.0, AtLeast(0.0);
+        /// Optimiser steps between two lines of the log.
+        logging_steps: u64 = 10, AtLeast(1.0);
+        /// Optimiser steps between two evaluations; 0 means at the end of each epoch. Needs data.validation_file.
+        eval_steps: u64 = 0, AtLeast(0.0);
+        /// Seed of initial values, data order and dropout.
+        seed: u64 = 42, AtLeast(0.0);
+        /// The number format of what is saved.
+        save_dtype: SaveDtype = SaveDtype::Auto, Any;
+        /// CPU threads; 0 means all cores. Results do not depend on it.
+        threads: usize = 0, Within(0.0, 1024.0);
+    }
+}

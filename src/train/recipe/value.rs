@@ -1,0 +1,351 @@
+//! How one key's value is read from TOML, checked and written back, and the two macros that declare choices and
+//! sections, so that a key's name, type, default, range and doc line are written once.
+
+use std::path::{Path, PathBuf};
+
+/// A type that a recipe key can have.
+pub(super) trait Value: Sized {
+    /// What is accepted, as it reads after "expected".
+    fn kind() -> String;
+    /// The value, or `None` where the TOML value has another type.
+    fn read(value: &toml::Value) -> Option<Self>;
+    /// The TOML value; `None` where the key is unset.
+    fn write(&self) -> Option<toml::Value>;
+    /// The number that a [`Range`] is held against.
+    fn number(&self) -> Option<f64> {
+        None
+    }
+    /// The text that a [`Range`] is held against.
+    fn text(&self) -> Option<&str> {
+        None
+    }
+    /// Replaces every path that is not empty.
+    fn map_paths(&mut self, _f: &dyn Fn(&Path) -> PathBuf) {}
+}
+
+/// The upper end of ranges of counts, which have no other.
+pub(super) const MOST: f64 = u32::MAX as f64;
+
+/// Which values of its type a key accepts.
+pub(super) enum Range {
+    Any,
+    AtLeast(f64),
+    Above(f64),
+    /// From the first up to and including the second.
+    Within(f64, f64),
+    /// From the first up to but not including the second.
+    Below(f64, f64),
+    OneOf(&'static [&'static str]),
+}
+
+impl Range {
+    /// Whether the value lies in the range. Values that are unset always do.
+    pub(super) fn holds<V: Value>(&self, value: &V) -> bool {
+        let number = |ok: &dyn Fn(f64) -> bool| value.number().is_none_or(|n| n.is_finite() && ok(n));
+        match *self {
+            Range::Any => number(&|_| true),
+            Range::AtLeast(low) => number(&|n| n >= low),
+            Range::Above(low) => number(&|n| n > low),
+            Range::Within(low, high) => number(&|n| low <= n && n <= high),
+            Range::Below(low, high) => number(&|n| low <= n && n < high),
+            Range::OneOf(names) => value.text().is_none_or(|t| names.contains(&t)),
+        }
+    }
+
+    /// What a key of type `V` with this range accepts.
+    pub(super) fn accepts<V: Value>(&self) -> String {
+        let kind = V::kind();
+        match self {
+            Range::Any => kind,
+            Range::AtLeast(low) => format!("{kind}, at least {low}"),
+            Range::Above(low) => format!("{kind} above {low}"),
+            Range::Within(low, high) => format!("{kind} from {low} to {high}"),
+            Range::Below(low, high) => format!("{kind}, at least {low} and below {high}"),
+            Range::OneOf(names) => one_of(names),
+        }
+    }
+}
+
+/// `one of a, b, c`.
+pub(super) fn one_of(names: &[&str]) -> String {
+    format!("one of {}", names.join(", "))
+}
+
+impl Value for bool {
+    fn kind() -> String {
+        "true or false".into()
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        value.as_bool()
+    }
+    fn write(&self) -> Option<toml::Value> {
+        Some(toml::Value::Boolean(*self))
+    }
+}
+
+/// Counts stay below 2^32 ([`MOST`]), so that the product of any two is still a count.
+impl Value for usize {
+    fn kind() -> String {
+        i64::kind()
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        value.as_integer().and_then(|n| u32::try_from(n).ok()).map(|n| n as usize)
+    }
+    fn write(&self) -> Option<toml::Value> {
+        (*self as u64).write()
+    }
+    fn number(&self) -> Option<f64> {
+        Some(*self as f64)
+    }
+}
+
+impl Value for u64 {
+    fn kind() -> String {
+        i64::kind()
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        value.as_integer().and_then(|n| n.try_into().ok())
+    }
+    fn write(&self) -> Option<toml::Value> {
+        // TOML integers have 63 bits; only a recipe built in code can hold more.
+        Some(toml::Value::Integer(i64::try_from(*self).unwrap_or(i64::MAX)))
+    }
+    fn number(&self) -> Option<f64> {
+        Some(*self as f64)
+    }
+}
+
+impl Value for i64 {
+    fn kind() -> String {
+        "a whole number".into()
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        value.as_integer()
+    }
+    fn write(&self) -> Option<toml::Value> {
+        Some(toml::Value::Integer(*self))
+    }
+    fn number(&self) -> Option<f64> {
+        Some(*self as f64)
+    }
+}
+
+impl Value for f64 {
+    fn kind() -> String {
+        "a finite number".into()
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        match value {
+            toml::Value::Float(n) => Some(*n),
+            // 1 is as good as 1.0 to everyone but TOML.
+            toml::Value::Integer(n) => Some(*n as f64),
+            _ => None,
+        }
+    }
+    fn write(&self) -> Option<toml::Value> {
+        Some(toml::Value::Float(*self))
+    }
+    fn number(&self) -> Option<f64> {
+        Some(*self)
+    }
+}
+
+impl Value for f32 {
+    fn kind() -> String {
+        f64::kind()
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        f64::read(value).map(|n| n as f32)
+    }
+    fn write(&self) -> Option<toml::Value> {
+        // By way of the shortest decimal, so that 0.05 is not printed as 0.05000000074505806.
+        Some(toml::Value::Float(self.to_string().parse().unwrap_or(f64::from(*self))))
+    }
+    fn number(&self) -> Option<f64> {
+        Some(f64::from(*self))
+    }
+}
+
+impl Value for String {
+    fn kind() -> String {
+        "a string".into()
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        value.as_str().map(String::from)
+    }
+    fn write(&self) -> Option<toml::Value> {
+        Some(toml::Value::String(self.clone()))
+    }
+    fn text(&self) -> Option<&str> {
+        Some(self)
+    }
+}
+
+impl Value for PathBuf {
+    fn kind() -> String {
+        "a path".into()
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        value.as_str().filter(|s| !s.is_empty()).map(PathBuf::from)
+    }
+    fn write(&self) -> Option<toml::Value> {
+        Some(toml::Value::String(self.to_string_lossy().into_owned()))
+    }
+    fn map_paths(&mut self, f: &dyn Fn(&Path) -> PathBuf) {
+        if !self.as_os_str().is_empty() {
+            *self = f(self);
+        }
+    }
+}
+
+/// An empty string unsets: a flag can take back what the recipe file gives.
+impl<V: Value> Value for Option<V> {
+    fn kind() -> String {
+        format!("{}, or \"\" for none", V::kind())
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        if value.as_str() == Some("") { Some(None) } else { V::read(value).map(Some) }
+    }
+    fn write(&self) -> Option<toml::Value> {
+        self.as_ref().and_then(V::write)
+    }
+    fn number(&self) -> Option<f64> {
+        self.as_ref().and_then(V::number)
+    }
+    fn text(&self) -> Option<&str> {
+        self.as_ref().and_then(V::text)
+    }
+    fn map_paths(&mut self, f: &dyn Fn(&Path) -> PathBuf) {
+        if let Some(value) = self {
+            value.map_paths(f);
+        }
+    }
+}
+
+/// One key of a section, with its present value.
+pub(super) struct Field {
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub accepts: String,
+    /// `None` where unset.
+    pub value: Option<toml::Value>,
+    /// Whether the value lies in the key's range.
+    pub ok: bool,
+}
+
+/// A section of the recipe, key by key.
+pub(super) trait Section {
+    fn name(&self) -> &'static str;
+    fn doc(&self) -> &'static str;
+    fn fields(&self) -> Vec<Field>;
+    /// Sets one key, its paths mapped by `at`. `None`: there is no such key; `Err`: what the key accepts.
+    fn set(
+        &mut self,
+        key: &str,
+        value: &toml::Value,
+        at: &dyn Fn(&Path) -> PathBuf,
+    ) -> Option<std::result::Result<(), String>>;
+    fn map_paths(&mut self, f: &dyn Fn(&Path) -> PathBuf);
+}
+
+/// Declares a closed set of names: `choices! { /// doc Name { /// doc Variant = "name", ... } }`.
+macro_rules! choices {
+    ($(#[$meta:meta])* $Name:ident { $($(#[doc = $doc:literal])+ $Variant:ident = $name:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+        pub enum $Name {
+            $($(#[doc = $doc])+ #[serde(rename = $name)] $Variant,)+
+        }
+
+        impl $Name {
+            /// Every name that a recipe can write.
+            pub const NAMES: &'static [&'static str] = &[$($name),+];
+
+            /// The name as a recipe writes it.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$Variant => $name,)+ }
+            }
+        }
+
+        impl std::fmt::Display for $Name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl $crate::train::recipe::value::Value for $Name {
+            fn kind() -> String {
+                $crate::train::recipe::value::one_of(Self::NAMES)
+            }
+            fn read(value: &toml::Value) -> Option<Self> {
+                match value.as_str()? { $($name => Some(Self::$Variant),)+ _ => None }
+            }
+            fn write(&self) -> Option<toml::Value> {
+                Some(toml::Value::String(self.name().into()))
+            }
+        }
+    };
+}
+
+/// Declares a section: `section! { /// doc Name = "name" { /// doc key: Type = default, range; ... } }`.
+macro_rules! section {
+    ($(#[doc = $about:literal])+ $Name:ident = $section:literal {
+        $($(#[doc = $doc:literal])+ $key:ident: $T:ty = $default:expr, $range:expr;)+
+    }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq, serde::Serialize)]
+        pub struct $Name {
+            $($(#[doc = $doc])+ #[doc = concat!("\n\nDefault: `", stringify!($default), "`.")] pub $key: $T,)+
+        }
+
+        impl Default for $Name {
+            fn default() -> Self {
+                Self { $($key: $default,)+ }
+            }
+        }
+
+        impl $crate::train::recipe::value::Section for $Name {
+            fn name(&self) -> &'static str {
+                $section
+            }
+            fn doc(&self) -> &'static str {
+                concat!($($about),+).trim()
+            }
+            fn fields(&self) -> Vec<$crate::train::recipe::value::Field> {
+                use $crate::train::recipe::value::{Field, Value};
+                vec![$(Field {
+                    name: stringify!($key),
+                    doc: concat!($($doc),+).trim(),
+                    accepts: $range.accepts::<$T>(),
+                    value: self.$key.write(),
+                    ok: $range.holds(&self.$key),
+                }),+]
+            }
+            fn set(
+                &mut self,
+                key: &str,
+                value: &toml::Value,
+                at: &dyn Fn(&std::path::Path) -> std::path::PathBuf,
+            ) -> Option<std::result::Result<(), String>> {
+                use $crate::train::recipe::value::Value;
+                match key {
+                    $(stringify!($key) => Some(match <$T>::read(value).filter(|v| $range.holds(v)) {
+                        Some(mut new) => {
+                            new.map_paths(at);
+                            self.$key = new;
+                            Ok(())
+                        }
+                        None => Err($range.accepts::<$T>()),
+                    }),)+
+                    _ => None,
+                }
+            }
+            fn map_paths(&mut self, f: &dyn Fn(&std::path::Path) -> std::path::PathBuf) {
+                use $crate::train::recipe::value::Value;
+                $(self.$key.map_paths(f);)+
+            }
+        }
+    };
+}
+
+pub(super) use {choices, section};

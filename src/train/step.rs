@@ -1,0 +1,290 @@
+//! One optimiser step: micro-batches forward and backward, then clip and AdamW. The trainer's two screens.
+
+use super::feed::{Feed, chunks};
+use super::recipe::Normalize;
+use crate::backend::{AdamW, Backend, Head, Ids, Objective, Rows, S, Update, scalar, tally};
+use crate::data::Batch;
+use crate::data::pack::Totals;
+use crate::error::{Error, Result};
+use crate::model::decoder::{Decoder, Mode, Rates};
+use crate::model::workspace::{Need, Workspace};
+
+/// What the loss is.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// What the weighted cross-entropy is divided by.
+    pub normalize: Normalize,
+    /// Factor on the preference term.
+    pub gamma: f64,
+    /// Its temperature.
+    pub beta: f64,
+    /// Whether its means are weighted.
+    pub dpo_weights: bool,
+}
+
+impl Rule {
+    /// The divisor of an optimiser step, over all its micro-batches. "weights" refuses a sum that is not positive.
+    pub fn normaliser(&self, totals: &Totals) -> std::result::Result<f64, String> {
+        match self.normalize {
+            Normalize::Tokens => Ok((totals.supervised as f64).max(1.0)),
+            Normalize::None => Ok(1.0),
+            Normalize::Weights if totals.weight_sum > 0.0 => Ok(totals.weight_sum),
+            Normalize::Weights => Err(format!(
+                "the weights of the step sum to {}, by which objective.normalize = \"weights\" would divide; use \"tokens\"",
+                totals.weight_sum
+            )),
+        }
+    }
+}
+
+/// What a step or an evaluation saw. Losses are of the model before the update.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outcome {
+    /// Weighted cross-entropy plus gamma times the preference loss.
+    pub loss: f64,
+    /// Weighted cross-entropy over the normaliser.
+    pub sft: f64,
+    /// Mean preference loss over its examples; 0 without any.
+    pub dpo: f64,
+    /// Mean negative log-likelihood on the scan path; NaN without such labels.
+    pub on_path: f64,
+    /// Mean negative log-likelihood off the path; NaN without such labels.
+    pub off_path: f64,
+    /// Global gradient norm before clipping; 0 for an evaluation.
+    pub grad_norm: f64,
+    /// Whether the gradient was clipped.
+    pub clipped: bool,
+    /// Totals over the micro-batches.
+    pub totals: Totals,
+}
+
+/// The largest micro-batch that a machine must hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    /// Tokens of a micro-batch, padding included.
+    pub tokens: usize,
+    /// Supervised labels of one example.
+    pub supervised: usize,
+}
+
+/// A model on a backend with everything a step needs, allocated once.
+pub struct Machine<B: Backend> {
+    /// The device.
+    pub backend: B,
+    /// The model.
+    pub model: Decoder<B>,
+    /// The objective.
+    pub rule: Rule,
+    /// Dropout of training passes.
+    pub rates: Rates,
+    work: Workspace<B>,
+    feed: Feed<B>,
+    scalars: S<B>,
+    key: Ids<B>,
+    sums: S<B>,
+    seed: u32,
+}
+
+impl<B: Backend> Machine<B> {
+    /// Allocates the workspace of `model`; `seed` keys the dropout masks.
+    pub fn new(backend: B, model: Decoder<B>, rule: Rule, rates: Rates, capacity: Capacity, seed: u64) -> Result<Self> {
+        let b = &backend;
+        let need = Need {
+            tokens: capacity.tokens,
+            train: true,
+            lora_dropout: rates.lora > 0.0,
+            resid_dropout: rates.resid > 0.0,
+        };
+        let longest = if rule.gamma != 0.0 { capacity.supervised } else { 1 };
+        let feed = Feed::new(b, capacity.tokens, longest, model.spec.hidden, model.spec.vocab, true)?;
+        let (scalars, key, sums) = (b.alloc(scalar::SCALARS)?, b.alloc(2)?, b.alloc(tally::TALLY)?);
+        let work = Workspace::new(b, &model, need)?;
+        Ok(Machine { work, feed, scalars, key, sums, seed: (seed ^ (seed >> 32)) as u32, backend, model, rule, rates })
+    }
+
+    /// Hidden rows of a batch, gathered for the head.
+    fn hidden(&mut self, batch: &Batch, mode: &Mode<B>) -> Result {
+        self.feed.load(&self.backend, batch)?;
+        self.model.forward(&self.backend, &mut self.work, &self.feed.tokens, mode)?;
+        self.feed.gather(&self.backend, batch, &self.work.hidden, self.model.spec.hidden)
+    }
+
+    fn head(&self, first: usize, rows: usize) -> Head {
+        let s = &self.model.spec;
+        Head { first, rows, width: s.hidden, vocab: s.vocab, scale: s.logit_scale }
+    }
+
+    /// log p of every supervised label, `[R]`; `adapters` off gives the reference of a LoRA run.
+    pub fn logp(&mut self, batch: &Batch, adapters: bool) -> Result<Vec<f32>> {
+        self.hidden(batch, &Mode::eval(adapters))?;
+        for c in chunks(&batch.row_start, self.feed.chunk, false) {
+            let head = self.head(c.first, c.rows);
+            let f = &mut self.feed;
+            self.backend.head_logp(
+                head,
+                &f.active,
+                self.model.head_weight(),
+                &f.labels,
+                &mut f.logits,
+                &mut f.logp,
+                &mut f.lse,
+            )?;
+        }
+        let mut host = vec![B::Stat::default(); batch.rows.len()];
+        self.backend.read(&self.feed.logp, &mut host)?;
+        Ok(host.into_iter().map(|x| B::from_stat(x) as f32).collect())
+    }
+
+    /// Losses over `batches` without gradients or dropout.
+    pub fn evaluate(&mut self, batches: &[Batch]) -> Result<Outcome> {
+        let totals: Totals = batches.iter().map(|b| Totals::of(b, self.rule.dpo_weights)).sum();
+        let norm = self.rule.normaliser(&totals).map_err(|why| Error::Training { step: 0, why })?;
+        self.begin(norm, &totals)?;
+        for batch in batches {
+            self.hidden(batch, &Mode::eval(true))?;
+            self.objective(batch, false)?;
+        }
+        self.outcome(norm, totals)
+    }
+
+    /// Gradients of one optimiser step, left in the parameters: zeroed first, summed over the micro-batches.
+    /// `step` counts from 1 and keys the dropout masks.
+    pub fn gradients(&mut self, batches: &[Batch], step: u64) -> Result<Outcome> {
+        let totals: Totals = batches.iter().map(|b| Totals::of(b, self.rule.dpo_weights)).sum();
+        let norm = self.rule.normaliser(&totals).map_err(|why| Error::Training { step, why })?;
+        self.begin(norm, &totals)?;
+        self.backend.write(&mut self.key, &[self.seed, step as u32])?;
+        let b = &self.backend;
+        for mut param in self.model.trained() {
+            let len = param.len();
+            if let Some(train) = param.train() {
+                b.zero(&mut train.grad, len)?;
+            }
+        }
+        let drops = [self.rates.embd, self.rates.attention, self.rates.resid, self.rates.lora].iter().any(|&p| p > 0.0);
+        for batch in batches {
+            // the key is lent to the mode, which the calls below need beside `self`: take it out for the while
+            let key = std::mem::replace(&mut self.key, self.backend.alloc(0)?);
+            let rates = self.rates;
+            let mode = Mode { adapters: true, dropout: drops.then_some((&rates, &key)) };
+            let done = self.forward_backward(batch, &mode);
+            self.key = key;
+            done?;
+        }
+        self.outcome(norm, totals)
+    }
+
+    fn forward_backward(&mut self, batch: &Batch, mode: &Mode<B>) -> Result {
+        self.hidden(batch, mode)?;
+        self.objective(batch, true)?;
+        let rows = Rows { n: batch.rows.len(), width: self.model.spec.hidden };
+        let (b, feed) = (&self.backend, &self.feed);
+        if let Some(grads) = &mut self.work.grads {
+            b.gather_bwd(rows, &feed.rows, batch.ids.len(), &feed.d_active, &mut grads.dx)?;
+        }
+        self.model.backward(b, &mut self.work, &feed.tokens, mode)
+    }
+
+    /// Clips and applies the gradients. `step` counts from 1.
+    pub fn update(&mut self, adamw: AdamW, lr: f64, max_norm: f64, step: u64, outcome: &mut Outcome) -> Result {
+        let b = &self.backend;
+        let power = step.min(i32::MAX as u64) as i32;
+        let mut host = vec![B::Stat::default(); scalar::SCALARS];
+        b.read(&self.scalars, &mut host)?;
+        host[scalar::LR] = B::stat(lr);
+        host[scalar::BIAS1] = B::stat(1.0 - adamw.beta1.powi(power));
+        host[scalar::BIAS2] = B::stat(1.0 - adamw.beta2.powi(power));
+        host[scalar::MAX_NORM] = B::stat(max_norm);
+        b.write(&mut self.scalars, &host)?;
+        let mut updates: Vec<Update<B>> = self.model.trained().into_iter().filter_map(|p| p.into_update()).collect();
+        let grads: Vec<(&S<B>, usize)> = updates.iter().map(|u| (u.grad, u.len)).collect();
+        b.clip(&grads, &mut self.scalars)?;
+        b.read(&self.scalars, &mut host)?;
+        outcome.grad_norm = B::from_stat(host[scalar::SQ_NORM]).sqrt();
+        outcome.clipped = B::from_stat(host[scalar::CLIP]) < 1.0;
+        if !outcome.grad_norm.is_finite() {
+            let why =
+                "the gradient is not finite; lower train.learning_rate or look at the largest weights of the data"
+                    .into();
+            return Err(Error::Training { step, why });
+        }
+        b.adamw(adamw, &self.scalars, &mut updates)
+    }
+
+    /// Writes the step's normalisers and clears its sums.
+    fn begin(&mut self, norm: f64, totals: &Totals) -> Result {
+        let mut host = vec![B::Stat::default(); scalar::SCALARS];
+        host[scalar::INV_NORM] = B::stat(1.0 / norm);
+        host[scalar::INV_PAIRS] = B::stat(1.0 / (totals.pairs as f64).max(1.0));
+        self.backend.write(&mut self.scalars, &host)?;
+        self.backend.zero(&mut self.sums, tally::TALLY)
+    }
+
+    /// log p, coefficients and, with `grad`, the gradient of the active rows and of a trained head: chunk by chunk, so
+    /// that the logits of only one chunk exist.
+    fn objective(&mut self, batch: &Batch, grad: bool) -> Result {
+        let whole = self.rule.gamma != 0.0 && !batch.ref_logp.is_empty();
+        let gamma = if whole { self.rule.gamma } else { 0.0 };
+        for c in chunks(&batch.row_start, self.feed.chunk, whole) {
+            let head = self.head(c.first, c.rows);
+            let (b, f) = (&self.backend, &mut self.feed);
+            let w = self.model.head_weight();
+            b.head_logp(head, &f.active, w, &f.labels, &mut f.logits, &mut f.logp, &mut f.lse)?;
+            let objective = Objective {
+                first: c.first,
+                rows: c.rows,
+                first_example: c.first_example,
+                examples: c.examples,
+                gamma,
+                beta: self.rule.beta,
+                weighted_pairs: self.rule.dpo_weights,
+            };
+            b.objective(
+                objective,
+                &f.row_start,
+                &f.logp,
+                &f.weights,
+                &f.path,
+                &f.ref_logp,
+                &self.scalars,
+                &mut f.coef,
+                &mut self.sums,
+            )?;
+            if grad {
+                // the head's weight is read and its gradient written: two fields of one matrix
+                let matrix = self.model.head.as_mut().unwrap_or(&mut self.model.embed);
+                let dw = matrix.train.as_mut().map(|t| &mut t.grad);
+                b.head_bwd(
+                    head,
+                    &f.active,
+                    &matrix.w,
+                    &f.labels,
+                    &f.logp,
+                    &f.lse,
+                    &f.coef,
+                    &mut f.logits,
+                    &mut f.d_active,
+                    dw,
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn outcome(&self, norm: f64, totals: Totals) -> Result<Outcome> {
+        let mut host = vec![B::Stat::default(); tally::TALLY];
+        self.backend.read(&self.sums, &mut host)?;
+        let sum = |i: usize| B::from_stat(host[i]);
+        let sft = sum(tally::WEIGHTED) / norm;
+        let dpo = sum(tally::PREFERENCE) / sum(tally::PAIRS).max(1.0);
+        Ok(Outcome {
+            loss: sft + self.rule.gamma * dpo,
+            sft,
+            dpo,
+            on_path: sum(tally::ON_PATH) / sum(tally::ON_COUNT),
+            off_path: sum(tally::OFF_PATH) / sum(tally::OFF_COUNT),
+            totals,
+            ..Outcome::default()
+        })
+    }
+}

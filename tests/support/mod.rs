@@ -1,0 +1,129 @@
+//! What several contracts share: reading fixtures, building machines from them, measuring errors.
+#![allow(dead_code)] // every test binary uses its own part of this
+
+use eyekern::backend::Backend;
+use eyekern::backend::cpu::{Cpu, Real};
+use eyekern::data::{Example, IGNORE};
+use eyekern::model::adapter::{LoraConfig, Start};
+use eyekern::model::checkpoint::Checkpoint;
+use eyekern::model::config::Spec;
+use eyekern::model::decoder::{Decoder, Rates, Source};
+use eyekern::train::recipe::Normalize;
+use eyekern::train::step::{Capacity, Machine, Rule};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The plain objective of the parity fixtures: weighted cross-entropy over the count of supervised tokens.
+pub const PLAIN: Rule = Rule { normalize: Normalize::Tokens, gamma: 0.0, beta: 0.1, dpo_weights: false };
+
+/// A tensor of a fixture, widened to f64.
+pub struct Array {
+    pub shape: Vec<usize>,
+    pub values: Vec<f64>,
+}
+
+/// All tensors of a safetensors file.
+pub fn arrays(file: &Path) -> BTreeMap<String, Array> {
+    let bytes = std::fs::read(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let parsed = SafeTensors::deserialize(&bytes).expect("a fixture is valid safetensors");
+    let widen = |dtype: Dtype, b: &[u8]| -> Vec<f64> {
+        match dtype {
+            Dtype::F32 => b.chunks_exact(4).map(|c| f64::from(f32::from_le_bytes(c.try_into().unwrap()))).collect(),
+            Dtype::I64 => b.chunks_exact(8).map(|c| i64::from_le_bytes(c.try_into().unwrap()) as f64).collect(),
+            other => panic!("fixture dtype {other:?}"),
+        }
+    };
+    let read =
+        |v: safetensors::tensor::TensorView| Array { shape: v.shape().to_vec(), values: widen(v.dtype(), v.data()) };
+    parsed.iter().map(|(name, view)| (name.to_string(), read(view))).collect()
+}
+
+pub fn json(file: &Path) -> Value {
+    let text = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    serde_json::from_str(&text).expect("a fixture is valid JSON")
+}
+
+/// A number of a fixture's JSON.
+pub fn num(v: &Value) -> f64 {
+    v.as_f64().unwrap_or_else(|| panic!("not a number: {v}"))
+}
+
+pub fn nums(v: &Value) -> Vec<f64> {
+    v.as_array().expect("a list").iter().map(num).collect()
+}
+
+/// One example from a fixture's rows; -100 is not supervised.
+pub fn example(row: u32, ids: &[f64], labels: &[f64], weights: &[f64]) -> Example {
+    Example {
+        row,
+        ids: ids.iter().map(|&x| x as u32).collect(),
+        labels: labels.iter().map(|&x| if x < 0.0 { IGNORE } else { x as u32 }).collect(),
+        weights: weights.iter().map(|&x| x as f32).collect(),
+        path: vec![false; ids.len()],
+    }
+}
+
+/// Settings of a machine made from files.
+pub struct Setup {
+    pub train_base: bool,
+    pub rule: Rule,
+    pub rates: Rates,
+    pub threads: usize,
+}
+
+impl Setup {
+    pub fn plain(train_base: bool) -> Setup {
+        Setup { train_base, rule: PLAIN, rates: Rates::default(), threads: 1 }
+    }
+}
+
+/// A machine from a model directory, with the adapter of a directory beside it where one is given.
+pub fn machine<R: Real>(model: &Path, adapter: Option<&Path>, setup: Setup) -> Machine<Cpu<R>> {
+    let spec = Spec::load(&model.join("config.json")).expect("a fixture's config is supported");
+    machine_of(spec, model, adapter, setup)
+}
+
+pub fn machine_of<R: Real>(spec: Spec, model: &Path, adapter: Option<&Path>, setup: Setup) -> Machine<Cpu<R>> {
+    let b = Cpu::<R>::new(setup.threads).expect("threads");
+    let checkpoint = Checkpoint::open(model).expect("a fixture's weights");
+    let mut decoder = Decoder::build(&b, spec, &Source::File(&checkpoint), setup.train_base, 256).expect("builds");
+    if let Some(dir) = adapter {
+        attach(&b, &mut decoder, dir);
+    }
+    let capacity = Capacity { tokens: 512, supervised: 512 };
+    Machine::new(b, decoder, setup.rule, setup.rates, capacity, 1).expect("allocates")
+}
+
+pub fn attach<B: Backend>(b: &B, decoder: &mut Decoder<B>, dir: &Path) -> LoraConfig {
+    let config = LoraConfig::load(&dir.join("adapter_config.json")).expect("adapter config");
+    let file = dir.join("adapter_model.safetensors");
+    let weights = Checkpoint::files(file.clone(), &[file]).expect("adapter weights");
+    decoder.attach(b, &config, &Start::File(&weights), true).expect("attaches");
+    config
+}
+
+/// |a - b|_2 / |b|_2.
+pub fn relative(a: &[f64], b: &[f64]) -> f64 {
+    norm(&difference(a, b)) / norm(b).max(1e-30)
+}
+
+pub fn difference(a: &[f64], b: &[f64]) -> Vec<f64> {
+    assert_eq!(a.len(), b.len(), "lengths differ");
+    a.iter().zip(b).map(|(x, y)| x - y).collect()
+}
+
+pub fn norm(a: &[f64]) -> f64 {
+    a.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// The larger of two, where NaN wins: a NaN must never pass a gate.
+pub fn worst(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
+/// The folder of fixtures that live in the project.
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("fixtures")
+}
