@@ -10,6 +10,7 @@ use terminal::{Colour, Terminal};
 
 mod demo;
 mod heat;
+mod report;
 pub mod terminal;
 mod train;
 

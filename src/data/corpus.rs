@@ -233,6 +233,8 @@ mod tests {
         assert_eq!(report.share_on_path(), 1.0 / 6.0);
         assert_eq!(report.share_eos(), 1.0 / 3.0);
         assert_eq!(Report::default().share_eos(), 0.0);
+        let report = read_text("{\"input_ids\": [1, 2, 3], \"weights\": [9, 2, 3]}").unwrap().report;
+        assert_eq!((report.weight_min, report.weight_mean, report.weight_max), (2.0, 2.5, 3.0));
     }
 
     #[test]

@@ -97,3 +97,16 @@ impl<R: BufRead> Lines<R> {
         Ok(Some(line))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_ends_and_the_mark_are_left_out() {
+        let text = "\u{feff}a\r\n\r\n \nb\n\nc\r";
+        let rows: Vec<Raw> = Lines::new(text.as_bytes(), Path::new("d")).jsonl().map(Result::unwrap).collect();
+        let lines: Vec<(usize, &[u8])> = rows.iter().map(|raw| (raw.number, raw.line.as_slice())).collect();
+        assert_eq!(lines, [(1, &b"a"[..]), (4, b"b"), (6, b"c")]);
+    }
+}

@@ -24,8 +24,8 @@ pub enum Batching {
 }
 
 impl Batching {
-    const NAMES: [(&'static str, Batching); 3] =
-        [("tokens", Batching::Tokens), ("examples", Batching::Examples), ("padded", Batching::Padded)];
+    pub(crate) const NAMES: &[(&'static str, Batching)] =
+        &[("tokens", Batching::Tokens), ("examples", Batching::Examples), ("padded", Batching::Padded)];
 }
 
 impl fmt::Display for Batching {
@@ -38,8 +38,7 @@ impl FromStr for Batching {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Batching, Error> {
-        let unknown =
-            || Error::Usage(format!("there is no batching `{name}`; give one of {}", names(&Batching::NAMES)));
+        let unknown = || Error::Usage(format!("there is no batching `{name}`; give one of {}", names(Batching::NAMES)));
         Batching::NAMES.iter().find(|(n, _)| *n == name).map(|&(_, b)| b).ok_or_else(unknown)
     }
 }

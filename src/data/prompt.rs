@@ -22,7 +22,7 @@ pub enum Task {
 }
 
 impl Task {
-    const NAMES: [(&'static str, Task); 5] = [
+    pub(crate) const NAMES: &[(&'static str, Task)] = &[
         ("none", Task::None),
         ("completion", Task::Completion),
         ("translation", Task::Translation),
@@ -50,7 +50,7 @@ impl FromStr for Task {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Task, Error> {
-        let unknown = || Error::Usage(format!("there is no task `{name}`; give one of {}", names(&Task::NAMES)));
+        let unknown = || Error::Usage(format!("there is no task `{name}`; give one of {}", names(Task::NAMES)));
         Task::NAMES.iter().find(|(n, _)| *n == name).map(|&(_, task)| task).ok_or_else(unknown)
     }
 }

@@ -56,8 +56,14 @@ fn write_safetensors(path: &Path, records: &[Record], dtype: Dtype) -> Result {
         views.push((r.name.as_str(), view));
     }
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    // the library's temporary file is private to the user; a model is as readable as any other file of his
+    let ordinary = path.with_extension("partial");
+    std::fs::File::create(&ordinary).map_err(Error::io(&ordinary, "create"))?;
+    let permissions = std::fs::metadata(&ordinary).map_err(Error::io(&ordinary, "read"))?.permissions();
+    std::fs::remove_file(&ordinary).map_err(Error::io(&ordinary, "remove"))?;
     safetensors::serialize_to_file(views, Some(metadata), path)
-        .map_err(|e| Error::file(path, format!("cannot be written: {e}; is there space and permission?")))
+        .map_err(|e| Error::file(path, format!("cannot be written: {e}; is there space and permission?")))?;
+    std::fs::set_permissions(path, permissions).map_err(Error::io(path, "write"))
 }
 
 /// `text` to `path`, through a temporary file and a rename.

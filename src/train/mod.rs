@@ -1,6 +1,10 @@
 //! From examples to a trained model: the recipe, the step, the schedule and the run.
 
+pub mod epochs;
 pub mod feed;
+pub mod metrics;
+pub mod prepare;
 pub mod recipe;
+pub mod run;
 pub mod schedule;
 pub mod step;

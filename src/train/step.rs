@@ -86,17 +86,21 @@ pub struct Machine<B: Backend> {
 }
 
 impl<B: Backend> Machine<B> {
-    /// Allocates the workspace of `model`; `seed` keys the dropout masks.
-    pub fn new(backend: B, model: Decoder<B>, rule: Rule, rates: Rates, capacity: Capacity, seed: u64) -> Result<Self> {
+    /// Allocates the workspace of `model`, with gradients where it is to `train`; `seed` keys the dropout masks.
+    pub fn new(
+        backend: B,
+        model: Decoder<B>,
+        rule: Rule,
+        rates: Rates,
+        capacity: Capacity,
+        train: bool,
+        seed: u64,
+    ) -> Result<Self> {
         let b = &backend;
-        let need = Need {
-            tokens: capacity.tokens,
-            train: true,
-            lora_dropout: rates.lora > 0.0,
-            resid_dropout: rates.resid > 0.0,
-        };
+        let need =
+            Need { tokens: capacity.tokens, train, lora_dropout: rates.lora > 0.0, resid_dropout: rates.resid > 0.0 };
         let longest = if rule.gamma != 0.0 { capacity.supervised } else { 1 };
-        let feed = Feed::new(b, capacity.tokens, longest, model.spec.hidden, model.spec.vocab, true)?;
+        let feed = Feed::new(b, capacity.tokens, longest, model.spec.hidden, model.spec.vocab, train)?;
         let (scalars, key, sums) = (b.alloc(scalar::SCALARS)?, b.alloc(2)?, b.alloc(tally::TALLY)?);
         let work = Workspace::new(b, &model, need)?;
         Ok(Machine { work, feed, scalars, key, sums, seed: (seed ^ (seed >> 32)) as u32, backend, model, rule, rates })

@@ -93,7 +93,7 @@ pub fn machine_of<R: Real>(spec: Spec, model: &Path, adapter: Option<&Path>, set
         attach(&b, &mut decoder, dir);
     }
     let capacity = Capacity { tokens: 512, supervised: 512 };
-    Machine::new(b, decoder, setup.rule, setup.rates, capacity, 1).expect("allocates")
+    Machine::new(b, decoder, setup.rule, setup.rates, capacity, true, 1).expect("allocates")
 }
 
 pub fn attach<B: Backend>(b: &B, decoder: &mut Decoder<B>, dir: &Path) -> LoraConfig {

@@ -15,13 +15,12 @@ mod sections;
 mod tests;
 mod value;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::data::corpus::Source;
 use crate::error::{Error, Result};
 pub use layers::environment;
-pub use sections::{
-    Arm, BATCHINGS, Data, File, Lora, Method, Model, Normalize, Objective, SaveDtype, Schedule, TASKS, Targets, Train,
-};
+pub use sections::{Arm, Data, Lora, Method, Model, Normalize, Objective, SaveDtype, Schedule, Train};
 use value::Section;
 
 /// A training run, section by section as in the file.
@@ -108,7 +107,7 @@ impl Recipe {
                 "model.model_name_or_path is missing: give a model directory or the id of a cached one".into(),
             );
         }
-        if self.data.train_file.is_missing() {
+        if self.data.train_file == Source::Jsonl(PathBuf::new()) {
             return fail(
                 "data.train_file is missing: give a JSONL file, or two parallel text files as [\"source\", \"target\"]"
                     .into(),

@@ -2,14 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::value::Range::{Above, Any, AtLeast, Below, OneOf, Within};
-use super::value::{MOST, Value, choices, section};
-
-/// Prompt templates, as `data.task` names them.
-pub const TASKS: &[&str] = &["none", "completion", "translation", "summarization", "copy"];
-
-/// How examples become batches, as `data.batching` names it.
-pub const BATCHINGS: &[&str] = &["tokens", "examples", "padded"];
+use super::value::Range::{Above, Any, AtLeast, Below, Within};
+use super::value::{MOST, Value, choices, one_of, section};
+use crate::data::corpus::Source;
+use crate::data::pack::Batching;
+use crate::data::prompt::Task;
+use crate::model::adapter::Targets;
 
 choices! {
     /// What is trained.
@@ -71,31 +69,15 @@ choices! {
     }
 }
 
-/// Where examples are read from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum File {
-    /// One JSON object a line. The empty path stands for "not given".
-    Jsonl(PathBuf),
-    /// Two text files whose lines correspond: source and target.
-    Parallel(PathBuf, PathBuf),
-}
-
-impl File {
-    /// Whether no file is given.
-    pub fn is_missing(&self) -> bool {
-        matches!(self, File::Jsonl(file) if file.as_os_str().is_empty())
-    }
-}
-
-impl Value for File {
+impl Value for Source {
     fn kind() -> String {
         "a JSONL file, or two parallel text files as [\"source\", \"target\"]".into()
     }
     fn read(value: &toml::Value) -> Option<Self> {
         match value {
-            toml::Value::String(file) => Some(File::Jsonl(file.into())),
+            toml::Value::String(file) => Some(Source::Jsonl(file.into())),
             toml::Value::Array(pair) => match pair.as_slice() {
-                [source, target] => Some(File::Parallel(PathBuf::read(source)?, PathBuf::read(target)?)),
+                [source, target] => Some(Source::Parallel(PathBuf::read(source)?, PathBuf::read(target)?)),
                 _ => None,
             },
             _ => None,
@@ -103,28 +85,19 @@ impl Value for File {
     }
     fn write(&self) -> Option<toml::Value> {
         match self {
-            File::Jsonl(file) => file.write(),
-            File::Parallel(source, target) => Some(toml::Value::Array(vec![source.write()?, target.write()?])),
+            Source::Jsonl(file) => file.write(),
+            Source::Parallel(source, target) => Some(toml::Value::Array(vec![source.write()?, target.write()?])),
         }
     }
     fn map_paths(&mut self, f: &dyn Fn(&Path) -> PathBuf) {
         match self {
-            File::Jsonl(file) => file.map_paths(f),
-            File::Parallel(source, target) => {
+            Source::Jsonl(file) => file.map_paths(f),
+            Source::Parallel(source, target) => {
                 source.map_paths(f);
                 target.map_paths(f);
             }
         }
     }
-}
-
-/// Which linear layers get an adapter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Targets {
-    /// Every linear layer of the decoder, the output head excepted.
-    AllLinear,
-    /// Those whose names end in one of these, as PEFT matches them.
-    Names(Vec<String>),
 }
 
 impl Value for Targets {
@@ -136,7 +109,7 @@ impl Value for Targets {
             toml::Value::String(all) if all == "all-linear" => Some(Targets::AllLinear),
             toml::Value::Array(names) if !names.is_empty() => {
                 let names: Option<Vec<String>> = names.iter().map(String::read).collect();
-                names.filter(|n| n.iter().all(|n| !n.is_empty())).map(Targets::Names)
+                names.filter(|n| n.iter().all(|n| !n.is_empty())).map(Targets::Named)
             }
             _ => None,
         }
@@ -144,12 +117,30 @@ impl Value for Targets {
     fn write(&self) -> Option<toml::Value> {
         Some(match self {
             Targets::AllLinear => "all-linear".into(),
-            Targets::Names(names) => names.clone().into(),
+            Targets::Named(names) => names.clone().into(),
         })
     }
 }
 
-/// Both are written as in the recipe: a string or a list.
+/// Choices that live with what they choose among, by their names.
+macro_rules! named {
+    ($($T:ty),+) => {$(
+        impl Value for $T {
+            fn kind() -> String {
+                one_of(&<$T>::NAMES.iter().map(|(name, _)| *name).collect::<Vec<_>>())
+            }
+            fn read(value: &toml::Value) -> Option<Self> {
+                value.as_str()?.parse().ok()
+            }
+            fn write(&self) -> Option<toml::Value> {
+                Some(toml::Value::String(self.to_string()))
+            }
+        }
+    )+};
+}
+named!(Task, Batching);
+
+/// Choices and the two types above are written as in the recipe.
 macro_rules! serialize_as_written {
     ($($T:ty),+) => {$(
         impl serde::Serialize for $T {
@@ -159,7 +150,7 @@ macro_rules! serialize_as_written {
         }
     )+};
 }
-serialize_as_written!(File, Targets);
+serialize_as_written!(Source, Targets, Task, Batching);
 
 section! {
     /// The model that training starts from.
@@ -181,18 +172,18 @@ section! {
     /// What is learned from.
     Data = "data" {
         /// Training examples. Required.
-        train_file: File = File::Jsonl(PathBuf::new()), Any;
+        train_file: Source = Source::Jsonl(PathBuf::new()), Any;
         /// Examples for the evaluation loss.
-        validation_file: Option<File> = None, Any;
+        validation_file: Option<Source> = None, Any;
         /// The prompt template put around plain code; "none" where rows bring their own prompt.
-        task: String = "none".into(), OneOf(TASKS);
+        task: Task = Task::None, Any;
         /// Longest example in tokens; what is beyond is cut off, counted and reported.
         // One token alone predicts nothing.
         max_length: usize = 1024, Within(2.0, MOST);
         /// Loss weight of prompt tokens; unset, the prompt is not supervised.
         prompt_weight: Option<f32> = None, Any;
         /// Micro-batches: packed up to max_tokens, packed by count of examples, or by count and padded.
-        batching: String = "tokens".into(), OneOf(BATCHINGS);
+        batching: Batching = Batching::Tokens, Any;
         /// Token budget of a micro-batch; 0 means per_device_train_batch_size * max_length.
         max_tokens: usize = 0, Within(0.0, MOST);
         /// Whether every epoch has its own order (drawn from train.seed).
@@ -270,6 +261,8 @@ section! {
         max_grad_norm: f64 = 1.0, AtLeast(0.0);
         /// Optimiser steps between two lines of the log.
         logging_steps: u64 = 10, AtLeast(1.0);
+        /// Whether an output_dir that holds an earlier run may be written over.
+        overwrite_output_dir: bool = false, Any;
         /// Optimiser steps between two evaluations; 0 means at the end of each epoch. Needs data.validation_file.
         eval_steps: u64 = 0, AtLeast(0.0);
         /// Seed of initial values, data order and dropout.

@@ -1,6 +1,5 @@
-use std::path::PathBuf;
-
 use super::*;
+use crate::model::adapter::Targets;
 
 /// The message of a recipe that must not load.
 fn refused(text: &str) -> String {
@@ -60,10 +59,10 @@ fn text_is_toml_or_else_a_string() {
     .unwrap();
     assert_eq!(recipe.train.lr_scheduler_type, Schedule::Cosine);
     assert_eq!(recipe.train.method, Method::Full);
-    assert_eq!(recipe.data.validation_file, Some(File::Parallel("a.java".into(), "b.cs".into())));
+    assert_eq!(recipe.data.validation_file, Some(Source::Parallel("a.java".into(), "b.cs".into())));
     assert_eq!(recipe.data.prompt_weight, Some(-0.5));
     assert!(!recipe.data.shuffle);
-    assert_eq!(recipe.lora.target_modules, Targets::Names(vec!["q_proj".into()]));
+    assert_eq!(recipe.lora.target_modules, Targets::Named(vec!["q_proj".into()]));
     assert_eq!(recipe.model.tokenizer, Some("2024".into()));
     assert_eq!(recipe.train.output_dir, PathBuf::from("a=b c"));
     let taken_back = set(&["data.prompt_weight=1", "data.prompt_weight=", "model.tokenizer=t", "model.tokenizer="]);
@@ -196,8 +195,8 @@ fn paths_in_a_file_are_relative_to_it() {
     let recipe = load(Some(&path), &[], &["objective.reference_model=ref"]).unwrap();
     assert_eq!(recipe.model.model_name_or_path, at("tiny").to_string_lossy());
     assert_eq!(recipe.model.tokenizer, Some("/t".into()));
-    assert_eq!(recipe.data.train_file, File::Jsonl(at("d.jsonl")));
-    assert_eq!(recipe.data.validation_file, Some(File::Parallel(at("a"), at("b"))));
+    assert_eq!(recipe.data.train_file, Source::Jsonl(at("d.jsonl")));
+    assert_eq!(recipe.data.validation_file, Some(Source::Parallel(at("a"), at("b"))));
     assert_eq!(recipe.train.output_dir, at("../out"));
     assert_eq!(recipe.objective.reference_model, Some("ref".into()));
     let dotted = load(Some(&saved("[model]\nmodel_name_or_path = './none'\n[data]\ntrain_file = 'd'\n").1), &[], &[]);

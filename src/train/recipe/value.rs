@@ -15,10 +15,6 @@ pub(super) trait Value: Sized {
     fn number(&self) -> Option<f64> {
         None
     }
-    /// The text that a [`Range`] is held against.
-    fn text(&self) -> Option<&str> {
-        None
-    }
     /// Replaces every path that is not empty.
     fn map_paths(&mut self, _f: &dyn Fn(&Path) -> PathBuf) {}
 }
@@ -35,7 +31,6 @@ pub(super) enum Range {
     Within(f64, f64),
     /// From the first up to but not including the second.
     Below(f64, f64),
-    OneOf(&'static [&'static str]),
 }
 
 impl Range {
@@ -48,7 +43,6 @@ impl Range {
             Range::Above(low) => number(&|n| n > low),
             Range::Within(low, high) => number(&|n| low <= n && n <= high),
             Range::Below(low, high) => number(&|n| low <= n && n < high),
-            Range::OneOf(names) => value.text().is_none_or(|t| names.contains(&t)),
         }
     }
 
@@ -61,7 +55,6 @@ impl Range {
             Range::Above(low) => format!("{kind} above {low}"),
             Range::Within(low, high) => format!("{kind} from {low} to {high}"),
             Range::Below(low, high) => format!("{kind}, at least {low} and below {high}"),
-            Range::OneOf(names) => one_of(names),
         }
     }
 }
@@ -176,9 +169,6 @@ impl Value for String {
     fn write(&self) -> Option<toml::Value> {
         Some(toml::Value::String(self.clone()))
     }
-    fn text(&self) -> Option<&str> {
-        Some(self)
-    }
 }
 
 impl Value for PathBuf {
@@ -211,9 +201,6 @@ impl<V: Value> Value for Option<V> {
     }
     fn number(&self) -> Option<f64> {
         self.as_ref().and_then(V::number)
-    }
-    fn text(&self) -> Option<&str> {
-        self.as_ref().and_then(V::text)
     }
     fn map_paths(&mut self, f: &dyn Fn(&Path) -> PathBuf) {
         if let Some(value) = self {

@@ -1,0 +1,150 @@
+//! What a run shows while it goes: a header, a bar on a terminal or one line per interval elsewhere, and the end.
+
+use super::terminal::Terminal;
+use crate::error::Result;
+use crate::train::run::{EvalLog, Event, Header, StepLog};
+use crate::train::step::Outcome;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Turns the events of a run into text.
+pub struct Reporter<'a> {
+    out: &'a mut Terminal,
+    every: u64,
+    device: String,
+    bar: Option<ProgressBar>,
+    interval: Vec<StepLog>,
+}
+
+impl<'a> Reporter<'a> {
+    /// A line every `every` steps; `device` as the header names it.
+    pub fn new(out: &'a mut Terminal, every: u64, device: String) -> Reporter<'a> {
+        Reporter { out, every, device, bar: None, interval: Vec::new() }
+    }
+
+    /// One event of [`crate::train::run::run`].
+    pub fn event(&mut self, event: Event) -> Result {
+        match event {
+            Event::Header(header) => self.header(header),
+            Event::Note(note) => self.out.note(&format!("note: {note}")),
+            Event::Reference(done, of) if done == of => self.line(&format!("reference log-probabilities of {of} rows")),
+            Event::Reference(..) => {}
+            Event::Step(log) => self.step(log),
+            Event::Evaluation(log) => self.evaluation(log),
+            Event::Saved(dir) => {
+                if let Some(bar) = self.bar.take() {
+                    bar.finish_and_clear();
+                }
+                let text = format!("saved to {}", dir.display());
+                self.line(&text);
+            }
+        }
+        Ok(())
+    }
+
+    /// A line that does not tear the bar.
+    fn line(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| self.out.line(text)),
+            None => self.out.line(text),
+        }
+    }
+
+    fn header(&mut self, h: &Header) {
+        let percent = |x: f64| format!("{:.1} %", 100.0 * x);
+        let [low, mean, high] = h.weights;
+        let preference = if h.gamma > 0.0 { format!(" + {} x token DPO", h.gamma) } else { String::new() };
+        let trained = format!("{} trained ({})", count(h.trainable), h.method);
+        let rows = if h.rows == h.rows_read { h.rows.to_string() } else { format!("{} of {}", h.rows, h.rows_read) };
+        let table = [
+            ("model", format!("{} ({}), {} parameters, {trained}", h.model, h.model_type, count(h.parameters))),
+            ("data", format!("{rows} rows, {} tokens, {} supervised", h.tokens, percent(h.supervised))),
+            ("", format!("EOS supervised in {} of rows", percent(h.eos))),
+            ("weights", format!("{low:.3} to {high:.3}, mean {mean:.3}; {} on the scan path", percent(h.on_path))),
+            ("loss", format!("arm {}, weighted cross-entropy / {}{preference}", h.arm, h.normalize)),
+            ("run", format!("{} steps, seed {}, {}", h.steps, h.seed, self.device)),
+        ];
+        for (name, text) in table {
+            let name = self.out.bold(&format!("{name:8}"));
+            self.out.line(&format!("{name}{text}"));
+        }
+        if self.out.interactive() {
+            let bar = ProgressBar::new(h.steps);
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} left {eta}  {msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            self.bar = Some(bar);
+        }
+    }
+
+    fn step(&mut self, log: &StepLog) {
+        self.interval.push(*log);
+        if let Some(bar) = &self.bar {
+            bar.set_position(log.step);
+            bar.set_message(format!("loss {:.4}", log.outcome.loss));
+        }
+        if log.step.is_multiple_of(self.every) || log.step == log.total {
+            let text = interval(&self.interval);
+            self.line(&text);
+            self.interval.clear();
+        }
+    }
+
+    fn evaluation(&mut self, log: &EvalLog) {
+        let text = format!("step {}  eval loss {:.4}{}", log.step, log.outcome.loss, sides(&[log.outcome]));
+        self.line(&text);
+    }
+}
+
+/// Means over the steps of an interval; the speed is tokens over time.
+fn interval(steps: &[StepLog]) -> String {
+    let Some(last) = steps.last() else { return String::new() };
+    let n = steps.len() as f64;
+    let mean = |f: &dyn Fn(&StepLog) -> f64| steps.iter().map(f).sum::<f64>() / n;
+    let seconds = steps.iter().map(|s| s.seconds).sum::<f64>().max(1e-9);
+    let rate = |f: &dyn Fn(&StepLog) -> u64| short(steps.iter().map(f).sum::<u64>() as f64 / seconds);
+    let outcomes: Vec<Outcome> = steps.iter().map(|s| s.outcome).collect();
+    let clipped = steps.iter().filter(|s| s.outcome.clipped).count() as f64 / n;
+    format!(
+        "step {}/{}  epoch {:.2}  loss {:.4}{}  grad {:.2} ({:.0} % clipped)  lr {:.1e}  {} tok/s ({} supervised)",
+        last.step,
+        last.total,
+        last.epoch,
+        mean(&|s| s.outcome.loss),
+        sides(&outcomes),
+        mean(&|s| s.outcome.grad_norm),
+        100.0 * clipped,
+        last.lr,
+        rate(&|s| s.outcome.totals.tokens),
+        rate(&|s| s.outcome.totals.supervised),
+    )
+}
+
+/// Path, off-path and preference losses, where there are any.
+fn sides(outcomes: &[Outcome]) -> String {
+    let mean = |f: fn(&Outcome) -> f64| {
+        let finite: Vec<f64> = outcomes.iter().map(f).filter(|x| x.is_finite()).collect();
+        (!finite.is_empty()).then(|| finite.iter().sum::<f64>() / finite.len() as f64)
+    };
+    let mut text = String::new();
+    if let (Some(on), Some(off)) = (mean(|o| o.on_path), mean(|o| o.off_path)) {
+        text += &format!("  path {on:.4}  off {off:.4}");
+    }
+    if outcomes.iter().any(|o| o.dpo != 0.0) {
+        text += &format!("  dpo {:.4}", mean(|o| o.dpo).unwrap_or_default());
+    }
+    text
+}
+
+/// 1234567 as 1.23 M.
+fn count(n: usize) -> String {
+    match n as f64 {
+        x if x >= 1e9 => format!("{:.2} G", x / 1e9),
+        x if x >= 1e6 => format!("{:.2} M", x / 1e6),
+        x if x >= 1e3 => format!("{:.1} k", x / 1e3),
+        _ => n.to_string(),
+    }
+}
+
+/// 12345 as 12.3k.
+fn short(x: f64) -> String {
+    if x >= 1e4 { format!("{:.1}k", x / 1e3) } else { format!("{x:.0}") }
+}

@@ -1,0 +1,205 @@
+//! From a recipe to everything a run needs before a device is touched: model files, tokenizer, examples.
+
+use super::recipe::{Arm, Method, Recipe};
+use crate::data::corpus::{self, Corpus, Reading};
+use crate::data::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+use crate::model::checkpoint::Checkpoint;
+use crate::model::config::Spec;
+use crate::model::hub;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// A model on disk.
+pub struct ModelFiles {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// What it is.
+    pub spec: Spec,
+    /// Its config.json, for saving a copy.
+    pub config: Value,
+    /// Its weights.
+    pub checkpoint: Checkpoint,
+}
+
+impl ModelFiles {
+    /// Opens a directory or an id of the Hugging Face cache.
+    pub fn open(name: &str) -> Result<ModelFiles> {
+        let dir = hub::resolve(name, |key| std::env::var(key).ok())?;
+        let file = dir.join("config.json");
+        let text = std::fs::read_to_string(&file).map_err(Error::io(&file, "read"))?;
+        let config = serde_json::from_str(&text).map_err(|e| Error::file(&file, format!("not valid JSON: {e}")))?;
+        let spec = Spec::parse(&config, &file)?;
+        Ok(ModelFiles { checkpoint: Checkpoint::open(&dir)?, spec, config, dir })
+    }
+}
+
+/// Where the model's values come from.
+pub enum Origin {
+    /// A checkpoint.
+    Files(ModelFiles),
+    /// Random values for this shape, with its config.json (the demo).
+    Random(Box<Spec>, Value),
+}
+
+impl Origin {
+    /// What the model is.
+    pub fn spec(&self) -> &Spec {
+        match self {
+            Origin::Files(files) => &files.spec,
+            Origin::Random(spec, _) => spec,
+        }
+    }
+
+    /// Its config.json.
+    pub fn config(&self) -> &Value {
+        match self {
+            Origin::Files(files) => &files.config,
+            Origin::Random(_, config) => config,
+        }
+    }
+
+    /// The file that messages about the model name.
+    pub fn file(&self) -> PathBuf {
+        match self {
+            Origin::Files(files) => files.dir.join("config.json"),
+            Origin::Random(..) => "the built-in model".into(),
+        }
+    }
+}
+
+/// A run, ready to start.
+pub struct Prepared {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// The model.
+    pub origin: Origin,
+    /// The tokenizer; rows of ids alone need none.
+    pub tokenizer: Option<Tokenizer>,
+    /// Training examples.
+    pub train: Corpus,
+    /// Evaluation examples.
+    pub validation: Option<Corpus>,
+    /// What the user should know before the run.
+    pub notes: Vec<String>,
+}
+
+impl Prepared {
+    /// Reads and checks all inputs of a recipe.
+    pub fn from_recipe(recipe: Recipe) -> Result<Prepared> {
+        let files = ModelFiles::open(&recipe.model.model_name_or_path)?;
+        check_output(&recipe, &files.dir)?;
+        let tokenizer = load_tokenizer(&recipe, &files)?;
+        let read = |source| corpus::read(source, tokenizer.as_ref(), files.spec.vocab, &reading(&recipe));
+        let train = read(&recipe.data.train_file)?;
+        let validation = recipe.data.validation_file.as_ref().map(read).transpose()?;
+        Prepared::new(recipe, Origin::Files(files), tokenizer, train, validation)
+    }
+
+    /// From inputs that are read already.
+    pub fn new(
+        recipe: Recipe,
+        origin: Origin,
+        tokenizer: Option<Tokenizer>,
+        train: Corpus,
+        validation: Option<Corpus>,
+    ) -> Result<Prepared> {
+        for corpus in [Some(&train), validation.as_ref()].into_iter().flatten() {
+            let longest = corpus.examples.iter().map(|e| e.ids.len()).max().unwrap_or(0);
+            origin.spec().check_length(longest, &origin.file())?;
+        }
+        let notes = notes(&recipe, origin.spec(), &train, validation.as_ref());
+        Ok(Prepared { recipe, origin, tokenizer, train, validation, notes })
+    }
+}
+
+/// How the recipe wants rows to be read.
+pub fn reading(recipe: &Recipe) -> Reading {
+    Reading {
+        task: recipe.data.task,
+        max_length: recipe.data.max_length,
+        prompt_weight: recipe.data.prompt_weight,
+        uniform: recipe.objective.arm == Arm::Uniform,
+    }
+}
+
+/// The recipe's tokenizer, else the model's; `None` where the model has none.
+fn load_tokenizer(recipe: &Recipe, files: &ModelFiles) -> Result<Option<Tokenizer>> {
+    let dir: &Path = recipe.model.tokenizer.as_deref().unwrap_or(&files.dir);
+    if recipe.model.tokenizer.is_none() && !dir.join("tokenizer.json").is_file() {
+        return Ok(None);
+    }
+    let tokenizer = Tokenizer::load(dir)?;
+    let file = if dir.is_dir() { dir.join("tokenizer.json") } else { dir.to_path_buf() };
+    corpus::check_vocab(&tokenizer, files.spec.vocab, &file)?;
+    Ok(Some(tokenizer))
+}
+
+/// An earlier run is not written over by accident, the base model never.
+fn check_output(recipe: &Recipe, model: &Path) -> Result {
+    let out = &recipe.train.output_dir;
+    let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    if same(out, model) {
+        return Err(Error::file(out, "train.output_dir is the directory of the base model; choose another"));
+    }
+    let earlier = ["metrics.jsonl", "adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json"];
+    if let Some(found) = earlier.into_iter().find(|name| out.join(name).exists())
+        && !recipe.train.overwrite_output_dir
+    {
+        return Err(Error::file(
+            out,
+            format!(
+                "holds {found} of an earlier run; choose another train.output_dir or set train.overwrite_output_dir = true"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Nothing silent: what was left out, and settings that do not do what their reader may expect.
+fn notes(recipe: &Recipe, spec: &Spec, train: &Corpus, validation: Option<&Corpus>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for corpus in [Some(train), validation].into_iter().flatten() {
+        let (file, r) = (corpus.file.display(), &corpus.report);
+        if r.truncated > 0 {
+            notes.push(format!(
+                "{file}: {} of {} rows were cut at {} tokens",
+                r.truncated, r.rows, recipe.data.max_length
+            ));
+        }
+        if r.without_supervision > 0 {
+            notes.push(format!("{file}: {} rows have no supervised token and were left out", r.without_supervision));
+        }
+        if r.split_copies > 0 {
+            notes.push(format!(
+                "{file}: {} completion rows had no target of their own and were split in half",
+                r.split_copies
+            ));
+        }
+        if r.eos_rows == 0 {
+            notes.push(format!("{file}: no row supervises its EOS token, so the model will not learn to stop"));
+        }
+    }
+    let d = spec.dropout;
+    if d.attention > 0.0 || d.resid > 0.0 || d.embd > 0.0 {
+        let m = &recipe.model;
+        notes.push(format!(
+            "config.json asks for dropout (attention {}, residual {}, embedding {}); the recipe decides: {}, {}, {}",
+            d.attention, d.resid, d.embd, m.attention_dropout, m.resid_dropout, m.embd_dropout
+        ));
+    }
+    let pairs = train.examples.iter().any(|e| {
+        let supervised = || e.labels.iter().zip(&e.path).skip(1).filter(|(l, _)| **l != crate::data::IGNORE);
+        supervised().any(|(_, on)| *on) && supervised().any(|(_, on)| !*on)
+    });
+    if recipe.objective.gamma > 0.0 && !pairs {
+        notes.push("objective.gamma is set, but no example has supervised tokens both on and off the path: the DPO term is empty".into());
+    }
+    if recipe.objective.gamma == 0.0 && recipe.objective.reference_model.is_some() {
+        notes.push("objective.reference_model is not used, since objective.gamma is 0".into());
+    }
+    if recipe.train.method == Method::Full && recipe.model.resid_dropout == 0.0 && recipe.lora.lora_dropout > 0.0 {
+        notes.push("lora.lora_dropout has no effect on full fine-tuning".into());
+    }
+    notes
+}

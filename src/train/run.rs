@@ -1,0 +1,367 @@
+//! A run from a prepared recipe to saved files. Emits events and prints nothing.
+
+use super::epochs::{self, Epochs};
+use super::prepare::{ModelFiles, Origin, Prepared};
+use super::recipe::{Method, Recipe, SaveDtype};
+use super::step::{Capacity, Machine, Outcome, Rule};
+use super::{metrics, schedule};
+use crate::backend::{AdamW, Backend};
+use crate::data::corpus::Corpus;
+use crate::data::pack::{self, Batching};
+use crate::data::{Batch, Example};
+use crate::error::{Error, Result};
+use crate::model::adapter::{LoraConfig, Start};
+use crate::model::decoder::{Decoder, Rates, Source};
+use crate::model::save;
+use safetensors::Dtype;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// What the run tells while it goes.
+pub enum Event<'a> {
+    /// Before the first step.
+    Header(&'a Header),
+    /// Something the user should know.
+    Note(&'a str),
+    /// Reference log-probabilities: examples done, of all.
+    Reference(usize, usize),
+    /// After an optimiser step.
+    Step(&'a StepLog),
+    /// After an evaluation.
+    Evaluation(&'a EvalLog),
+    /// The result lies here.
+    Saved(&'a PathBuf),
+}
+
+/// The run in numbers, known before it starts.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Header {
+    /// Name or directory of the model.
+    pub model: String,
+    /// Its `model_type`.
+    pub model_type: String,
+    /// Values of the base model.
+    pub parameters: usize,
+    /// Values that are trained.
+    pub trainable: usize,
+    /// "lora" or "full".
+    pub method: String,
+    /// Rows that are trained on.
+    pub rows: usize,
+    /// Rows of the file.
+    pub rows_read: usize,
+    /// Tokens of an epoch, without padding.
+    pub tokens: usize,
+    /// Share of supervised tokens.
+    pub supervised: f64,
+    /// Share of rows whose EOS is supervised.
+    pub eos: f64,
+    /// Share of supervised tokens on the scan path.
+    pub on_path: f64,
+    /// Smallest, mean and largest weight.
+    pub weights: [f64; 3],
+    /// What the loss is divided by.
+    pub normalize: String,
+    /// Which weights are used.
+    pub arm: String,
+    /// Factor on the preference term.
+    pub gamma: f64,
+    /// Optimiser steps of the run.
+    pub steps: u64,
+    /// Seed.
+    pub seed: u64,
+}
+
+/// One optimiser step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepLog {
+    /// From 1.
+    pub step: u64,
+    /// Of so many.
+    pub total: u64,
+    /// Epochs done, with the fraction of the current one.
+    pub epoch: f64,
+    /// Learning rate of the step.
+    pub lr: f64,
+    /// Losses, norm, totals.
+    pub outcome: Outcome,
+    /// Wall time of the step in seconds.
+    pub seconds: f64,
+}
+
+/// One evaluation.
+#[derive(Clone, Copy, Debug)]
+pub struct EvalLog {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Losses over the validation file.
+    pub outcome: Outcome,
+}
+
+/// Runs to the end and saves; `on` receives the events and may stop the run with an error.
+pub fn run<B: Backend>(backend: B, prepared: Prepared, on: &mut dyn FnMut(Event) -> Result) -> Result<Vec<StepLog>> {
+    let mut run = Run::start(backend, prepared, on)?;
+    run.train(on)?;
+    run.save(on)?;
+    Ok(run.log)
+}
+
+/// log p of the supervised tokens of every example under the reference, or empty without a preference term.
+type Reference = Vec<Vec<f32>>;
+
+struct Run<B: Backend> {
+    prepared: Prepared,
+    machine: Machine<B>,
+    lora: LoraConfig,
+    reference: Reference,
+    validation_reference: Reference,
+    metrics: metrics::Writer,
+    log: Vec<StepLog>,
+}
+
+impl<B: Backend> Run<B> {
+    fn start(backend: B, prepared: Prepared, on: &mut dyn FnMut(Event) -> Result) -> Result<Run<B>> {
+        let recipe = &prepared.recipe;
+        let spec = prepared.origin.spec().clone();
+        let full = recipe.train.method == Method::Full;
+        let lora = lora_config(recipe);
+        let all = || prepared.train.examples.iter().chain(prepared.validation.iter().flat_map(|v| &v.examples));
+        let positions = all().map(|e| e.ids.len()).max().unwrap_or(1);
+        let source = match &prepared.origin {
+            Origin::Files(files) => Source::File(&files.checkpoint),
+            Origin::Random(..) => Source::Random { seed: recipe.train.seed, std: 0.02 },
+        };
+        let mut model = Decoder::build(&backend, spec, &source, full, positions)?;
+        if !full {
+            model.attach(&backend, &lora, &Start::Fresh { seed: recipe.train.seed }, true)?;
+        }
+        let trainable = model.trained().iter().map(|p| p.len()).sum();
+        let parameters = model.base_params().iter().map(|p| p.len()).sum();
+        let header = header(&prepared, parameters, trainable);
+
+        let largest = |c: &Corpus| epochs::largest_batch(&c.examples, recipe);
+        let capacity = Capacity {
+            tokens: largest(&prepared.train).max(prepared.validation.as_ref().map_or(0, largest)),
+            supervised: all().map(Example::supervised).max().unwrap_or(0),
+        };
+        // the folder and its first line exist before any time is spent
+        let mut metrics = metrics::Writer::create(&recipe.train.output_dir)?;
+        metrics.header(&header)?;
+        on(Event::Header(&header))?;
+        for note in &prepared.notes {
+            on(Event::Note(note))?;
+        }
+        let (rule, rates) = (rule(recipe), rates(recipe));
+        let (mut reference, mut validation_reference) = (Vec::new(), Vec::new());
+        let other = recipe.objective.reference_model.as_ref().filter(|_| rule.gamma != 0.0);
+        let mut backend = backend;
+        if let Some(dir) = other {
+            // the reference comes and goes before the model's own workspace is allocated
+            let files = ModelFiles::open(&dir.to_string_lossy())?;
+            check_same_vocabulary(&files, &model)?;
+            let plain = Decoder::build(&backend, files.spec, &Source::File(&files.checkpoint), false, positions)?;
+            let mut machine =
+                Machine::new(backend, plain, Rule { gamma: 0.0, ..rule }, Rates::default(), capacity, false, 0)?;
+            reference = references(&mut machine, &prepared.train, recipe, on)?;
+            if let Some(validation) = &prepared.validation {
+                validation_reference = references(&mut machine, validation, recipe, on)?;
+            }
+            backend = machine.backend;
+        }
+        let mut machine = Machine::new(backend, model, rule, rates, capacity, true, recipe.train.seed)?;
+        if rule.gamma != 0.0 && other.is_none() {
+            reference = references(&mut machine, &prepared.train, recipe, on)?;
+            if let Some(validation) = &prepared.validation {
+                validation_reference = references(&mut machine, validation, recipe, on)?;
+            }
+        }
+        Ok(Run { machine, lora, reference, validation_reference, metrics, log: Vec::new(), prepared })
+    }
+
+    fn train(&mut self, on: &mut dyn FnMut(Event) -> Result) -> Result {
+        let t = self.prepared.recipe.train.clone();
+        let adamw =
+            AdamW { beta1: t.adam_beta1, beta2: t.adam_beta2, eps: t.adam_epsilon, weight_decay: t.weight_decay };
+        let total = Epochs::new(&self.prepared.train.examples, &self.prepared.recipe).total();
+        let warmup = schedule::warmup_steps(t.warmup_ratio, t.warmup_steps, total);
+        let mut step = 0;
+        for epoch in 0.. {
+            let steps = Epochs::new(&self.prepared.train.examples, &self.prepared.recipe).epoch(epoch);
+            let per_epoch = steps.len();
+            for (i, plan) in steps.into_iter().enumerate() {
+                if step == total {
+                    return Ok(());
+                }
+                let lr = schedule::rate(t.lr_scheduler_type, t.learning_rate, warmup, total, step);
+                step += 1;
+                let started = Instant::now();
+                let batches: Vec<Batch> =
+                    plan.iter().map(|b| self.batch(&self.prepared.train, &self.reference, b)).collect();
+                let mut outcome = self.machine.gradients(&batches, step)?;
+                self.check_finite(&outcome, step, &plan)?;
+                self.machine.update(adamw, lr, t.max_grad_norm, step, &mut outcome)?;
+                let epoch = f64::from(epoch) + (i + 1) as f64 / per_epoch as f64;
+                let log = StepLog { step, total, epoch, lr, outcome, seconds: started.elapsed().as_secs_f64() };
+                self.metrics.step(&log)?;
+                self.log.push(log);
+                on(Event::Step(&log))?;
+                let last_of_epoch = i + 1 == per_epoch || step == total;
+                let due =
+                    if t.eval_steps > 0 { step.is_multiple_of(t.eval_steps) || step == total } else { last_of_epoch };
+                if due {
+                    self.evaluate(step, on)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, step: u64, on: &mut dyn FnMut(Event) -> Result) -> Result {
+        let Some(validation) = &self.prepared.validation else { return Ok(()) };
+        let order: Vec<usize> = (0..validation.examples.len()).collect();
+        let plan = epochs::plan(&validation.examples, &order, &self.prepared.recipe);
+        let batches: Vec<Batch> = plan.iter().map(|b| self.batch(validation, &self.validation_reference, b)).collect();
+        let log = EvalLog { step, outcome: self.machine.evaluate(&batches)? };
+        self.metrics.evaluation(&log)?;
+        on(Event::Evaluation(&log))
+    }
+
+    fn batch(&self, corpus: &Corpus, reference: &Reference, indices: &[usize]) -> Batch {
+        let pad = (self.prepared.recipe.data.batching == Batching::Padded).then_some(0);
+        let mut batch = lay_out(&corpus.examples, indices, pad);
+        if !reference.is_empty() {
+            batch.ref_logp = indices.iter().flat_map(|&i| reference[i].iter().copied()).collect();
+        }
+        batch
+    }
+
+    /// A loss that is not a number ends the run at once, with the rows that gave it.
+    fn check_finite(&self, outcome: &Outcome, step: u64, plan: &[Vec<usize>]) -> Result {
+        if outcome.loss.is_finite() {
+            return Ok(());
+        }
+        let examples = || plan.iter().flatten().map(|&i| &self.prepared.train.examples[i]);
+        let rows: Vec<String> = examples().take(8).map(|e| (e.row + 1).to_string()).collect();
+        let largest = examples().flat_map(|e| &e.weights).fold(0f32, |m, w| m.max(w.abs()));
+        Err(Error::Training {
+            step,
+            why: format!(
+                "the loss is {}; it came from rows {}{} of {}, whose largest weight is {largest}; lower train.learning_rate or mend those rows",
+                outcome.loss,
+                rows.join(", "),
+                if examples().count() > rows.len() { ", ..." } else { "" },
+                self.prepared.train.file.display()
+            ),
+        })
+    }
+
+    fn save(&mut self, on: &mut dyn FnMut(Event) -> Result) -> Result {
+        let Prepared { recipe, origin, .. } = &self.prepared;
+        let out = &recipe.train.output_dir;
+        let m = &mut self.machine;
+        match recipe.train.method {
+            Method::Lora => save::adapter(&m.backend, &m.model, &self.lora, &recipe.model.model_name_or_path, out)?,
+            Method::Full => save::full(&m.backend, &mut m.model, origin.config(), dtype(recipe, origin), out)?,
+        }
+        if let Origin::Files(files) = origin {
+            save::copy_companions(&files.dir, out)?;
+        }
+        if let Some(dir) = recipe.model.tokenizer.as_ref().filter(|dir| dir.is_dir()) {
+            save::copy_companions(dir, out)?;
+        }
+        save::write_text(&out.join("recipe.toml"), &recipe.to_toml_commented())?;
+        on(Event::Saved(out))
+    }
+}
+
+fn lay_out(examples: &[Example], indices: &[usize], pad: Option<u32>) -> Batch {
+    let chosen: Vec<&Example> = indices.iter().map(|&i| &examples[i]).collect();
+    pack::batch(&chosen, pad)
+}
+
+/// One pass over a corpus without adapters; the values do not change while the model trains.
+fn references<B: Backend>(
+    machine: &mut Machine<B>,
+    corpus: &Corpus,
+    recipe: &Recipe,
+    on: &mut dyn FnMut(Event) -> Result,
+) -> Result<Reference> {
+    let order: Vec<usize> = (0..corpus.examples.len()).collect();
+    let mut reference = vec![Vec::new(); corpus.examples.len()];
+    let mut done = 0;
+    for indices in epochs::plan(&corpus.examples, &order, recipe) {
+        let batch = lay_out(&corpus.examples, &indices, None);
+        let logp = machine.logp(&batch, false)?;
+        for (bounds, &i) in batch.row_start.windows(2).zip(&indices) {
+            reference[i] = logp[bounds[0] as usize..bounds[1] as usize].to_vec();
+        }
+        done += indices.len();
+        on(Event::Reference(done, corpus.examples.len()))?;
+    }
+    Ok(reference)
+}
+
+fn check_same_vocabulary<B: Backend>(files: &ModelFiles, model: &Decoder<B>) -> Result {
+    if files.spec.vocab == model.spec.vocab {
+        return Ok(());
+    }
+    let (reference, policy) = (files.spec.vocab, model.spec.vocab);
+    let why =
+        format!("the reference model has a vocabulary of {reference}, the trained one of {policy}; they must share it");
+    Err(Error::file(&files.dir, why))
+}
+
+fn rule(recipe: &Recipe) -> Rule {
+    let o = &recipe.objective;
+    Rule { normalize: o.normalize, gamma: o.gamma, beta: o.beta, dpo_weights: o.dpo_weights }
+}
+
+fn rates(recipe: &Recipe) -> Rates {
+    let m = &recipe.model;
+    let lora = if recipe.train.method == Method::Lora { recipe.lora.lora_dropout } else { 0.0 };
+    Rates { embd: m.embd_dropout, attention: m.attention_dropout, resid: m.resid_dropout, lora }
+}
+
+fn lora_config(recipe: &Recipe) -> LoraConfig {
+    let l = &recipe.lora;
+    LoraConfig {
+        r: l.r,
+        alpha: l.lora_alpha,
+        dropout: l.lora_dropout,
+        rslora: l.use_rslora,
+        targets: l.target_modules.clone(),
+    }
+}
+
+/// The dtype of a saved full model: the recipe's, else that of most of the checkpoint.
+fn dtype(recipe: &Recipe, origin: &Origin) -> Dtype {
+    match (recipe.train.save_dtype, origin) {
+        (SaveDtype::Float32, _) | (SaveDtype::Auto, Origin::Random(..)) => Dtype::F32,
+        (SaveDtype::Bfloat16, _) => Dtype::BF16,
+        (SaveDtype::Float16, _) => Dtype::F16,
+        (SaveDtype::Auto, Origin::Files(files)) => files.checkpoint.main_dtype(),
+    }
+}
+
+fn header(p: &Prepared, parameters: usize, trainable: usize) -> Header {
+    let (recipe, report) = (&p.recipe, &p.train.report);
+    Header {
+        model: recipe.model.model_name_or_path.clone(),
+        model_type: p.origin.spec().model_type.clone(),
+        parameters,
+        trainable,
+        method: recipe.train.method.to_string(),
+        rows: report.kept,
+        rows_read: report.rows,
+        tokens: report.tokens,
+        supervised: report.share_supervised(),
+        eos: report.share_eos(),
+        on_path: report.share_on_path(),
+        weights: [report.weight_min, report.weight_mean, report.weight_max].map(|w| w as f64),
+        normalize: recipe.objective.normalize.to_string(),
+        arm: recipe.objective.arm.to_string(),
+        gamma: recipe.objective.gamma,
+        steps: Epochs::new(&p.train.examples, recipe).total(),
+        seed: recipe.train.seed,
+    }
+}
