@@ -314,8 +314,10 @@ fn saved_files(folder: &Folder) -> Check {
     Ok(())
 }
 
+type Mutation = (&'static str, fn(&mut Value));
+
 /// One wrong value in a config, by architecture.
-fn mutations(name: &str) -> Vec<(&'static str, fn(&mut Value))> {
+fn mutations(name: &str) -> Vec<Mutation> {
     fn set(c: &mut Value, key: &str, value: impl Into<Value>) {
         c[key] = value.into();
     }

@@ -4,7 +4,8 @@ use super::report::Reporter;
 use super::terminal::Terminal;
 use super::{Device, TrainArgs};
 use crate::backend::cpu::Cpu;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::train::estimate;
 use crate::train::prepare::Prepared;
 use crate::train::recipe::{self, Recipe};
 use crate::train::run;
@@ -26,10 +27,38 @@ pub fn start(prepared: Prepared, device: Device, out: &mut Terminal) -> Result {
     let (threads, every) = (prepared.recipe.train.threads, prepared.recipe.train.logging_steps);
     match device {
         Device::Auto | Device::Cpu => {
+            let planned = gib(check_memory(&prepared)?);
             let cpu = Cpu::<f32>::new(threads)?;
-            let mut reporter = Reporter::new(out, every, format!("cpu with {} threads, f32", cpu.threads()));
+            let device = format!("cpu with {} threads, f32, {planned:.2} GiB planned", cpu.threads());
+            let mut reporter = Reporter::new(out, every, device);
             run::run(cpu, prepared, &mut |event| reporter.event(event))?;
         }
     }
     Ok(())
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / (1u64 << 30) as f64
+}
+
+/// The bytes of a run; refuses one that cannot fit, before the system would end it without a word.
+fn check_memory(prepared: &Prepared) -> Result<u64> {
+    let needed = estimate::bytes(prepared)?;
+    let available = available_memory().unwrap_or(u64::MAX);
+    if needed <= available {
+        return Ok(needed);
+    }
+    Err(Error::Device(format!(
+        "out of memory: the run needs {:.1} GiB and {:.1} GiB are available; lower data.max_tokens, \
+         train.per_device_train_batch_size or data.max_length",
+        gib(needed),
+        gib(available)
+    )))
+}
+
+/// Bytes that programs can still get, where the system tells.
+fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
 }

@@ -61,7 +61,7 @@ impl RowReader<'_> {
         Ok(Row { split: pair.split, ..row })
     }
 
-    /// [BOS] prompt completion EOS, the two texts tokenised apart: what comes before the completion is exactly what
+    /// BOS (where there is one) prompt completion EOS, the two texts tokenised apart: what comes before the completion is exactly what
     /// generation starts from.
     fn text(&self, prompt: &str, completion: &str, (weights, path): Marks) -> Result<Row, String> {
         let tokenizer = self.tokenizer()?;
@@ -85,7 +85,7 @@ impl RowReader<'_> {
         self.finish(example)
     }
 
-    /// [BOS] segment segment ..., each tokenised on its own, and EOS where the last one is trained.
+    /// BOS (where there is one) segment segment ..., each tokenised on its own, and EOS where the last one is trained.
     fn segments(&self, list: &Value) -> Result<Row, String> {
         let tokenizer = self.tokenizer()?;
         let list = list.as_array().ok_or("`segments` must be a list of {\"text\", \"weight\", \"train\", \"path\"}")?;

@@ -134,6 +134,9 @@ pub enum Start<'a> {
     Shapes,
 }
 
+/// Name, shape and values of one adapter matrix.
+pub type Exported<T> = (String, [usize; 2], Vec<T>);
+
 /// PEFT's names of the two matrices of a module.
 pub fn peft_names(path: &str) -> [String; 2] {
     ["lora_A", "lora_B"].map(|ab| format!("base_model.model.{path}.{ab}.weight"))
@@ -211,12 +214,8 @@ impl<B: Backend> Decoder<B> {
         names
     }
 
-    /// Name, shape and values of every adapter matrix, as PEFT saves them; `read` picks what is read of each matrix
-    /// (its values or its gradient).
-    pub fn export_adapter<T: Copy>(
-        &self,
-        read: impl Fn(&Dense<B>) -> Result<Vec<T>>,
-    ) -> Result<Vec<(String, [usize; 2], Vec<T>)>> {
+    /// Every adapter matrix as PEFT saves it; `read` picks what is read of each (its values or its gradient).
+    pub fn export_adapter<T: Copy>(&self, read: impl Fn(&Dense<B>) -> Result<Vec<T>>) -> Result<Vec<Exported<T>>> {
         let mut tensors = Vec::new();
         for (inp, slice) in self.slices() {
             let Some(adapter) = &slice.adapter else { continue };

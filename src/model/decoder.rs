@@ -112,14 +112,18 @@ pub enum Source<'a> {
         std: f64,
     },
     /// Sizes only ([`crate::backend::plan::Plan`]).
-    Shapes,
+    Shapes {
+        /// Whether matrices are stored in bf16.
+        bf16: bool,
+    },
 }
 
 impl Source<'_> {
     fn read(&self, tensor: &Tensor, index: usize) -> Result<Values> {
         let n = tensor.rows * tensor.cols;
         match self {
-            Source::Shapes => Ok(Values::F32(Vec::new())),
+            Source::Shapes { bf16: true } => Ok(Values::Bf16(Vec::new())),
+            Source::Shapes { bf16: false } => Ok(Values::F32(Vec::new())),
             Source::Random { seed, std } => {
                 let mut stream = Stream::new(*seed, Purpose::Init, index as u32);
                 Ok(Values::F32(match tensor.part {
@@ -316,7 +320,7 @@ impl<'a, B: Backend> Mode<'a, B> {
             Site::Residual(which) => (rates.resid, 2 + which),
             Site::Adapter(module, slice) => (rates.lora, 4 + 3 * module as usize + slice),
         };
-        (p > 0.0).then(|| Dropout { p, module: ((layer << 16) | (kind << 12)) as u32, key, tokens })
+        (p > 0.0).then_some(Dropout { p, module: ((layer << 16) | (kind << 12)) as u32, key, tokens })
     }
 }
 

@@ -1,6 +1,7 @@
 //! From examples to a trained model: the recipe, the step, the schedule and the run.
 
 pub mod epochs;
+pub mod estimate;
 pub mod feed;
 pub mod metrics;
 pub mod prepare;

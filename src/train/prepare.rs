@@ -37,7 +37,7 @@ impl ModelFiles {
 /// Where the model's values come from.
 pub enum Origin {
     /// A checkpoint.
-    Files(ModelFiles),
+    Files(Box<ModelFiles>),
     /// Random values for this shape, with its config.json (the demo).
     Random(Box<Spec>, Value),
 }
@@ -93,7 +93,7 @@ impl Prepared {
         let read = |source| corpus::read(source, tokenizer.as_ref(), files.spec.vocab, &reading(&recipe));
         let train = read(&recipe.data.train_file)?;
         let validation = recipe.data.validation_file.as_ref().map(read).transpose()?;
-        Prepared::new(recipe, Origin::Files(files), tokenizer, train, validation)
+        Prepared::new(recipe, Origin::Files(Box::new(files)), tokenizer, train, validation)
     }
 
     /// From inputs that are read already.

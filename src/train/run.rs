@@ -125,8 +125,7 @@ impl<B: Backend> Run<B> {
         let spec = prepared.origin.spec().clone();
         let full = recipe.train.method == Method::Full;
         let lora = lora_config(recipe);
-        let all = || prepared.train.examples.iter().chain(prepared.validation.iter().flat_map(|v| &v.examples));
-        let positions = all().map(|e| e.ids.len()).max().unwrap_or(1);
+        let positions = positions(&prepared);
         let source = match &prepared.origin {
             Origin::Files(files) => Source::File(&files.checkpoint),
             Origin::Random(..) => Source::Random { seed: recipe.train.seed, std: 0.02 },
@@ -139,11 +138,7 @@ impl<B: Backend> Run<B> {
         let parameters = model.base_params().iter().map(|p| p.len()).sum();
         let header = header(&prepared, parameters, trainable);
 
-        let largest = |c: &Corpus| epochs::largest_batch(&c.examples, recipe);
-        let capacity = Capacity {
-            tokens: largest(&prepared.train).max(prepared.validation.as_ref().map_or(0, largest)),
-            supervised: all().map(Example::supervised).max().unwrap_or(0),
-        };
+        let capacity = capacity(&prepared);
         // the folder and its first line exist before any time is spent
         let mut metrics = metrics::Writer::create(&recipe.train.output_dir)?;
         metrics.header(&header)?;
@@ -274,6 +269,24 @@ impl<B: Backend> Run<B> {
     }
 }
 
+fn all_examples(prepared: &Prepared) -> impl Iterator<Item = &Example> {
+    prepared.train.examples.iter().chain(prepared.validation.iter().flat_map(|v| &v.examples))
+}
+
+/// Positions that the model must know: those of the longest example.
+pub(super) fn positions(prepared: &Prepared) -> usize {
+    all_examples(prepared).map(|e| e.ids.len()).max().unwrap_or(1)
+}
+
+/// The largest micro-batch of the run, evaluation included.
+pub(super) fn capacity(prepared: &Prepared) -> Capacity {
+    let largest = |c: &Corpus| epochs::largest_batch(&c.examples, &prepared.recipe);
+    Capacity {
+        tokens: largest(&prepared.train).max(prepared.validation.as_ref().map_or(0, largest)),
+        supervised: all_examples(prepared).map(Example::supervised).max().unwrap_or(0),
+    }
+}
+
 fn lay_out(examples: &[Example], indices: &[usize], pad: Option<u32>) -> Batch {
     let chosen: Vec<&Example> = indices.iter().map(|&i| &examples[i]).collect();
     pack::batch(&chosen, pad)
@@ -311,18 +324,18 @@ fn check_same_vocabulary<B: Backend>(files: &ModelFiles, model: &Decoder<B>) -> 
     Err(Error::file(&files.dir, why))
 }
 
-fn rule(recipe: &Recipe) -> Rule {
+pub(super) fn rule(recipe: &Recipe) -> Rule {
     let o = &recipe.objective;
     Rule { normalize: o.normalize, gamma: o.gamma, beta: o.beta, dpo_weights: o.dpo_weights }
 }
 
-fn rates(recipe: &Recipe) -> Rates {
+pub(super) fn rates(recipe: &Recipe) -> Rates {
     let m = &recipe.model;
     let lora = if recipe.train.method == Method::Lora { recipe.lora.lora_dropout } else { 0.0 };
     Rates { embd: m.embd_dropout, attention: m.attention_dropout, resid: m.resid_dropout, lora }
 }
 
-fn lora_config(recipe: &Recipe) -> LoraConfig {
+pub(super) fn lora_config(recipe: &Recipe) -> LoraConfig {
     let l = &recipe.lora;
     LoraConfig {
         r: l.r,
@@ -357,7 +370,7 @@ fn header(p: &Prepared, parameters: usize, trainable: usize) -> Header {
         supervised: report.share_supervised(),
         eos: report.share_eos(),
         on_path: report.share_on_path(),
-        weights: [report.weight_min, report.weight_mean, report.weight_max].map(|w| w as f64),
+        weights: [report.weight_min, report.weight_mean, report.weight_max],
         normalize: recipe.objective.normalize.to_string(),
         arm: recipe.objective.arm.to_string(),
         gamma: recipe.objective.gamma,

@@ -106,34 +106,17 @@ impl<B: Backend> Machine<B> {
         Ok(Machine { work, feed, scalars, key, sums, seed: (seed ^ (seed >> 32)) as u32, backend, model, rule, rates })
     }
 
-    /// Hidden rows of a batch, gathered for the head.
-    fn hidden(&mut self, batch: &Batch, mode: &Mode<B>) -> Result {
-        self.feed.load(&self.backend, batch)?;
-        self.model.forward(&self.backend, &mut self.work, &self.feed.tokens, mode)?;
-        self.feed.gather(&self.backend, batch, &self.work.hidden, self.model.spec.hidden)
-    }
-
-    fn head(&self, first: usize, rows: usize) -> Head {
-        let s = &self.model.spec;
-        Head { first, rows, width: s.hidden, vocab: s.vocab, scale: s.logit_scale }
+    /// The parts that a pass works on, and what its dropout is keyed by.
+    fn pass(&mut self) -> (Pass<'_, B>, &Ids<B>, &Rates) {
+        let Machine { backend, model, rule, rates, work, feed, scalars, key, sums, .. } = self;
+        (Pass { b: backend, model, rule, work, feed, scalars, sums }, key, rates)
     }
 
     /// log p of every supervised label, `[R]`; `adapters` off gives the reference of a LoRA run.
     pub fn logp(&mut self, batch: &Batch, adapters: bool) -> Result<Vec<f32>> {
-        self.hidden(batch, &Mode::eval(adapters))?;
-        for c in chunks(&batch.row_start, self.feed.chunk, false) {
-            let head = self.head(c.first, c.rows);
-            let f = &mut self.feed;
-            self.backend.head_logp(
-                head,
-                &f.active,
-                self.model.head_weight(),
-                &f.labels,
-                &mut f.logits,
-                &mut f.logp,
-                &mut f.lse,
-            )?;
-        }
+        let (mut pass, ..) = self.pass();
+        pass.hidden(batch, &Mode::eval(adapters))?;
+        pass.logp(batch)?;
         let mut host = vec![B::Stat::default(); batch.rows.len()];
         self.backend.read(&self.feed.logp, &mut host)?;
         Ok(host.into_iter().map(|x| B::from_stat(x) as f32).collect())
@@ -144,9 +127,10 @@ impl<B: Backend> Machine<B> {
         let totals: Totals = batches.iter().map(|b| Totals::of(b, self.rule.dpo_weights)).sum();
         let norm = self.rule.normaliser(&totals).map_err(|why| Error::Training { step: 0, why })?;
         self.begin(norm, &totals)?;
+        let (mut pass, ..) = self.pass();
         for batch in batches {
-            self.hidden(batch, &Mode::eval(true))?;
-            self.objective(batch, false)?;
+            pass.hidden(batch, &Mode::eval(true))?;
+            pass.objective(batch, false)?;
         }
         self.outcome(norm, totals)
     }
@@ -165,28 +149,14 @@ impl<B: Backend> Machine<B> {
                 b.zero(&mut train.grad, len)?;
             }
         }
-        let drops = [self.rates.embd, self.rates.attention, self.rates.resid, self.rates.lora].iter().any(|&p| p > 0.0);
+        let (mut pass, key, rates) = self.pass();
+        let mode = Mode { adapters: true, dropout: Some((rates, key)) };
         for batch in batches {
-            // the key is lent to the mode, which the calls below need beside `self`: take it out for the while
-            let key = std::mem::replace(&mut self.key, self.backend.alloc(0)?);
-            let rates = self.rates;
-            let mode = Mode { adapters: true, dropout: drops.then_some((&rates, &key)) };
-            let done = self.forward_backward(batch, &mode);
-            self.key = key;
-            done?;
+            pass.hidden(batch, &mode)?;
+            pass.objective(batch, true)?;
+            pass.backward(batch, &mode)?;
         }
         self.outcome(norm, totals)
-    }
-
-    fn forward_backward(&mut self, batch: &Batch, mode: &Mode<B>) -> Result {
-        self.hidden(batch, mode)?;
-        self.objective(batch, true)?;
-        let rows = Rows { n: batch.rows.len(), width: self.model.spec.hidden };
-        let (b, feed) = (&self.backend, &self.feed);
-        if let Some(grads) = &mut self.work.grads {
-            b.gather_bwd(rows, &feed.rows, batch.ids.len(), &feed.d_active, &mut grads.dx)?;
-        }
-        self.model.backward(b, &mut self.work, &feed.tokens, mode)
     }
 
     /// Clips and applies the gradients. `step` counts from 1.
@@ -224,57 +194,6 @@ impl<B: Backend> Machine<B> {
         self.backend.zero(&mut self.sums, tally::TALLY)
     }
 
-    /// log p, coefficients and, with `grad`, the gradient of the active rows and of a trained head: chunk by chunk, so
-    /// that the logits of only one chunk exist.
-    fn objective(&mut self, batch: &Batch, grad: bool) -> Result {
-        let whole = self.rule.gamma != 0.0 && !batch.ref_logp.is_empty();
-        let gamma = if whole { self.rule.gamma } else { 0.0 };
-        for c in chunks(&batch.row_start, self.feed.chunk, whole) {
-            let head = self.head(c.first, c.rows);
-            let (b, f) = (&self.backend, &mut self.feed);
-            let w = self.model.head_weight();
-            b.head_logp(head, &f.active, w, &f.labels, &mut f.logits, &mut f.logp, &mut f.lse)?;
-            let objective = Objective {
-                first: c.first,
-                rows: c.rows,
-                first_example: c.first_example,
-                examples: c.examples,
-                gamma,
-                beta: self.rule.beta,
-                weighted_pairs: self.rule.dpo_weights,
-            };
-            b.objective(
-                objective,
-                &f.row_start,
-                &f.logp,
-                &f.weights,
-                &f.path,
-                &f.ref_logp,
-                &self.scalars,
-                &mut f.coef,
-                &mut self.sums,
-            )?;
-            if grad {
-                // the head's weight is read and its gradient written: two fields of one matrix
-                let matrix = self.model.head.as_mut().unwrap_or(&mut self.model.embed);
-                let dw = matrix.train.as_mut().map(|t| &mut t.grad);
-                b.head_bwd(
-                    head,
-                    &f.active,
-                    &matrix.w,
-                    &f.labels,
-                    &f.logp,
-                    &f.lse,
-                    &f.coef,
-                    &mut f.logits,
-                    &mut f.d_active,
-                    dw,
-                )?;
-            }
-        }
-        Ok(())
-    }
-
     fn outcome(&self, norm: f64, totals: Totals) -> Result<Outcome> {
         let mut host = vec![B::Stat::default(); tally::TALLY];
         self.backend.read(&self.sums, &mut host)?;
@@ -290,5 +209,79 @@ impl<B: Backend> Machine<B> {
             totals,
             ..Outcome::default()
         })
+    }
+}
+
+/// One micro-batch on its way through the machine's parts.
+struct Pass<'a, B: Backend> {
+    b: &'a B,
+    model: &'a mut Decoder<B>,
+    rule: &'a Rule,
+    work: &'a mut Workspace<B>,
+    feed: &'a mut Feed<B>,
+    scalars: &'a S<B>,
+    sums: &'a mut S<B>,
+}
+
+impl<B: Backend> Pass<'_, B> {
+    /// Hidden rows of a batch, gathered for the head.
+    fn hidden(&mut self, batch: &Batch, mode: &Mode<B>) -> Result {
+        self.feed.load(self.b, batch)?;
+        self.model.forward(self.b, self.work, &self.feed.tokens, mode)?;
+        self.feed.gather(self.b, batch, &self.work.hidden, self.model.spec.hidden)
+    }
+
+    fn head(&self, first: usize, rows: usize) -> Head {
+        let s = &self.model.spec;
+        Head { first, rows, width: s.hidden, vocab: s.vocab, scale: s.logit_scale }
+    }
+
+    /// log p of the gathered rows, without an objective.
+    fn logp(&mut self, batch: &Batch) -> Result {
+        for c in chunks(&batch.row_start, self.feed.chunk, false) {
+            let (head, f) = (self.head(c.first, c.rows), &mut *self.feed);
+            let w = self.model.head_weight();
+            self.b.head_logp(head, &f.active, w, &f.labels, &mut f.logits, &mut f.logp, &mut f.lse)?;
+        }
+        Ok(())
+    }
+
+    /// log p, coefficients and, with `grad`, the gradient of the active rows and of a trained head: chunk by chunk, so
+    /// that the logits of only one chunk exist.
+    fn objective(&mut self, batch: &Batch, grad: bool) -> Result {
+        let whole = self.rule.gamma != 0.0 && !batch.ref_logp.is_empty();
+        for c in chunks(&batch.row_start, self.feed.chunk, whole) {
+            let (head, b, f) = (self.head(c.first, c.rows), self.b, &mut *self.feed);
+            let w = self.model.head_weight();
+            b.head_logp(head, &f.active, w, &f.labels, &mut f.logits, &mut f.logp, &mut f.lse)?;
+            let s = Objective {
+                first: c.first,
+                rows: c.rows,
+                first_example: c.first_example,
+                examples: c.examples,
+                gamma: if whole { self.rule.gamma } else { 0.0 },
+                beta: self.rule.beta,
+                weighted_pairs: self.rule.dpo_weights,
+            };
+            let (coef, sums) = (&mut f.coef, &mut *self.sums);
+            b.objective(s, &f.row_start, &f.logp, &f.weights, &f.path, &f.ref_logp, self.scalars, coef, sums)?;
+            if grad {
+                // the head's weight is read and its gradient written: two fields of one matrix
+                let matrix = self.model.head.as_mut().unwrap_or(&mut self.model.embed);
+                let (w, dw) = (&matrix.w, matrix.train.as_mut().map(|t| &mut t.grad));
+                let (logits, dx) = (&mut f.logits, &mut f.d_active);
+                b.head_bwd(head, &f.active, w, &f.labels, &f.logp, &f.lse, &f.coef, logits, dx, dw)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// From the gradient of the gathered rows to those of the parameters.
+    fn backward(&mut self, batch: &Batch, mode: &Mode<B>) -> Result {
+        let rows = Rows { n: batch.rows.len(), width: self.model.spec.hidden };
+        if let Some(grads) = &mut self.work.grads {
+            self.b.gather_bwd(rows, &self.feed.rows, batch.ids.len(), &self.feed.d_active, &mut grads.dx)?;
+        }
+        self.model.backward(self.b, self.work, &self.feed.tokens, mode)
     }
 }

@@ -114,7 +114,6 @@ impl<R: Real> Cpu<R> {
         });
     }
 
-    #[allow(clippy::too_many_arguments)] // as the trait
     pub(super) fn attend_bwd(
         &self,
         s: Heads,

@@ -15,7 +15,6 @@ impl<R: Real> Weight<Cpu<R>> {
 }
 
 impl<R: Real> Cpu<R> {
-    #[allow(clippy::too_many_arguments)] // as the trait
     pub(super) fn embed_rows(
         &self,
         s: Rows,
@@ -46,7 +45,6 @@ impl<R: Real> Cpu<R> {
     }
 
     /// Tokens in order within each column, so that the sums have one order whatever the threads do.
-    #[allow(clippy::too_many_arguments)] // as the trait
     pub(super) fn embed_scatter(
         &self,
         s: Rows,

@@ -5,7 +5,6 @@ use super::real::{Real, maximum};
 use super::{Cpu, Head, Weight};
 
 impl<R: Real> Cpu<R> {
-    #[allow(clippy::too_many_arguments)] // as the trait
     pub(super) fn logp(
         &self,
         s: Head,
@@ -35,7 +34,6 @@ impl<R: Real> Cpu<R> {
         });
     }
 
-    #[allow(clippy::too_many_arguments)] // as the trait
     pub(super) fn logp_bwd(
         &self,
         s: Head,

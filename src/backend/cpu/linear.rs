@@ -23,7 +23,6 @@ impl<R: Real> Cpu<R> {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // as the trait
     pub(super) fn project_bwd(
         &self,
         s: Gemm,
@@ -52,7 +51,6 @@ impl<R: Real> Cpu<R> {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // as the trait
     pub(super) fn adapt(
         &self,
         s: Lora,
@@ -73,7 +71,6 @@ impl<R: Real> Cpu<R> {
         });
     }
 
-    #[allow(clippy::too_many_arguments)] // as the trait
     pub(super) fn adapt_bwd(
         &self,
         s: Lora,

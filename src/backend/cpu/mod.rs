@@ -3,6 +3,8 @@
 //! One file per operator family, forward and backward together; this file owns the threads and maps the trait onto
 //! those files.
 
+#![allow(clippy::too_many_arguments)] // operations name their operands, as in the trait
+
 mod act;
 mod attention;
 mod dropout;
@@ -133,7 +135,7 @@ impl<R: Real> Backend for Cpu<R> {
     fn alloc<T: Elem>(&self, n: usize) -> Result<Vec<T>> {
         let mut buffer = Vec::new();
         if buffer.try_reserve_exact(n).is_err() {
-            let mib = n * size_of::<T>() >> 20;
+            let mib = (n * size_of::<T>()) >> 20;
             return Err(Error::Device(format!(
                 "out of memory: a buffer of {mib} MiB was refused; lower data.max_tokens or train.per_device_train_batch_size"
             )));

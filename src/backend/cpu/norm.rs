@@ -39,7 +39,6 @@ impl<R: Real> Cpu<R> {
         });
     }
 
-    #[allow(clippy::too_many_arguments)] // as the trait
     pub(super) fn normalise_bwd(
         &self,
         s: Rows,

@@ -19,7 +19,6 @@ impl Side {
 
 /// See [`crate::backend::Backend::objective`]. With m = mean_on r - mean_off r and
 /// L_e = -log sigmoid(beta m): dL_e / d nll_j = +-beta sigmoid(-beta m) * share_j, plus on the path.
-#[allow(clippy::too_many_arguments)] // as the trait
 pub(super) fn coefficients<R: Real>(
     s: Objective,
     row_start: &[u32],

@@ -98,7 +98,8 @@ fn read_file(recipe: &mut Recipe, file: &Path) -> Result {
 
 /// Resolves a model's name against the recipe's folder where it is a path there rather than an id.
 fn beside(name: &mut String, folder: &Path) {
-    let path = folder.join(&*name);
+    // collected from components, which leaves out a `.` in the middle
+    let path: PathBuf = folder.join(&*name).components().collect();
     if !name.is_empty() && (is_dotted(name) || path.is_dir()) {
         *name = path.to_string_lossy().into_owned();
     }
