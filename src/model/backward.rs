@@ -13,7 +13,7 @@ impl<B: Backend> Decoder<B> {
     pub fn backward(&mut self, b: &B, work: &mut Workspace<B>, tokens: &Tokens<B>, mode: &Mode<B>) -> Result {
         let (norm, embed_scale, layers) = (self.spec.norm, self.spec.embed_scale, self.spec.layers);
         let rows = Rows { n: tokens.count, width: self.spec.hidden };
-        let Workspace { x, kept, hidden: _, final_stat, scratch, grads, .. } = work;
+        let Workspace { x, kept, final_stat, scratch, grads, .. } = work;
         let Some(grads) = grads else {
             return Err(Error::Device("backward was asked of a workspace that was made for evaluation".into()));
         };

@@ -14,7 +14,7 @@ use crate::model::adapter::{LoraConfig, Start};
 use crate::model::decoder::{Decoder, Rates, Source};
 use crate::model::save;
 use safetensors::Dtype;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Instant;
 
 /// What the run tells while it goes.
@@ -30,7 +30,7 @@ pub enum Event<'a> {
     /// After an evaluation.
     Evaluation(&'a EvalLog),
     /// The result lies here.
-    Saved(&'a PathBuf),
+    Saved(&'a Path),
 }
 
 /// The run in numbers, known before it starts.
@@ -106,39 +106,27 @@ pub fn run<B: Backend>(backend: B, prepared: Prepared, on: &mut dyn FnMut(Event)
     Ok(run.log)
 }
 
-/// log p of the supervised tokens of every example under the reference, or empty without a preference term.
-type Reference = Vec<Vec<f32>>;
+/// log p of the supervised tokens of every example under the reference, for the training and the validation examples;
+/// empty without a preference term.
+#[derive(Default)]
+struct References {
+    train: Vec<Vec<f32>>,
+    validation: Vec<Vec<f32>>,
+}
 
 struct Run<B: Backend> {
     prepared: Prepared,
     machine: Machine<B>,
-    lora: LoraConfig,
-    reference: Reference,
-    validation_reference: Reference,
+    references: References,
     metrics: metrics::Writer,
     log: Vec<StepLog>,
 }
 
 impl<B: Backend> Run<B> {
-    fn start(backend: B, prepared: Prepared, on: &mut dyn FnMut(Event) -> Result) -> Result<Run<B>> {
+    fn start(mut backend: B, prepared: Prepared, on: &mut dyn FnMut(Event) -> Result) -> Result<Run<B>> {
         let recipe = &prepared.recipe;
-        let spec = prepared.origin.spec().clone();
-        let full = recipe.train.method == Method::Full;
-        let lora = lora_config(recipe);
-        let positions = positions(&prepared);
-        let source = match &prepared.origin {
-            Origin::Files(files) => Source::File(&files.checkpoint),
-            Origin::Random(..) => Source::Random { seed: recipe.train.seed, std: 0.02 },
-        };
-        let mut model = Decoder::build(&backend, spec, &source, full, positions)?;
-        if !full {
-            model.attach(&backend, &lora, &Start::Fresh { seed: recipe.train.seed }, true)?;
-        }
-        let trainable = model.trained().iter().map(|p| p.len()).sum();
-        let parameters = model.base_params().iter().map(|p| p.len()).sum();
-        let header = header(&prepared, parameters, trainable);
-
-        let capacity = capacity(&prepared);
+        let mut model = build(&backend, &prepared)?;
+        let header = header(&prepared, &mut model);
         // the folder and its first line exist before any time is spent
         let mut metrics = metrics::Writer::create(&recipe.train.output_dir)?;
         metrics.header(&header)?;
@@ -146,31 +134,25 @@ impl<B: Backend> Run<B> {
         for note in &prepared.notes {
             on(Event::Note(note))?;
         }
-        let (rule, rates) = (rule(recipe), rates(recipe));
-        let (mut reference, mut validation_reference) = (Vec::new(), Vec::new());
+        let (rule, capacity) = (rule(recipe), capacity(&prepared));
+        let mut references = References::default();
         let other = recipe.objective.reference_model.as_ref().filter(|_| rule.gamma != 0.0);
-        let mut backend = backend;
         if let Some(dir) = other {
-            // the reference comes and goes before the model's own workspace is allocated
+            // the other model comes and goes before this one's workspace is allocated
             let files = ModelFiles::open(&dir.to_string_lossy())?;
             check_same_vocabulary(&files, &model)?;
-            let plain = Decoder::build(&backend, files.spec, &Source::File(&files.checkpoint), false, positions)?;
-            let mut machine =
-                Machine::new(backend, plain, Rule { gamma: 0.0, ..rule }, Rates::default(), capacity, false, 0)?;
-            reference = references(&mut machine, &prepared.train, recipe, on)?;
-            if let Some(validation) = &prepared.validation {
-                validation_reference = references(&mut machine, validation, recipe, on)?;
-            }
+            files.spec.check_length(positions(&prepared), &files.dir)?;
+            let source = Source::File(&files.checkpoint);
+            let plain = Decoder::build(&backend, files.spec, &source, false, positions(&prepared))?;
+            let mut machine = Machine::new(backend, plain, rule, Rates::default(), capacity, false, 0)?;
+            references = References::of(&mut machine, &prepared, on)?;
             backend = machine.backend;
         }
-        let mut machine = Machine::new(backend, model, rule, rates, capacity, true, recipe.train.seed)?;
+        let mut machine = Machine::new(backend, model, rule, rates(recipe), capacity, true, recipe.train.seed)?;
         if rule.gamma != 0.0 && other.is_none() {
-            reference = references(&mut machine, &prepared.train, recipe, on)?;
-            if let Some(validation) = &prepared.validation {
-                validation_reference = references(&mut machine, validation, recipe, on)?;
-            }
+            references = References::of(&mut machine, &prepared, on)?;
         }
-        Ok(Run { machine, lora, reference, validation_reference, metrics, log: Vec::new(), prepared })
+        Ok(Run { machine, references, metrics, log: Vec::new(), prepared })
     }
 
     fn train(&mut self, on: &mut dyn FnMut(Event) -> Result) -> Result {
@@ -191,7 +173,7 @@ impl<B: Backend> Run<B> {
                 step += 1;
                 let started = Instant::now();
                 let batches: Vec<Batch> =
-                    plan.iter().map(|b| self.batch(&self.prepared.train, &self.reference, b)).collect();
+                    plan.iter().map(|b| self.batch(&self.prepared.train, &self.references.train, b)).collect();
                 let mut outcome = self.machine.gradients(&batches, step)?;
                 self.check_finite(&outcome, step, &plan)?;
                 self.machine.update(adamw, lr, t.max_grad_norm, step, &mut outcome)?;
@@ -215,13 +197,13 @@ impl<B: Backend> Run<B> {
         let Some(validation) = &self.prepared.validation else { return Ok(()) };
         let order: Vec<usize> = (0..validation.examples.len()).collect();
         let plan = epochs::plan(&validation.examples, &order, &self.prepared.recipe);
-        let batches: Vec<Batch> = plan.iter().map(|b| self.batch(validation, &self.validation_reference, b)).collect();
+        let batches: Vec<Batch> = plan.iter().map(|b| self.batch(validation, &self.references.validation, b)).collect();
         let log = EvalLog { step, outcome: self.machine.evaluate(&batches)? };
         self.metrics.evaluation(&log)?;
         on(Event::Evaluation(&log))
     }
 
-    fn batch(&self, corpus: &Corpus, reference: &Reference, indices: &[usize]) -> Batch {
+    fn batch(&self, corpus: &Corpus, reference: &[Vec<f32>], indices: &[usize]) -> Batch {
         let pad = (self.prepared.recipe.data.batching == Batching::Padded).then_some(0);
         let mut batch = lay_out(&corpus.examples, indices, pad);
         if !reference.is_empty() {
@@ -255,7 +237,10 @@ impl<B: Backend> Run<B> {
         let out = &recipe.train.output_dir;
         let m = &mut self.machine;
         match recipe.train.method {
-            Method::Lora => save::adapter(&m.backend, &m.model, &self.lora, &recipe.model.model_name_or_path, out)?,
+            Method::Lora => {
+                let base = &recipe.model.model_name_or_path;
+                save::adapter(&m.backend, &m.model, &lora_config(recipe), base, out)?
+            }
             Method::Full => save::full(&m.backend, &mut m.model, origin.config(), dtype(recipe, origin), out)?,
         }
         if let Origin::Files(files) = origin {
@@ -292,26 +277,46 @@ fn lay_out(examples: &[Example], indices: &[usize], pad: Option<u32>) -> Batch {
     pack::batch(&chosen, pad)
 }
 
-/// One pass over a corpus without adapters; the values do not change while the model trains.
-fn references<B: Backend>(
-    machine: &mut Machine<B>,
-    corpus: &Corpus,
-    recipe: &Recipe,
-    on: &mut dyn FnMut(Event) -> Result,
-) -> Result<Reference> {
-    let order: Vec<usize> = (0..corpus.examples.len()).collect();
-    let mut reference = vec![Vec::new(); corpus.examples.len()];
-    let mut done = 0;
-    for indices in epochs::plan(&corpus.examples, &order, recipe) {
-        let batch = lay_out(&corpus.examples, &indices, None);
-        let logp = machine.logp(&batch, false)?;
-        for (bounds, &i) in batch.row_start.windows(2).zip(&indices) {
-            reference[i] = logp[bounds[0] as usize..bounds[1] as usize].to_vec();
-        }
-        done += indices.len();
-        on(Event::Reference(done, corpus.examples.len()))?;
+impl References {
+    /// One pass over both corpora with adapters switched off; the values do not change while the model trains.
+    fn of<B: Backend>(
+        machine: &mut Machine<B>,
+        prepared: &Prepared,
+        on: &mut dyn FnMut(Event) -> Result,
+    ) -> Result<References> {
+        let mut pass = |corpus: &Corpus| -> Result<Vec<Vec<f32>>> {
+            let order: Vec<usize> = (0..corpus.examples.len()).collect();
+            let mut reference = vec![Vec::new(); order.len()];
+            let mut done = 0;
+            for indices in epochs::plan(&corpus.examples, &order, &prepared.recipe) {
+                let batch = lay_out(&corpus.examples, &indices, None);
+                let logp = machine.logp(&batch, false)?;
+                for (bounds, &i) in batch.row_start.windows(2).zip(&indices) {
+                    reference[i] = logp[bounds[0] as usize..bounds[1] as usize].to_vec();
+                }
+                done += indices.len();
+                on(Event::Reference(done, order.len()))?;
+            }
+            Ok(reference)
+        };
+        let train = pass(&prepared.train)?;
+        Ok(References { train, validation: prepared.validation.as_ref().map(pass).transpose()?.unwrap_or_default() })
     }
-    Ok(reference)
+}
+
+/// The model of the recipe on a device, with fresh adapters where they are trained.
+fn build<B: Backend>(b: &B, prepared: &Prepared) -> Result<Decoder<B>> {
+    let recipe = &prepared.recipe;
+    let full = recipe.train.method == Method::Full;
+    let source = match &prepared.origin {
+        Origin::Files(files) => Source::File(&files.checkpoint),
+        Origin::Random(..) => Source::Random { seed: recipe.train.seed, std: 0.02 },
+    };
+    let mut model = Decoder::build(b, prepared.origin.spec().clone(), &source, full, positions(prepared))?;
+    if !full {
+        model.attach(b, &lora_config(recipe), &Start::Fresh { seed: recipe.train.seed }, true)?;
+    }
+    Ok(model)
 }
 
 fn check_same_vocabulary<B: Backend>(files: &ModelFiles, model: &Decoder<B>) -> Result {
@@ -356,13 +361,13 @@ fn dtype(recipe: &Recipe, origin: &Origin) -> Dtype {
     }
 }
 
-fn header(p: &Prepared, parameters: usize, trainable: usize) -> Header {
+fn header<B: Backend>(p: &Prepared, model: &mut Decoder<B>) -> Header {
     let (recipe, report) = (&p.recipe, &p.train.report);
     Header {
         model: recipe.model.model_name_or_path.clone(),
         model_type: p.origin.spec().model_type.clone(),
-        parameters,
-        trainable,
+        parameters: model.base_params().iter().map(|p| p.len()).sum(),
+        trainable: model.trained().iter().map(|p| p.len()).sum(),
         method: recipe.train.method.to_string(),
         rows: report.kept,
         rows_read: report.rows,
