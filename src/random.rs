@@ -25,10 +25,10 @@ pub fn philox(key: [u32; 2], counter: [u32; 4]) -> [u32; 4] {
 pub enum Purpose {
     /// Order of the examples in an epoch.
     Shuffle = 1,
-    /// Initial values of an adapter or of a model made from scratch.
+    /// Initial values of a model made from scratch.
     Init = 2,
-    /// Dropout masks.
-    Dropout = 3,
+    /// Initial values of an adapter.
+    Adapter = 3,
 }
 
 /// A sequential reader of one stream, for host code.

@@ -299,7 +299,7 @@ fn saved_files(folder: &Folder) -> Check {
     let mut m = machine::<f32>(&folder.model(), Some(&folder.dir.join("adapter_init")), Setup::plain(false));
     let init = folder.dir.join("adapter_init");
     let config = LoraConfig::load(&init.join("adapter_config.json")).map_err(|e| e.to_string())?;
-    save::adapter(&m.backend, &m.model, &config, "../model", out.path()).map_err(|e| e.to_string())?;
+    save::adapter(&m.backend, &m.model, &config, "../model", Dtype::F32, out.path()).map_err(|e| e.to_string())?;
     same("adapter", &out.path().join("adapter_model.safetensors"), &init.join("adapter_model.safetensors"))?;
     let (ours, theirs) = (json(&out.path().join("adapter_config.json")), json(&init.join("adapter_config.json")));
     if ours != theirs {

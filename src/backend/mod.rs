@@ -8,7 +8,7 @@
 //! * **Weight gradients accumulate (`+=`), in [`Backend::Stat`]; activation gradients overwrite (`=`).** The one
 //!   exception is an adapter: it is a sum with its projection, so `lora` adds to `y` and `lora_bwd` adds to `dx`.
 //! * A weight gradient is an `Option`: what is frozen costs nothing. So is `dx` where nothing below needs it.
-//! * Operations allocate nothing. Outputs are `&mut`, so the borrow checker proves that they never alias inputs.
+//! * Operations take no device memory of their own: what they need is passed in. Outputs are `&mut`, so the borrow checker proves that they never alias inputs.
 //! * Buffers may be longer than the shapes say: they are allocated once for the largest micro-batch.
 //! * Every reduction has a fixed order, whatever the number of threads: two runs give the same bits.
 //! * Step scalars (learning rate, normaliser, clip) and the dropout key live on the device, so that a step can be

@@ -20,7 +20,8 @@ impl Plan {
         self.bytes.get()
     }
 
-    /// Floating-point operations of all products so far; a multiply-add counts 2, causal attention counts half.
+    /// Floating-point operations of all products so far; a multiply-add counts 2, causal attention counts half
+    /// of the packed buffer, as if it were one example: an upper bound.
     pub fn flops(&self) -> u64 {
         self.flops.get()
     }

@@ -237,7 +237,7 @@ fn initial<B: Backend>(start: &Start, slice: &Slice<B>, r: usize, inp: usize, in
     match start {
         Start::Shapes => Ok([Vec::new(), Vec::new()]),
         Start::Fresh { seed } => {
-            let (mut stream, bound) = (Stream::new(*seed, Purpose::Init, index), 1.0 / (inp as f64).sqrt());
+            let (mut stream, bound) = (Stream::new(*seed, Purpose::Adapter, index), 1.0 / (inp as f64).sqrt());
             let a = (0..r * inp).map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32).collect();
             Ok([a, vec![0.0; slice.out * r]])
         }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// The directory of `name`: the path itself if it is a directory, else the newest snapshot of `org/name` in the cache.
+/// The directory of `name`: the path itself if it is a directory, else the snapshot of `org/name` in the cache that `refs/main` names.
 ///
 /// The cache is the first of `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME/hub`,
 /// `XDG_CACHE_HOME/huggingface/hub`, `~/.cache/huggingface/hub` that is set.

@@ -35,8 +35,13 @@ fn upload<B: Backend>(b: &B, values: &[f32], len: usize) -> Result<F<B>> {
     Ok(w)
 }
 
-/// The first `len` values of a device buffer as f32.
-fn download<B: Backend>(b: &B, w: &F<B>, len: usize) -> Result<Vec<f32>> {
+/// The `len` values of a parameter as f32: of its master where it has one.
+fn download<B: Backend>(b: &B, w: &F<B>, train: Option<&Train<B>>, len: usize) -> Result<Vec<f32>> {
+    if let Some(master) = train.and_then(|t| t.master.as_ref()) {
+        let mut host = vec![B::Stat::default(); len];
+        b.read(master, &mut host)?;
+        return Ok(host.into_iter().map(|x| B::from_stat(x) as f32).collect());
+    }
     let mut host = vec![B::Float::default(); len];
     b.read(w, &mut host)?;
     Ok(host.into_iter().map(|x| B::from_float(x) as f32).collect())
@@ -83,10 +88,10 @@ impl<B: Backend> Matrix<B> {
         self.len() == 0
     }
 
-    /// All values in f32.
+    /// All values in f32, from the full-precision copy where there is one.
     pub fn values(&self, b: &B) -> Result<Vec<f32>> {
         match &self.w {
-            Weight::Float(w) => download(b, w, self.len()),
+            Weight::Float(w) => download(b, w, self.train.as_ref(), self.len()),
             Weight::Bf16(w) => {
                 let mut host = vec![half::bf16::ZERO; self.len()];
                 b.read(w, &mut host)?;
@@ -133,9 +138,9 @@ impl<B: Backend> Dense<B> {
         self.train.as_mut().map(|t| &mut t.grad)
     }
 
-    /// All values in f32.
+    /// All values in f32, from the full-precision copy where there is one.
     pub fn values(&self, b: &B) -> Result<Vec<f32>> {
-        download(b, &self.w, self.len)
+        download(b, &self.w, self.train.as_ref(), self.len)
     }
 
     fn update(&mut self) -> Option<Update<'_, B>> {

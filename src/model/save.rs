@@ -92,15 +92,22 @@ pub fn copy_companions(from: &Path, to: &Path) -> Result {
     Ok(())
 }
 
-/// `adapter_config.json` and `adapter_model.safetensors` (f32) in `dir`, as PEFT saves them.
-pub fn adapter<B: Backend>(b: &B, model: &Decoder<B>, config: &LoraConfig, base: &str, dir: &Path) -> Result {
+/// `adapter_config.json` and `adapter_model.safetensors` in `dir`, as PEFT saves them (it keeps adapters in f32).
+pub fn adapter<B: Backend>(
+    b: &B,
+    model: &Decoder<B>,
+    config: &LoraConfig,
+    base: &str,
+    dtype: Dtype,
+    dir: &Path,
+) -> Result {
     create(dir)?;
     let records: Vec<Record> = model
         .export_adapter(|m| m.values(b))?
         .into_iter()
-        .map(|(name, shape, values)| Record { name, shape: shape.to_vec(), bytes: encode(&values, Dtype::F32) })
+        .map(|(name, shape, values)| Record { name, shape: shape.to_vec(), bytes: encode(&values, dtype) })
         .collect();
-    write_safetensors(&dir.join("adapter_model.safetensors"), &records, Dtype::F32)?;
+    write_safetensors(&dir.join("adapter_model.safetensors"), &records, dtype)?;
     let text = pretty(&peft_config(model, config, base));
     write_text(&dir.join("adapter_config.json"), &text)
 }

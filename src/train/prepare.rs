@@ -198,7 +198,7 @@ fn notes(recipe: &Recipe, spec: &Spec, train: &Corpus, validation: Option<&Corpu
     if recipe.objective.gamma == 0.0 && recipe.objective.reference_model.is_some() {
         notes.push("objective.reference_model is not used, since objective.gamma is 0".into());
     }
-    if recipe.train.method == Method::Full && recipe.model.resid_dropout == 0.0 && recipe.lora.lora_dropout > 0.0 {
+    if recipe.train.method == Method::Full && recipe.lora.lora_dropout > 0.0 {
         notes.push("lora.lora_dropout has no effect on full fine-tuning".into());
     }
     notes

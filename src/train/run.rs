@@ -3,7 +3,7 @@
 use super::epochs::{self, Epochs};
 use super::prepare::{ModelFiles, Origin, Prepared};
 use super::recipe::{Method, Recipe, SaveDtype};
-use super::step::{Capacity, Machine, Outcome, Rule};
+use super::step::{Capacity, Machine, Outcome, Rule, Settings};
 use super::{metrics, schedule};
 use crate::backend::{AdamW, Backend};
 use crate::data::corpus::Corpus;
@@ -134,9 +134,10 @@ impl<B: Backend> Run<B> {
         for note in &prepared.notes {
             on(Event::Note(note))?;
         }
-        let (rule, capacity) = (rule(recipe), capacity(&prepared));
+        let settings = settings(&prepared);
+        let gamma = settings.rule.gamma;
         let mut references = References::default();
-        let other = recipe.objective.reference_model.as_ref().filter(|_| rule.gamma != 0.0);
+        let other = recipe.objective.reference_model.as_ref().filter(|_| gamma != 0.0);
         if let Some(dir) = other {
             // the other model comes and goes before this one's workspace is allocated
             let files = ModelFiles::open(&dir.to_string_lossy())?;
@@ -144,12 +145,13 @@ impl<B: Backend> Run<B> {
             files.spec.check_length(positions(&prepared), &files.dir)?;
             let source = Source::File(&files.checkpoint);
             let plain = Decoder::build(&backend, files.spec, &source, false, positions(&prepared))?;
-            let mut machine = Machine::new(backend, plain, rule, Rates::default(), capacity, false, 0)?;
+            let mut machine =
+                Machine::new(backend, plain, Settings { train: false, rates: Rates::default(), ..settings })?;
             references = References::of(&mut machine, &prepared, on)?;
             backend = machine.backend;
         }
-        let mut machine = Machine::new(backend, model, rule, rates(recipe), capacity, true, recipe.train.seed)?;
-        if rule.gamma != 0.0 && other.is_none() {
+        let mut machine = Machine::new(backend, model, settings)?;
+        if gamma != 0.0 && other.is_none() {
             references = References::of(&mut machine, &prepared, on)?;
         }
         Ok(Run { machine, references, metrics, log: Vec::new(), prepared })
@@ -239,7 +241,7 @@ impl<B: Backend> Run<B> {
         match recipe.train.method {
             Method::Lora => {
                 let base = &recipe.model.model_name_or_path;
-                save::adapter(&m.backend, &m.model, &lora_config(recipe), base, out)?
+                save::adapter(&m.backend, &m.model, &lora_config(recipe), base, dtype(recipe, origin), out)?
             }
             Method::Full => save::full(&m.backend, &mut m.model, origin.config(), dtype(recipe, origin), out)?,
         }
@@ -249,7 +251,7 @@ impl<B: Backend> Run<B> {
         if let Some(dir) = recipe.model.tokenizer.as_ref().filter(|dir| dir.is_dir()) {
             save::copy_companions(dir, out)?;
         }
-        save::write_text(&out.join("recipe.toml"), &recipe.to_toml_commented())?;
+        save::write_text(&out.join("recipe.resolved.toml"), &recipe.to_toml_commented())?;
         on(Event::Saved(out))
     }
 }
@@ -263,12 +265,25 @@ pub(super) fn positions(prepared: &Prepared) -> usize {
     all_examples(prepared).map(|e| e.ids.len()).max().unwrap_or(1)
 }
 
-/// The largest micro-batch of the run, evaluation included.
-pub(super) fn capacity(prepared: &Prepared) -> Capacity {
-    let largest = |c: &Corpus| epochs::largest_batch(&c.examples, &prepared.recipe);
-    Capacity {
-        tokens: largest(&prepared.train).max(prepared.validation.as_ref().map_or(0, largest)),
-        supervised: all_examples(prepared).map(Example::supervised).max().unwrap_or(0),
+/// Objective, dropout and the largest micro-batch of the run, evaluation included.
+pub(super) fn settings(prepared: &Prepared) -> Settings {
+    let recipe = &prepared.recipe;
+    let (o, m) = (&recipe.objective, &recipe.model);
+    let largest = |c: &Corpus| epochs::largest_batch(&c.examples, recipe);
+    Settings {
+        rule: Rule { normalize: o.normalize, gamma: o.gamma, beta: o.beta, dpo_weights: o.dpo_weights },
+        rates: Rates {
+            embd: m.embd_dropout,
+            attention: m.attention_dropout,
+            resid: m.resid_dropout,
+            lora: if recipe.train.method == Method::Lora { recipe.lora.lora_dropout } else { 0.0 },
+        },
+        capacity: Capacity {
+            tokens: largest(&prepared.train).max(prepared.validation.as_ref().map_or(0, largest)),
+            supervised: all_examples(prepared).map(Example::supervised).max().unwrap_or(0),
+        },
+        train: true,
+        seed: recipe.train.seed,
     }
 }
 
@@ -329,17 +344,6 @@ fn check_same_vocabulary<B: Backend>(files: &ModelFiles, model: &Decoder<B>) -> 
     Err(Error::file(&files.dir, why))
 }
 
-pub(super) fn rule(recipe: &Recipe) -> Rule {
-    let o = &recipe.objective;
-    Rule { normalize: o.normalize, gamma: o.gamma, beta: o.beta, dpo_weights: o.dpo_weights }
-}
-
-pub(super) fn rates(recipe: &Recipe) -> Rates {
-    let m = &recipe.model;
-    let lora = if recipe.train.method == Method::Lora { recipe.lora.lora_dropout } else { 0.0 };
-    Rates { embd: m.embd_dropout, attention: m.attention_dropout, resid: m.resid_dropout, lora }
-}
-
 pub(super) fn lora_config(recipe: &Recipe) -> LoraConfig {
     let l = &recipe.lora;
     LoraConfig {
@@ -351,13 +355,14 @@ pub(super) fn lora_config(recipe: &Recipe) -> LoraConfig {
     }
 }
 
-/// The dtype of a saved full model: the recipe's, else that of most of the checkpoint.
+/// The dtype of what is saved: the recipe's, else that of most of the checkpoint for a full model and f32 for an adapter.
 fn dtype(recipe: &Recipe, origin: &Origin) -> Dtype {
-    match (recipe.train.save_dtype, origin) {
-        (SaveDtype::Float32, _) | (SaveDtype::Auto, Origin::Random(..)) => Dtype::F32,
-        (SaveDtype::Bfloat16, _) => Dtype::BF16,
-        (SaveDtype::Float16, _) => Dtype::F16,
-        (SaveDtype::Auto, Origin::Files(files)) => files.checkpoint.main_dtype(),
+    match (recipe.train.save_dtype, recipe.train.method, origin) {
+        (SaveDtype::Float32, ..) => Dtype::F32,
+        (SaveDtype::Bfloat16, ..) => Dtype::BF16,
+        (SaveDtype::Float16, ..) => Dtype::F16,
+        (SaveDtype::Auto, Method::Full, Origin::Files(files)) => files.checkpoint.main_dtype(),
+        (SaveDtype::Auto, ..) => Dtype::F32,
     }
 }
 

@@ -22,6 +22,13 @@ pub struct Rule {
     pub dpo_weights: bool,
 }
 
+impl Default for Rule {
+    /// Weighted cross-entropy over the count of supervised tokens, without a preference term.
+    fn default() -> Rule {
+        Rule { normalize: Normalize::Tokens, gamma: 0.0, beta: 0.1, dpo_weights: false }
+    }
+}
+
 impl Rule {
     /// The divisor of an optimiser step, over all its micro-batches. "weights" refuses a sum that is not positive.
     pub fn normaliser(&self, totals: &Totals) -> std::result::Result<f64, String> {
@@ -59,12 +66,35 @@ pub struct Outcome {
 }
 
 /// The largest micro-batch that a machine must hold.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Capacity {
     /// Tokens of a micro-batch, padding included.
     pub tokens: usize,
     /// Supervised labels of one example.
     pub supervised: usize,
+}
+
+/// What a machine is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The objective.
+    pub rule: Rule,
+    /// Dropout of training passes.
+    pub rates: Rates,
+    /// What must fit.
+    pub capacity: Capacity,
+    /// Whether there will be gradients.
+    pub train: bool,
+    /// Seed of the dropout masks.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    /// Training with the default objective and no dropout; the capacity is still to be given.
+    fn default() -> Settings {
+        let (rule, rates, capacity) = Default::default();
+        Settings { rule, rates, capacity, train: true, seed: 0 }
+    }
 }
 
 /// A model on a backend with everything a step needs, allocated once.
@@ -86,16 +116,9 @@ pub struct Machine<B: Backend> {
 }
 
 impl<B: Backend> Machine<B> {
-    /// Allocates the workspace of `model`, with gradients where it is to `train`; `seed` keys the dropout masks.
-    pub fn new(
-        backend: B,
-        model: Decoder<B>,
-        rule: Rule,
-        rates: Rates,
-        capacity: Capacity,
-        train: bool,
-        seed: u64,
-    ) -> Result<Self> {
+    /// Allocates the workspace of `model`, whose adapters are already in place.
+    pub fn new(backend: B, model: Decoder<B>, settings: Settings) -> Result<Self> {
+        let Settings { rule, rates, capacity, train, seed } = settings;
         let b = &backend;
         let need =
             Need { tokens: capacity.tokens, train, lora_dropout: rates.lora > 0.0, resid_dropout: rates.resid > 0.0 };

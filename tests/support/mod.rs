@@ -9,7 +9,7 @@ use eyekern::model::checkpoint::Checkpoint;
 use eyekern::model::config::Spec;
 use eyekern::model::decoder::{Decoder, Rates, Source};
 use eyekern::train::recipe::Normalize;
-use eyekern::train::step::{Capacity, Machine, Rule};
+use eyekern::train::step::{Capacity, Machine, Rule, Settings};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -93,7 +93,8 @@ pub fn machine_of<R: Real>(spec: Spec, model: &Path, adapter: Option<&Path>, set
         attach(&b, &mut decoder, dir);
     }
     let capacity = Capacity { tokens: 512, supervised: 512 };
-    Machine::new(b, decoder, setup.rule, setup.rates, capacity, true, 1).expect("allocates")
+    let settings = Settings { rule: setup.rule, rates: setup.rates, capacity, train: true, seed: 1 };
+    Machine::new(b, decoder, settings).expect("allocates")
 }
 
 pub fn attach<B: Backend>(b: &B, decoder: &mut Decoder<B>, dir: &Path) -> LoraConfig {

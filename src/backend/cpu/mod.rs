@@ -113,7 +113,7 @@ impl<R: Real> Cpu<R> {
         }
     }
 
-    /// `out[c] += scale * sum over rows of f(row)[c]`, rows in order; columns in parallel.
+    /// `out[c] += sum over rows of f(row, c)`, rows in order; columns in parallel.
     fn column_sums(&self, out: &mut [R], rows: usize, f: impl Fn(usize, usize) -> R + Sync + Send) {
         self.blocks(out, 1, |first, columns| {
             for row in 0..rows {

@@ -24,7 +24,7 @@ choices! {
     Arm {
         /// Those that the data carries.
         Data = "data",
-        /// 1 for every supervised token, whatever the data says.
+        /// 1 for every token, whatever the data says; data.prompt_weight stays.
         Uniform = "uniform",
     }
 }
@@ -228,7 +228,7 @@ section! {
 section! {
     /// The run. Names and meanings are those of Hugging Face's TrainingArguments where it has them.
     Train = "train" {
-        /// Where the trained model or adapter, metrics and checkpoints go.
+        /// Where the trained model or adapter and the metrics go.
         output_dir: PathBuf = "eyekern-out".into(), Any;
         /// Train adapters or every weight.
         method: Method = Method::Lora, Any;

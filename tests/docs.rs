@@ -1,0 +1,98 @@
+//! The rows in docs/data.md are read, refused and trained on as the page says.
+
+use eyekern::backend::cpu::Cpu;
+use eyekern::data::IGNORE;
+use eyekern::data::corpus::{self, Corpus, Reading};
+use eyekern::data::pack::{self, Totals};
+use eyekern::data::tokenizer::Tokenizer;
+use eyekern::error::Result;
+use eyekern::model::config::Spec;
+use eyekern::train::prepare::{self, Origin, Prepared};
+use eyekern::train::recipe::{Normalize, Recipe};
+use eyekern::train::{run, step::Rule};
+use std::path::Path;
+
+const PAGE: &str = include_str!("../docs/data.md");
+const CONFIG: &str = include_str!("../assets/demo/config.json");
+const TOKENIZER: &[u8] = include_bytes!("../assets/demo/tokenizer.json");
+
+/// The fenced blocks of the page that begin with `fence`, without their fences.
+fn blocks(fence: &str) -> Vec<&'static str> {
+    let opening = format!("\n```{fence}\n");
+    let blocks: Vec<_> = PAGE.split(&opening).skip(1).filter_map(|rest| rest.split("\n```").next()).collect();
+    assert!(!blocks.is_empty(), "docs/data.md has no block ```{fence}");
+    blocks
+}
+
+fn tokenizer() -> Tokenizer {
+    Tokenizer::from_bytes(TOKENIZER, Some("<|endoftext|>")).expect("the demo's tokenizer")
+}
+
+fn spec() -> Spec {
+    Spec::parse(&serde_json::from_str(CONFIG).expect("JSON"), Path::new("config.json")).expect("the demo's config")
+}
+
+fn read(jsonl: &str) -> Result<Corpus> {
+    let reading: Reading = prepare::reading(&Recipe::default());
+    corpus::read_str(jsonl, Path::new("docs/data.md"), Some(&tokenizer()), spec().vocab, &reading)
+}
+
+#[test]
+fn every_row_can_be_trained_on() {
+    let rows = blocks("json rows").join("\n");
+    let corpus = read(&rows).unwrap_or_else(|e| panic!("{e}\n{rows}"));
+    let report = &corpus.report;
+    assert_eq!((report.kept, report.truncated), (rows.lines().count(), 0));
+    assert!(report.on_path > 0 && report.weight_min == 0.0 && report.weight_max == 3.0, "{report:?}");
+    // `balance -= amount;` as the page weighs it, then the semicolon and EOS
+    let spans = &corpus.examples[1];
+    let mut weights: Vec<f32> =
+        spans.labels.iter().zip(&spans.weights).filter(|l| *l.0 != IGNORE).map(|l| *l.1).collect();
+    weights.dedup();
+    assert_eq!(weights, [1.8, 0.5, 1.2, 1.0]);
+    assert_eq!(spans.path, corpus.examples[2].path, "the same stretches, by `weights` and by `path`");
+
+    let out = tempfile::tempdir().expect("a temporary directory");
+    let mut recipe = Recipe::default();
+    recipe.objective.gamma = 0.1;
+    recipe.train.max_steps = 2;
+    recipe.train.output_dir = out.path().to_path_buf();
+    let origin = Origin::Random(Box::new(spec()), serde_json::from_str(CONFIG).expect("JSON"));
+    let prepared = Prepared::new(recipe, origin, Some(tokenizer()), corpus, None).expect("a run");
+    let log = run::run(Cpu::<f32>::new(1).expect("a thread"), prepared, &mut |_| Ok(())).expect("trains");
+    assert!(log.len() == 2 && log.iter().all(|s| s.outcome.loss.is_finite() && s.outcome.totals.pairs > 0));
+}
+
+#[test]
+fn refusals_are_word_for_word() {
+    let (rows, messages) = (blocks("json refused")[0], blocks("text")[0]);
+    assert_eq!(rows.lines().count(), messages.lines().count());
+    for (row, message) in rows.lines().zip(messages.lines()) {
+        let error = read(row).expect_err(row);
+        assert_eq!((error.to_string(), error.exit_code()), (format!("docs/data.md:1: {message}"), 3));
+    }
+}
+
+#[test]
+fn the_example_of_the_normalisers_adds_up() {
+    let section = PAGE.split("## Normalisers").nth(1).expect("the section");
+    let rows = section.split("```json rows\n").nth(1).and_then(|s| s.split("\n```").next()).expect("the rows");
+    let nll = [2.0, 1.0, 4.0, 3.0, 1.0];
+    for normalize in [Normalize::Tokens, Normalize::Weights, Normalize::None] {
+        let mut corpus = read(rows).expect("two rows");
+        let mut cells = Vec::new();
+        for factor in [1.0, 10.0] {
+            corpus.examples.iter_mut().flat_map(|e| &mut e.weights).for_each(|w| *w *= factor);
+            let batch = pack::batch(&corpus.examples.iter().collect::<Vec<_>>(), None);
+            let rule = Rule { normalize, gamma: 0.0, beta: 0.1, dpo_weights: false };
+            let divisor = rule.normaliser(&Totals::of(&batch, false)).expect("a positive sum");
+            let sum: f64 = batch.weights.iter().zip(nll).map(|(&w, nll)| f64::from(w) * nll).sum();
+            if cells.is_empty() {
+                cells.push(divisor.to_string());
+            }
+            cells.push(format!("{:.3}", sum / divisor));
+        }
+        let row = section.lines().find(|l| l.starts_with(&format!("| `{normalize}`"))).expect("a row of the table");
+        assert!(row.ends_with(&format!("| {} |", cells.join(" | "))), "{row}: expected {cells:?}");
+    }
+}
