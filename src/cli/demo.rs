@@ -87,9 +87,16 @@ fn paint(example: &Example, tokenizer: &Tokenizer, low: f32, high: f32, out: &Te
 
 /// The data and a recipe that goes on from the trained model.
 fn write_inputs(dir: &Path, model: &Path) -> Result {
+    let recipe = dir.join("recipe.toml");
+    if std::fs::read(&recipe).is_ok_and(|text| text != RECIPE.as_bytes()) {
+        return Err(Error::file(
+            &recipe,
+            "is not the demo's own and would be written over; choose another --output-dir",
+        ));
+    }
     std::fs::create_dir_all(model).map_err(Error::io(model, "create"))?;
     save::write_text(&dir.join("pairs.jsonl"), PAIRS)?;
-    save::write_text(&dir.join("recipe.toml"), RECIPE)?;
+    save::write_text(&recipe, RECIPE)?;
     save::write_text(&model.join("tokenizer.json"), TOKENIZER)?;
     save::write_text(&model.join("tokenizer_config.json"), TOKENIZER_CONFIG)
 }

@@ -55,10 +55,14 @@ impl<'a> Reporter<'a> {
         let preference = if h.gamma > 0.0 { format!(" + {} x token DPO", h.gamma) } else { String::new() };
         let trained = format!("{} trained ({})", count(h.trainable), h.method);
         let rows = if h.rows == h.rows_read { h.rows.to_string() } else { format!("{} of {}", h.rows, h.rows_read) };
+        let eos = match h.eos {
+            Some(share) => format!("EOS supervised in {} of rows", percent(share)),
+            None => "EOS unknown without a tokenizer".into(),
+        };
         let table = [
             ("model", format!("{} ({}), {} parameters, {trained}", h.model, h.model_type, count(h.parameters))),
             ("data", format!("{rows} rows, {} tokens, {} supervised", h.tokens, percent(h.supervised))),
-            ("", format!("EOS supervised in {} of rows", percent(h.eos))),
+            ("", eos),
             ("weights", format!("{low:.3} to {high:.3}, mean {mean:.3}; {} on the scan path", percent(h.on_path))),
             ("loss", format!("arm {}, weighted cross-entropy / {}{preference}", h.arm, h.normalize)),
             ("run", format!("{} steps, seed {}, {}", h.steps, h.seed, self.device)),

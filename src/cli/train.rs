@@ -50,7 +50,7 @@ fn check_memory(prepared: &Prepared) -> Result<u64> {
     }
     Err(Error::Device(format!(
         "out of memory: the run needs {:.1} GiB and {:.1} GiB are available; lower data.max_tokens, \
-         train.per_device_train_batch_size or data.max_length",
+         train.per_device_train_batch_size or data.max_length, or train adapters on a smaller model",
         gib(needed),
         gib(available)
     )))

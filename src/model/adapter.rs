@@ -146,6 +146,9 @@ impl<B: Backend> Decoder<B> {
     /// Puts adapters beside the slices that `config` names; with `train` they get gradients.
     pub fn attach(&mut self, b: &B, config: &LoraConfig, start: &Start, train: bool) -> Result {
         self.check_targets(config)?;
+        if !matches!(start, Start::File(_)) {
+            self.check_rank(config)?;
+        }
         let mut index = 0;
         let mut expected = Vec::new();
         for layer in &mut self.layers {
@@ -192,6 +195,17 @@ impl<B: Backend> Decoder<B> {
             return Err(Error::Recipe { origin: "lora.target_modules".into(), why: "the list is empty".into() });
         }
         Ok(())
+    }
+
+    /// A rank beyond every matrix that it adapts is a typing error, and would exhaust the memory.
+    fn check_rank(&self, config: &LoraConfig) -> Result {
+        let adapted = self.slices().filter(|(_, s)| config.adapts(&s.path));
+        let largest = adapted.map(|(inp, s)| inp.max(s.out)).max().unwrap_or(0);
+        if config.r <= largest {
+            return Ok(());
+        }
+        let why = format!("{} is more than any adapted projection has rows or columns ({largest}); lower it", config.r);
+        Err(Error::Recipe { origin: "lora.r".into(), why })
     }
 
     /// All slices with their projection's input features.

@@ -67,6 +67,10 @@ impl Checkpoint {
         if let Some(outside) = files.iter().find(|f| Path::new(f).components().count() != 1 || f.starts_with('.')) {
             return Err(Error::file(&index, format!("names a shard outside its own directory: {outside}")));
         }
+        if let Some(absent) = files.iter().find(|f| !dir.join(f).is_file()) {
+            let why = format!("names the shard {absent}, which is not in this directory; copy or download it again");
+            return Err(Error::file(&index, why));
+        }
         let paths: Vec<PathBuf> = files.iter().map(|f| dir.join(f)).collect();
         Checkpoint::files(index, &paths)
     }
@@ -117,36 +121,46 @@ impl Checkpoint {
 
     /// The values of `name` in the file's own order, checked against `shape`.
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Values> {
+        let entry = self.entry(name, shape)?;
+        let bytes = &self.shards[entry.shard][entry.bytes.clone()];
+        Ok(match entry.dtype {
+            Dtype::BF16 => Values::Bf16(bytemuck::allocation::pod_collect_to_vec(bytes)),
+            Dtype::F16 => {
+                let narrow: Vec<f16> = bytemuck::allocation::pod_collect_to_vec(bytes);
+                Values::F32(narrow.into_iter().map(f32::from).collect())
+            }
+            _ => Values::F32(bytemuck::allocation::pod_collect_to_vec(bytes)),
+        })
+    }
+
+    /// The entry of `name`, if it has this shape and a dtype that can be read.
+    fn entry(&self, name: &str, shape: &[usize]) -> Result<&Entry> {
+        let fail = |why: String| Err(Error::file(&self.origin, why));
         let Some(entry) = self.find(name).and_then(|n| self.entries.get(n)) else {
-            return Err(Error::file(
-                &self.origin,
-                format!("tensor {name} is missing; is the checkpoint complete and of the config's architecture?"),
+            return fail(format!(
+                "tensor {name} is missing; is the checkpoint complete and of the config's architecture?"
             ));
         };
         if entry.shape != shape {
             let got = &entry.shape;
-            return Err(Error::file(
-                &self.origin,
-                format!("tensor {name} has shape {got:?}, the config asks for {shape:?}"),
+            return fail(format!(
+                "tensor {name} has shape {got:?}, the config asks for {shape:?}; does the config belong to this checkpoint?"
             ));
         }
-        let bytes = &self.shards[entry.shard][entry.bytes.clone()];
         match entry.dtype {
-            Dtype::F32 => Ok(Values::F32(bytemuck::allocation::pod_collect_to_vec(bytes))),
-            Dtype::BF16 => Ok(Values::Bf16(bytemuck::allocation::pod_collect_to_vec(bytes))),
-            Dtype::F16 => {
-                let narrow: Vec<f16> = bytemuck::allocation::pod_collect_to_vec(bytes);
-                Ok(Values::F32(narrow.into_iter().map(f32::from).collect()))
-            }
-            other => Err(Error::file(
-                &self.origin,
-                format!("tensor {name} is stored as {other:?}; eyekern reads F32, BF16 and F16"),
-            )),
+            Dtype::F32 | Dtype::BF16 | Dtype::F16 => Ok(entry),
+            other => fail(format!("tensor {name} is stored as {other:?}; eyekern reads F32, BF16 and F16")),
         }
     }
 
+    /// Refuses a file that does not hold exactly the tensors of the table, without reading their values.
+    pub fn check(&self, known: &[Tensor], tied: bool) -> Result {
+        known.iter().try_for_each(|t| self.entry(&t.name, &t.shape()).map(drop))?;
+        self.check_no_extra(known, tied)
+    }
+
     /// Refuses a file with tensors that the table does not know: a sign of another architecture.
-    pub fn check_no_extra(&self, known: &[Tensor], tied: bool) -> Result {
+    fn check_no_extra(&self, known: &[Tensor], tied: bool) -> Result {
         let mut used: Vec<&str> = known.iter().filter_map(|t| self.find(&t.name)).collect();
         used.sort_unstable();
         let buffer = |name: &str| {
@@ -183,10 +197,12 @@ impl Checkpoint {
         ))
     }
 
-    /// The dtype that most values are stored in: what a fine-tuned copy is saved as by default.
+    /// The dtype that most values are stored in: what a fine-tuned copy is saved as by default. Masks of other types,
+    /// which old files carry as buffers, do not count.
     pub fn main_dtype(&self) -> Dtype {
         let mut bytes = BTreeMap::<String, (usize, Dtype)>::new();
-        for e in self.entries.values() {
+        let weights = |e: &&Entry| matches!(e.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16);
+        for e in self.entries.values().filter(weights) {
             bytes.entry(format!("{:?}", e.dtype)).or_insert((0, e.dtype)).0 += e.bytes.len();
         }
         bytes.into_values().max_by_key(|(n, _)| *n).map_or(Dtype::F32, |(_, dtype)| dtype)

@@ -7,6 +7,7 @@ use super::rope::{self, Scaling};
 use crate::backend::{Act, Norm};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// Architectures by their `model_type`.
@@ -135,15 +136,22 @@ impl Keys<'_> {
         self.typed(key, "a whole number from 1 to 16777216", read)
     }
 
+    fn missing<T>(&self, key: &str) -> Result<T> {
+        self.fail(format!("key `{key}` is missing; is this the config.json of a causal language model?"))
+    }
+
     fn needed(&self, key: &str) -> Result<usize> {
-        match self.size(key)? {
-            Some(n) => Ok(n),
-            None => self.fail(format!("key `{key}` is missing; is this the config.json of a causal language model?")),
-        }
+        self.size(key)?.map_or_else(|| self.missing(key), Ok)
     }
 
     fn number(&self, key: &str, default: f64) -> Result<f64> {
         Ok(self.typed(key, "a finite number", |v| v.as_f64().filter(|x| x.is_finite()))?.unwrap_or(default))
+    }
+
+    /// What a norm adds to a variance.
+    fn epsilon(&self, key: &str, default: f64) -> Result<f64> {
+        let read = |v: &Value| v.as_f64().filter(|x| x.is_finite() && *x >= 0.0);
+        Ok(self.typed(key, "a finite number, at least 0", read)?.unwrap_or(default))
     }
 
     fn flag(&self, key: &str, default: bool) -> Result<bool> {
@@ -202,14 +210,14 @@ impl Keys<'_> {
         }
         let parameters = self.value("rope_parameters").or_else(|| self.value("rope_scaling"));
         let scaling = Scaling::parse(parameters, max_positions).or_else(|why| self.fail(why))?;
-        let inside = parameters.and_then(|p| p.get("rope_theta")).and_then(Value::as_f64);
-        let theta = match inside {
-            Some(theta) => theta,
-            None => self.number("rope_theta", 10_000.0)?,
+        let inside = parameters.and_then(|p| p.get("rope_theta")).filter(|v| !v.is_null());
+        let theta = match inside.or_else(|| self.value("rope_theta")) {
+            None => 10_000.0,
+            Some(value) => match value.as_f64().filter(|theta| theta.is_finite() && *theta > 0.0) {
+                Some(theta) => theta,
+                None => return self.fail(format!("`rope_theta` is {value}, expected a positive number")),
+            },
         };
-        if !theta.is_finite() || theta <= 0.0 {
-            return self.fail(format!("`rope_theta` is {theta}, expected a positive number"));
-        }
         Ok(Positions::Rope { inverse: rope::inverse_frequencies(head_dim, theta, scaling), layers })
     }
 
@@ -236,13 +244,22 @@ impl Keys<'_> {
     }
 }
 
+/// The JSON of a `config.json`.
+pub fn read(file: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(file).map_err(|e| match e.kind() {
+        ErrorKind::NotFound => {
+            Error::file(file, "there is no such file; give a directory with config.json and model.safetensors")
+        }
+        _ => Error::io(file, "read")(e),
+    })?;
+    serde_json::from_str(&text)
+        .map_err(|e| Error::file(file, format!("not valid JSON ({e}); copy or download it again")))
+}
+
 impl Spec {
     /// Reads `config.json` at `file`.
     pub fn load(file: &Path) -> Result<Spec> {
-        let text = std::fs::read_to_string(file).map_err(Error::io(file, "read"))?;
-        let value: Value =
-            serde_json::from_str(&text).map_err(|e| Error::file(file, format!("not valid JSON: {e}")))?;
-        Spec::parse(&value, file)
+        Spec::parse(&read(file)?, file)
     }
 
     /// From a parsed config; `file` is for messages.
@@ -252,6 +269,7 @@ impl Spec {
         k.refuse_unsupported()?;
         let model_type = k.text("model_type", "")?;
         let spec = match model_type.as_str() {
+            "" => return k.missing("model_type"),
             "gpt2" | "gpt_bigcode" => gpt(&k, model_type)?,
             "llama" | "qwen2" | "smollm3" | "granite" | "starcoder2" => llama(&k, model_type)?,
             other => {
@@ -349,9 +367,9 @@ fn llama(k: &Keys, model_type: String) -> Result<Spec> {
         kv_heads: k.size("num_key_value_heads")?.unwrap_or(q_heads),
         head_dim,
         norm: if starcoder2 {
-            Norm::Layer { eps: k.number("norm_epsilon", 1e-5)? }
+            Norm::Layer { eps: k.epsilon("norm_epsilon", 1e-5)? }
         } else {
-            Norm::Rms { eps: k.number("rms_norm_eps", 1e-6)? }
+            Norm::Rms { eps: k.epsilon("rms_norm_eps", 1e-6)? }
         },
         act: if starcoder2 { k.plain_act("hidden_act", "gelu_pytorch_tanh")? } else { k.gated_act()? },
         positions: k.rope(head_dim, max_positions, rotating)?,
@@ -391,7 +409,7 @@ fn gpt(k: &Keys, model_type: String) -> Result<Spec> {
         q_heads,
         kv_heads: if multi_query { 1 } else { q_heads },
         head_dim,
-        norm: Norm::Layer { eps: k.number("layer_norm_epsilon", 1e-5)? },
+        norm: Norm::Layer { eps: k.epsilon("layer_norm_epsilon", 1e-5)? },
         act: k.plain_act("activation_function", if bigcode { "gelu_pytorch_tanh" } else { "gelu_new" })?,
         positions: Positions::Learned,
         qkv_bias: true,

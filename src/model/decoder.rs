@@ -157,7 +157,7 @@ impl<B: Backend> Decoder<B> {
     pub fn build(b: &B, spec: Spec, source: &Source, train: bool, positions: usize) -> Result<Decoder<B>> {
         let tensors = names::tensors(&spec);
         if let Source::File(checkpoint) = source {
-            checkpoint.check_no_extra(&tensors, spec.tied)?;
+            checkpoint.check(&tensors, spec.tied)?;
         }
         let get = |wanted: &dyn Fn(Part) -> bool| -> Result<Vec<Values>> {
             let found = tensors.iter().enumerate().filter(|(_, t)| wanted(t.part));

@@ -11,18 +11,12 @@ pub type Step = Vec<Vec<usize>>;
 pub struct Epochs<'a> {
     examples: &'a [Example],
     recipe: &'a Recipe,
-    total: u64,
 }
 
 impl<'a> Epochs<'a> {
-    /// Counts the steps of the whole run, which the schedule needs before the first.
+    /// Of `examples`, as the recipe says.
     pub fn new(examples: &'a [Example], recipe: &'a Recipe) -> Epochs<'a> {
-        let mut epochs = Epochs { examples, recipe, total: 0 };
-        epochs.total = match recipe.train.max_steps {
-            steps if steps > 0 => steps as u64,
-            _ => epochs.steps_of(recipe.train.num_train_epochs),
-        };
-        epochs
+        Epochs { examples, recipe }
     }
 
     /// Steps in `count` epochs; a part of an epoch is rounded up, as Hugging Face's Trainer does.
@@ -34,9 +28,12 @@ impl<'a> Epochs<'a> {
         (full + rest).max(1)
     }
 
-    /// Optimiser steps of the run.
+    /// Optimiser steps of the run, which the schedule needs before the first: lays out every epoch once.
     pub fn total(&self) -> u64 {
-        self.total
+        match self.recipe.train.max_steps {
+            steps if steps > 0 => steps as u64,
+            _ => self.steps_of(self.recipe.train.num_train_epochs),
+        }
     }
 
     /// The steps of one epoch; the last may have fewer micro-batches.

@@ -1,12 +1,12 @@
 //! From a recipe to everything a run needs before a device is touched: model files, tokenizer, examples.
 
-use super::recipe::{Arm, Method, Recipe};
+use super::recipe::{Arm, Method, Normalize, Recipe};
 use crate::data::corpus::{self, Corpus, Reading};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::checkpoint::Checkpoint;
-use crate::model::config::Spec;
-use crate::model::hub;
+use crate::model::config::{self, Spec};
+use crate::model::{hub, names};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -27,10 +27,11 @@ impl ModelFiles {
     pub fn open(name: &str) -> Result<ModelFiles> {
         let dir = hub::resolve(name, |key| std::env::var(key).ok())?;
         let file = dir.join("config.json");
-        let text = std::fs::read_to_string(&file).map_err(Error::io(&file, "read"))?;
-        let config = serde_json::from_str(&text).map_err(|e| Error::file(&file, format!("not valid JSON: {e}")))?;
+        let config = config::read(&file)?;
         let spec = Spec::parse(&config, &file)?;
-        Ok(ModelFiles { checkpoint: Checkpoint::open(&dir)?, spec, config, dir })
+        let checkpoint = Checkpoint::open(&dir)?;
+        checkpoint.check(&names::tensors(&spec), spec.tied)?;
+        Ok(ModelFiles { checkpoint, spec, config, dir })
     }
 }
 
@@ -108,7 +109,10 @@ impl Prepared {
             let longest = corpus.examples.iter().map(|e| e.ids.len()).max().unwrap_or(0);
             origin.spec().check_length(longest, &origin.file())?;
         }
-        let notes = notes(&recipe, origin.spec(), &train, validation.as_ref());
+        if let Some(validation) = &validation {
+            check_weights(&recipe, validation)?;
+        }
+        let notes = notes(&recipe, origin.spec(), tokenizer.is_some(), &train, validation.as_ref());
         Ok(Prepared { recipe, origin, tokenizer, train, validation, notes })
     }
 }
@@ -156,8 +160,26 @@ fn check_output(recipe: &Recipe, model: &Path) -> Result {
     Ok(())
 }
 
+/// An evaluation divides by the weights of its whole file: better refused now than after an epoch.
+fn check_weights(recipe: &Recipe, validation: &Corpus) -> Result {
+    let mean = validation.report.weight_mean;
+    if recipe.objective.normalize != Normalize::Weights || mean > 0.0 {
+        return Ok(());
+    }
+    let why = format!(
+        "the mean weight is {mean}, and objective.normalize = \"weights\" divides by the sum, which must be above 0; use \"tokens\""
+    );
+    Err(Error::file(&validation.file, why))
+}
+
 /// Nothing silent: what was left out, and settings that do not do what their reader may expect.
-fn notes(recipe: &Recipe, spec: &Spec, train: &Corpus, validation: Option<&Corpus>) -> Vec<String> {
+fn notes(
+    recipe: &Recipe,
+    spec: &Spec,
+    has_tokenizer: bool,
+    train: &Corpus,
+    validation: Option<&Corpus>,
+) -> Vec<String> {
     let mut notes = Vec::new();
     for corpus in [Some(train), validation].into_iter().flatten() {
         let (file, r) = (corpus.file.display(), &corpus.report);
@@ -176,7 +198,7 @@ fn notes(recipe: &Recipe, spec: &Spec, train: &Corpus, validation: Option<&Corpu
                 r.split_copies
             ));
         }
-        if r.eos_rows == 0 {
+        if r.eos_rows == 0 && has_tokenizer {
             notes.push(format!("{file}: no row supervises its EOS token, so the model will not learn to stop"));
         }
     }

@@ -54,8 +54,8 @@ pub struct Header {
     pub tokens: usize,
     /// Share of supervised tokens.
     pub supervised: f64,
-    /// Share of rows whose EOS is supervised.
-    pub eos: f64,
+    /// Share of rows whose EOS is supervised; unknown without a tokenizer.
+    pub eos: Option<f64>,
     /// Share of supervised tokens on the scan path.
     pub on_path: f64,
     /// Smallest, mean and largest weight.
@@ -127,6 +127,10 @@ impl<B: Backend> Run<B> {
         let recipe = &prepared.recipe;
         let mut model = build(&backend, &prepared)?;
         let header = header(&prepared, &mut model);
+        let other = match &recipe.objective.reference_model {
+            Some(dir) if recipe.objective.gamma != 0.0 => Some(reference_model(&backend, dir, &prepared)?),
+            _ => None,
+        };
         // the folder and its first line exist before any time is spent
         let mut metrics = metrics::Writer::create(&recipe.train.output_dir)?;
         metrics.header(&header)?;
@@ -135,23 +139,17 @@ impl<B: Backend> Run<B> {
             on(Event::Note(note))?;
         }
         let settings = settings(&prepared);
-        let gamma = settings.rule.gamma;
         let mut references = References::default();
-        let other = recipe.objective.reference_model.as_ref().filter(|_| gamma != 0.0);
-        if let Some(dir) = other {
-            // the other model comes and goes before this one's workspace is allocated
-            let files = ModelFiles::open(&dir.to_string_lossy())?;
-            check_same_vocabulary(&files, &model)?;
-            files.spec.check_length(positions(&prepared), &files.dir)?;
-            let source = Source::File(&files.checkpoint);
-            let plain = Decoder::build(&backend, files.spec, &source, false, positions(&prepared))?;
+        let own = settings.rule.gamma != 0.0 && other.is_none();
+        if let Some(plain) = other {
+            // it comes and goes before the trained model's workspace is allocated
             let mut machine =
                 Machine::new(backend, plain, Settings { train: false, rates: Rates::default(), ..settings })?;
             references = References::of(&mut machine, &prepared, on)?;
             backend = machine.backend;
         }
         let mut machine = Machine::new(backend, model, settings)?;
-        if gamma != 0.0 && other.is_none() {
+        if own {
             references = References::of(&mut machine, &prepared, on)?;
         }
         Ok(Run { machine, references, metrics, log: Vec::new(), prepared })
@@ -222,10 +220,14 @@ impl<B: Backend> Run<B> {
         let examples = || plan.iter().flatten().map(|&i| &self.prepared.train.examples[i]);
         let rows: Vec<String> = examples().take(8).map(|e| (e.row + 1).to_string()).collect();
         let largest = examples().flat_map(|e| &e.weights).fold(0f32, |m, w| m.max(w.abs()));
+        let remedy = match step {
+            1 => "no update has been made yet, so look at those rows and at the values of the model",
+            _ => "lower train.learning_rate or mend those rows",
+        };
         Err(Error::Training {
             step,
             why: format!(
-                "the loss is {}; it came from rows {}{} of {}, whose largest weight is {largest}; lower train.learning_rate or mend those rows",
+                "the loss is {}; it came from rows {}{} of {}, whose largest weight is {largest:?}; {remedy}",
                 outcome.loss,
                 rows.join(", "),
                 if examples().count() > rows.len() { ", ..." } else { "" },
@@ -248,8 +250,9 @@ impl<B: Backend> Run<B> {
         if let Origin::Files(files) = origin {
             save::copy_companions(&files.dir, out)?;
         }
-        if let Some(dir) = recipe.model.tokenizer.as_ref().filter(|dir| dir.is_dir()) {
-            save::copy_companions(dir, out)?;
+        if let Some(path) = &recipe.model.tokenizer {
+            let dir = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
+            save::copy_companions(dir.unwrap_or(path), out)?;
         }
         save::write_text(&out.join("recipe.resolved.toml"), &recipe.to_toml_commented())?;
         on(Event::Saved(out))
@@ -334,14 +337,19 @@ fn build<B: Backend>(b: &B, prepared: &Prepared) -> Result<Decoder<B>> {
     Ok(model)
 }
 
-fn check_same_vocabulary<B: Backend>(files: &ModelFiles, model: &Decoder<B>) -> Result {
-    if files.spec.vocab == model.spec.vocab {
-        return Ok(());
+/// Another model as the reference: of any architecture, but with the same vocabulary.
+fn reference_model<B: Backend>(b: &B, dir: &Path, prepared: &Prepared) -> Result<Decoder<B>> {
+    let files = ModelFiles::open(&dir.to_string_lossy())?;
+    let (reference, policy) = (files.spec.vocab, prepared.origin.spec().vocab);
+    if reference != policy {
+        let why = format!(
+            "the reference model has a vocabulary of {reference}, the trained one of {policy}; they must share it"
+        );
+        return Err(Error::file(&files.dir, why));
     }
-    let (reference, policy) = (files.spec.vocab, model.spec.vocab);
-    let why =
-        format!("the reference model has a vocabulary of {reference}, the trained one of {policy}; they must share it");
-    Err(Error::file(&files.dir, why))
+    let positions = positions(prepared);
+    files.spec.check_length(positions, &files.dir.join("config.json"))?;
+    Decoder::build(b, files.spec, &Source::File(&files.checkpoint), false, positions)
 }
 
 pub(super) fn lora_config(recipe: &Recipe) -> LoraConfig {
@@ -378,7 +386,7 @@ fn header<B: Backend>(p: &Prepared, model: &mut Decoder<B>) -> Header {
         rows_read: report.rows,
         tokens: report.tokens,
         supervised: report.share_supervised(),
-        eos: report.share_eos(),
+        eos: p.tokenizer.as_ref().map(|_| report.share_eos()),
         on_path: report.share_on_path(),
         weights: [report.weight_min, report.weight_mean, report.weight_max],
         normalize: recipe.objective.normalize.to_string(),

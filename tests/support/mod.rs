@@ -1,6 +1,8 @@
 //! What several contracts share: reading fixtures, building machines from them, measuring errors.
 #![allow(dead_code)] // every test binary uses its own part of this
 
+pub mod models;
+
 use eyekern::backend::Backend;
 use eyekern::backend::cpu::{Cpu, Real};
 use eyekern::data::{Example, IGNORE};

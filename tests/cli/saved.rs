@@ -1,0 +1,269 @@
+//! What a run leaves behind: files, names, values, bits.
+
+use crate::Case;
+use crate::models::{Tensor, edit, read};
+use safetensors::Dtype;
+use serde_json::{Value, json};
+
+/// Names in a directory.
+fn names(case: &Case, dir: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(case.path(dir)).expect("a directory");
+    let mut names: Vec<String> =
+        entries.map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+    names.sort();
+    names
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+/// Trains for some steps with an evaluation at the end, on the rows it trains on.
+const EVALUATED: [&str; 4] = [
+    "data.validation_file=train.jsonl",
+    "train.max_steps=12",
+    "train.eval_steps=12",
+    "train.lr_scheduler_type=constant",
+];
+
+/// The loss over the rows of `case` of the model in `dir`.
+fn loss_of(case: &Case, dir: &str) -> f64 {
+    let out = format!("{dir}-loss");
+    let model = format!("model.model_name_or_path=./{dir}");
+    case.adapter(&out, &[&model, "train.learning_rate=0", "train.max_steps=1"]);
+    case.series(&out, "loss")[0]
+}
+
+#[track_caller]
+fn close(a: f64, b: f64) {
+    assert!((a - b).abs() <= 1e-5 * b.abs(), "{a} {b}");
+}
+
+#[test]
+fn an_adapter_is_what_peft_saves() {
+    let case = Case::ids();
+    case.train(&["lora.lora_dropout=0.05"]).trained();
+    let files = [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "generation_config.json",
+        "metrics.jsonl",
+        "recipe.resolved.toml",
+    ];
+    assert_eq!(names(&case, "out"), files);
+    let config = case.json("out/adapter_config.json");
+    let wanted = json!({
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "./model", "r": 4, "lora_alpha": 8,
+        "lora_dropout": 0.05, "use_rslora": false, "bias": "none", "fan_in_fan_out": false, "inference_mode": true,
+        "target_modules": ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"],
+    });
+    for (key, value) in wanted.as_object().expect("an object") {
+        assert_eq!(&config[key], value, "{key}");
+    }
+    let tensors = read(&case.path("out/adapter_model.safetensors"));
+    assert_eq!(tensors.len(), 2 * 7 * 2);
+    assert!(tensors.values().all(|t| t.dtype == Dtype::F32));
+    let shape = |name: &str| &tensors[&format!("base_model.model.model.layers.1.{name}.weight")].shape;
+    assert_eq!(shape("self_attn.k_proj.lora_A"), &[4, 24]);
+    assert_eq!(shape("self_attn.k_proj.lora_B"), &[24, 4]);
+    assert_eq!(shape("mlp.down_proj.lora_A"), &[4, 40]);
+}
+
+#[test]
+fn an_adapter_added_to_its_base_gives_the_loss_of_the_run() {
+    let case = Case::ids();
+    case.train(&EVALUATED).trained();
+    let before = case.series("out", "loss")[0];
+    close(loss_of(&case, "model"), before);
+    // W + (alpha / r) B A
+    let adapter = read(&case.path("out/adapter_model.safetensors"));
+    case.copy_model("merged");
+    edit(&case.path("merged/model.safetensors"), |tensors| {
+        for (name, weight) in tensors.iter_mut() {
+            let half = |ab: &str| {
+                adapter.get(&format!("base_model.model.{}.lora_{ab}.weight", name.trim_end_matches(".weight")))
+            };
+            let (Some(a), Some(b)) = (half("A"), half("B")) else { continue };
+            let (rank, width) = (a.shape[0], a.shape[1]);
+            let (a, b, mut values) = (a.values(), b.values(), weight.values());
+            for (i, value) in values.iter_mut().enumerate() {
+                let (row, column) = (i / width, i % width);
+                *value += 2.0 * (0..rank).map(|k| b[row * rank + k] * a[k * width + column]).sum::<f32>();
+            }
+            *weight = Tensor::f32(&weight.shape, &values);
+        }
+    });
+    let after = case.series("out", "eval_loss")[0];
+    assert!(after < 0.9 * before, "{after} {before}");
+    close(loss_of(&case, "merged"), after);
+}
+
+#[test]
+fn a_full_model_loads_again_with_the_loss_of_the_run() {
+    let case = Case::ids();
+    case.train(&[&EVALUATED[..], &["train.method=full"]].concat()).trained();
+    let files = ["config.json", "generation_config.json", "metrics.jsonl", "model.safetensors", "recipe.resolved.toml"];
+    assert_eq!(names(&case, "out"), files);
+    assert_eq!(case.json("out/config.json"), case.json("model/config.json"));
+    let (base, saved) = (read(&case.path("model/model.safetensors")), read(&case.path("out/model.safetensors")));
+    let outline = |tensors: &crate::models::Tensors| -> Vec<_> {
+        tensors.iter().map(|(name, t)| (name.clone(), t.shape.clone(), t.dtype)).collect()
+    };
+    assert_eq!(outline(&saved), outline(&base));
+    assert!(base.iter().all(|(name, t)| saved[name].bytes != t.bytes), "every tensor has learned");
+    close(loss_of(&case, "out"), case.series("out", "eval_loss")[0]);
+}
+
+#[test]
+fn a_full_model_is_saved_in_the_format_asked_for() {
+    let case = Case::ids();
+    for (dtype, name) in [(Dtype::F32, "float32"), (Dtype::F16, "float16"), (Dtype::BF16, "bfloat16")] {
+        let (out, format) = (format!("train.output_dir={name}"), format!("train.save_dtype={name}"));
+        case.train(&["train.method=full", &out, &format]).trained();
+        let saved = read(&case.path(name).join("model.safetensors"));
+        assert!(saved.values().all(|t| t.dtype == dtype));
+        assert_eq!(case.json(&format!("{name}/config.json"))["dtype"], name);
+        let wide = read(&case.path("float32/model.safetensors"));
+        assert!(saved.iter().all(|(key, t)| t.bytes == wide[key].cast(dtype).bytes), "rounded to the nearest");
+    }
+}
+
+#[test]
+fn the_tokenizer_lies_beside() {
+    let case = Case::text();
+    case.train(&[]).trained();
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        assert!(case.read(&format!("out/{name}")) == case.read(&format!("model/{name}")), "{name}");
+    }
+}
+
+#[test]
+fn the_tokenizer_of_the_recipe_lies_beside() {
+    let case = Case::text();
+    std::fs::create_dir(case.path("other")).expect("creates");
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::rename(case.path("model").join(name), case.path("other").join(name)).expect("moves");
+    }
+    for (out, tokenizer) in [("directory", "other"), ("file", "other/tokenizer.json")] {
+        let (out_dir, tokenizer) = (format!("train.output_dir={out}"), format!("model.tokenizer={tokenizer}"));
+        case.train(&[&out_dir, &tokenizer]).trained();
+        assert!(case.read(&format!("{out}/tokenizer.json")) == case.read("other/tokenizer.json"));
+        assert!(case.read(&format!("{out}/tokenizer_config.json")) == case.read("other/tokenizer_config.json"));
+    }
+}
+
+#[test]
+fn the_saved_recipe_trains_the_same() {
+    let case = Case::ids();
+    let wanted = case.adapter("out", &["train.seed=3", "lora.lora_dropout=0.1"]);
+    case.run(&["train", "out/recipe.resolved.toml", "--set", "train.output_dir=again"], &[]).trained();
+    assert!(case.read("again/adapter_model.safetensors") == wanted);
+}
+
+#[test]
+fn metrics_are_lines_with_known_keys() {
+    let case = Case::ids();
+    let sets = ["objective.gamma=0.1", "data.validation_file=train.jsonl", "train.eval_steps=3", "train.max_steps=6"];
+    case.train(&sets).trained();
+    let lines = case.metrics("out");
+    let header = [
+        "model",
+        "model_type",
+        "parameters",
+        "trainable",
+        "method",
+        "rows",
+        "rows_read",
+        "tokens",
+        "supervised",
+        "eos",
+        "on_path",
+        "weights",
+        "normalize",
+        "arm",
+        "gamma",
+        "steps",
+        "seed",
+    ];
+    assert_eq!(keys(&lines[0]), ["run"]);
+    assert_eq!(keys(&lines[0]["run"]), header);
+    let run = &lines[0]["run"];
+    assert_eq!(
+        (&run["rows"], &run["tokens"], &run["eos"], &run["steps"]),
+        (&json!(6), &json!(51), &Value::Null, &json!(6))
+    );
+    let step = [
+        "step",
+        "epoch",
+        "loss",
+        "sft_loss",
+        "dpo_loss",
+        "path_loss",
+        "off_path_loss",
+        "grad_norm",
+        "clipped",
+        "learning_rate",
+        "tokens",
+        "supervised_tokens",
+        "pairs",
+        "seconds",
+    ];
+    let evaluation = ["step", "eval_loss", "eval_sft_loss", "eval_dpo_loss", "eval_path_loss", "eval_off_path_loss"];
+    let (steps, evaluations): (Vec<&Value>, Vec<&Value>) = lines[1..].iter().partition(|l| l.get("loss").is_some());
+    assert!(steps.iter().all(|line| keys(line) == step));
+    assert!(evaluations.iter().all(|line| keys(line) == evaluation));
+    let of = |lines: &[&Value], key: &str| lines.iter().map(|l| l[key].clone()).collect::<Vec<_>>();
+    assert_eq!(of(&steps, "step"), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(of(&evaluations, "step"), [3, 6]);
+    assert_eq!(of(&steps, "tokens"), [51; 6]);
+    assert_eq!(of(&steps, "supervised_tokens"), [39; 6]);
+    let rates: Vec<f64> = (0..6).map(|s| 1e-2 * f64::from(6 - s) / 6.0).collect();
+    let got = case.series("out", "learning_rate");
+    assert!(got.iter().zip(&rates).all(|(a, b)| (a - b).abs() < 1e-12), "{got:?}");
+}
+
+#[test]
+fn a_mean_over_nothing_is_null() {
+    let case = Case::ids();
+    case.write("train.jsonl", "{\"input_ids\": [3, 4, 5]}\n");
+    case.train(&[]).trained();
+    let step = &case.metrics("out")[1];
+    assert_eq!((&step["path_loss"], step["off_path_loss"].is_f64()), (&Value::Null, true));
+}
+
+#[test]
+fn the_loss_falls_on_rows_learned_by_heart() {
+    let case = Case::ids();
+    for (out, method) in [("adapter", "lora"), ("all", "full")] {
+        let sets = [&format!("train.output_dir={out}"), &format!("train.method={method}"), "train.max_steps=60"];
+        case.train(&sets).trained();
+        let loss = case.series(out, "loss");
+        assert!(loss[59] < 0.35 * loss[0], "{method}: {loss:?}");
+    }
+}
+
+#[test]
+fn a_run_gives_the_same_bits_with_any_number_of_threads() {
+    let case = Case::ids();
+    let sets = ["objective.gamma=0.1", "lora.lora_dropout=0.1", "model.attention_dropout=0.1", "train.max_steps=5"];
+    let run = |out: &str, threads: &str| {
+        let bytes = case.adapter(out, &[&sets[..], &[threads]].concat());
+        (bytes, ["loss", "dpo_loss", "grad_norm"].map(|key| case.series(out, key)))
+    };
+    let once = run("a", "train.threads=1");
+    for (out, threads) in [("b", "train.threads=1"), ("c", "train.threads=2"), ("d", "train.threads=3")] {
+        assert!(run(out, threads) == once, "{threads}");
+    }
+    assert!(run("e", "train.seed=43") != once);
+}
+
+#[test]
+fn a_full_run_gives_the_same_bits_with_any_number_of_threads() {
+    let case = Case::ids();
+    let run = |out: &str, threads: &str| {
+        case.train(&["train.method=full", &format!("train.output_dir={out}"), threads]).trained();
+        case.read(&format!("{out}/model.safetensors"))
+    };
+    let once = run("a", "train.threads=1");
+    assert!(run("b", "train.threads=2") == once && run("c", "train.threads=3") == once);
+}
