@@ -685,3 +685,19 @@ fn the_plan_counts_the_flops_of_the_formula() {
         assert_eq!(machine.backend.bytes(), bytes, "a step allocates nothing");
     }
 }
+
+/// A batch or an example beyond what was allocated is an error, not a panic.
+#[test]
+fn what_does_not_fit_is_refused() {
+    let refused = |capacity: Capacity| {
+        let b = Cpu::<f64>::new(1).expect("threads");
+        let model = models::random(&b, models::llama(), STD, true);
+        let settings = Settings { rule: COMPOSITE, capacity, ..Settings::default() };
+        let mut machine = Machine::new(b, model, settings).expect("allocates");
+        let examples = models::examples(&[9, 20], machine.model.spec.vocab, 1);
+        let batch = models::batch(&examples.iter().collect::<Vec<_>>(), None);
+        machine.gradients(&[batch], 1).expect_err("too large").to_string()
+    };
+    let text = refused(Capacity { tokens: 20, supervised: 20 });
+    assert!(text.contains("29 tokens was given to a machine made for 20"), "{text}");
+}

@@ -57,7 +57,7 @@ fn recipe(args: &DemoArgs) -> Recipe {
     t.weight_decay = 0.01;
     t.seed = args.seed;
     t.max_steps = args.steps.unwrap_or(STEPS) as i64;
-    t.logging_steps = (args.steps.unwrap_or(STEPS) / 12).max(1);
+    t.logging_steps = (args.steps.unwrap_or(STEPS) / 8).max(1);
     recipe
 }
 
@@ -102,14 +102,14 @@ fn write_inputs(dir: &Path, model: &Path) -> Result {
 }
 
 fn next(dir: &Path, out: &mut Terminal) {
-    let recipe = dir.join("recipe.toml");
-    let recipe = recipe.display();
+    let (recipe, uniform) = (dir.join("recipe.toml"), dir.join("uniform"));
+    let (recipe, uniform) = (recipe.display(), uniform.display());
     let title = out.bold("Next:");
     out.line(&format!("\n{title}"));
     for (command, why) in [
         (format!("eyekern train {recipe}"), "a LoRA adapter on this model, with the DPO term"),
         (
-            format!("eyekern train {recipe} --set objective.arm=uniform --set train.output_dir=uniform"),
+            format!("eyekern train {recipe} --set objective.arm=uniform --set train.output_dir={uniform}"),
             "the same without weights",
         ),
         (format!("eyekern train {recipe} --print-config"), "every key, explained"),

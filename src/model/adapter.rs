@@ -145,6 +145,11 @@ pub fn peft_names(path: &str) -> [String; 2] {
 impl<B: Backend> Decoder<B> {
     /// Puts adapters beside the slices that `config` names; with `train` they get gradients.
     pub fn attach(&mut self, b: &B, config: &LoraConfig, start: &Start, train: bool) -> Result {
+        if train && self.embed.train.is_some() {
+            // the optimiser takes either the base or the adapters: the others' gradients would never be cleared
+            let why = "adapters are trained beside a frozen model; this one is trained in full".into();
+            return Err(Error::Recipe { origin: "train.method".into(), why });
+        }
         self.check_targets(config)?;
         if !matches!(start, Start::File(_)) {
             self.check_rank(config)?;

@@ -249,6 +249,11 @@ struct Pass<'a, B: Backend> {
 impl<B: Backend> Pass<'_, B> {
     /// Hidden rows of a batch, gathered for the head.
     fn hidden(&mut self, batch: &Batch, mode: &Mode<B>) -> Result {
+        let (tokens, capacity) = (batch.ids.len(), self.work.capacity);
+        if tokens > capacity {
+            let why = format!("a micro-batch of {tokens} tokens was given to a machine made for {capacity}");
+            return Err(Error::Device(why));
+        }
         self.feed.load(self.b, batch)?;
         self.model.forward(self.b, self.work, &self.feed.tokens, mode)?;
         self.feed.gather(self.b, batch, &self.work.hidden, self.model.spec.hidden)
@@ -274,6 +279,11 @@ impl<B: Backend> Pass<'_, B> {
     fn objective(&mut self, batch: &Batch, grad: bool) -> Result {
         let whole = self.rule.gamma != 0.0 && !batch.ref_logp.is_empty();
         for c in chunks(&batch.row_start, self.feed.chunk, whole) {
+            if c.rows > self.feed.chunk {
+                let (rows, room) = (c.rows, self.feed.chunk);
+                let why = format!("an example of {rows} supervised tokens was given to a machine made for {room}");
+                return Err(Error::Device(why));
+            }
             let (head, b, f) = (self.head(c.first, c.rows), self.b, &mut *self.feed);
             let w = self.model.head_weight();
             b.head_logp(head, &f.active, w, &f.labels, &mut f.logits, &mut f.logp, &mut f.lse)?;
