@@ -129,7 +129,7 @@ fn the_demo_needs_nothing_and_can_be_gone_on_from() {
         case.run(&args, &[]).trained();
     }
     assert!(case.path("eyekern-demo/adapter/adapter_model.safetensors").is_file());
-    assert!(case.path("uniform/adapter_model.safetensors").is_file());
+    assert!(case.path("eyekern-demo/uniform/adapter_model.safetensors").is_file());
 }
 
 #[test]
