@@ -7,6 +7,7 @@
 //!       -> train (objective, step, run) -> a PEFT adapter or a Hugging Face model
 //! ```
 //!
+//! * [`salience`] turns code into labelled tokens, scan paths and weights; it knows no model and no tokenizer.
 //! * [`data`] reads JSONL rows or parallel text, tokenises them and carries weights over to subwords.
 //! * [`backend`] lists what a device must do, each operation beside its gradient; the CPU does it in f32 for training
 //!   and in f64 as the reference, and [`backend::plan`] only counts.
@@ -14,7 +15,7 @@
 //! * [`train`] normalises, steps, schedules and saves.
 //! * [`cli`] is the command, and the only place that prints.
 //!
-//! A module imports only those below it (error, random < data < backend < model < train < cli); a test holds that.
+//! A module imports only those below it (error, random < salience < data < backend < model < train < cli); a test holds that.
 //!
 //! The numerics in three lines: the loss of an optimiser step is normalised once over all its micro-batches, so that
 //! splitting, packing or reordering changes nothing; every reduction has a fixed order, so that two runs give the same
@@ -29,4 +30,5 @@ pub mod data;
 pub mod error;
 pub mod model;
 pub mod random;
+pub mod salience;
 pub mod train;

@@ -29,6 +29,8 @@ pub enum Purpose {
     Init = 2,
     /// Initial values of an adapter.
     Adapter = 3,
+    /// Pseudo scan paths.
+    Path = 4,
 }
 
 /// A sequential reader of one stream, for host code.

@@ -10,6 +10,7 @@ use terminal::{Colour, Terminal};
 
 mod demo;
 mod heat;
+mod label;
 mod report;
 pub mod terminal;
 mod train;
@@ -34,6 +35,14 @@ Examples:
 
 Every key can also be set in the environment: EYEKERN_TRAIN__LEARNING_RATE=2e-4.";
 
+const LABEL_HELP: &str = "\
+Examples:
+  eyekern label src/Account.java
+  eyekern label --jsonl rows.jsonl --field code --lang c-sharp
+
+A row of --format jsonl has tokens, labels (1 to 20, 0 for none), label_names, starts and ends (byte offsets), lines
+(from 0).";
+
 const DEMO_HELP: &str = "\
 Examples:
   eyekern demo
@@ -52,6 +61,9 @@ enum Command {
     /// Fine-tune a model as a recipe says.
     #[command(after_help = format!("{EXIT_CODES}\n\n{TRAIN_HELP}"))]
     Train(TrainArgs),
+    /// Show the semantic label of every token of code, as the eye-tracking priors know them.
+    #[command(after_help = format!("{EXIT_CODES}\n\n{LABEL_HELP}"))]
+    Label(LabelArgs),
     /// Train a tiny built-in model on built-in examples: about a minute, no network.
     #[command(after_help = format!("{EXIT_CODES}\n\n{DEMO_HELP}"))]
     Demo(DemoArgs),
@@ -72,6 +84,33 @@ pub struct TrainArgs {
     /// Print the recipe as it results from all layers, every key explained, and train nothing.
     #[arg(long)]
     pub print_config: bool,
+}
+
+/// What `eyekern label` is asked for.
+#[derive(Args, Debug)]
+pub struct LabelArgs {
+    /// Source files.
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Rows of code, one JSON object a line.
+    #[arg(long, value_name = "ROWS.jsonl")]
+    pub jsonl: Option<PathBuf>,
+    /// The key of a row that holds its code.
+    #[arg(long, value_name = "KEY", default_value = "code")]
+    pub field: String,
+    /// auto, or one of java, c-sharp, python, javascript, typescript, go, c, cpp, rust. auto goes by the file's
+    /// extension; for rows by their `lang`, else Java.
+    #[arg(long, value_name = "LANGUAGE", default_value = "auto")]
+    pub lang: String,
+    /// text for files and jsonl for rows, unless said otherwise.
+    #[arg(long, value_enum)]
+    pub format: Option<label::Format>,
+    /// How called functions are recognised among free words.
+    #[arg(long, value_enum, default_value_t = label::CallRule::Syntax)]
+    pub calls: label::CallRule,
+    /// List tokens as the published examples do.
+    #[arg(long, value_enum)]
+    pub compat: Option<label::Compat>,
 }
 
 /// What `eyekern demo` is asked for.
@@ -110,6 +149,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
 fn run(command: Command, out: &mut Terminal) -> Result {
     match command {
         Command::Train(args) => train::run(&args, out),
+        Command::Label(args) => label::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
     }
 }

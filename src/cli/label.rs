@@ -1,0 +1,143 @@
+//! `eyekern label`: the semantic label of every token of files or of rows of code.
+
+use super::LabelArgs;
+use super::terminal::Terminal;
+use crate::error::{Error, Result};
+use crate::salience::Label;
+use crate::salience::labels::{self, Calls, compat};
+use crate::salience::syntax::Language;
+use clap::ValueEnum;
+use serde_json::{Value, json};
+use std::io::BufRead;
+use std::path::Path;
+
+/// How labels are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// One token a line: place, label, text.
+    Text,
+    /// One JSON object a file or row.
+    Jsonl,
+}
+
+/// Which listing of tokens is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Compat {
+    /// The order, spelling and line numbers of the published EyeMulator examples.
+    Artifact,
+}
+
+/// How the names of called functions are recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CallRule {
+    /// By the list of prefixes fitted on the published labels.
+    Lexicon,
+    /// By the syntax tree.
+    Syntax,
+}
+
+/// One token, ready to print.
+struct Token {
+    text: String,
+    label: Option<Label>,
+    start: usize,
+    end: usize,
+    line: u32,
+}
+
+/// Labels files, rows, or both.
+pub fn run(args: &LabelArgs, out: &mut Terminal) -> Result {
+    if args.files.is_empty() && args.jsonl.is_none() {
+        return Err(Error::Usage("nothing to label: give a file, or rows with --jsonl ROWS.jsonl".into()));
+    }
+    let named = match args.lang.as_str() {
+        "auto" => None,
+        name => Some(name.parse::<Language>()?),
+    };
+    for file in &args.files {
+        let code = std::fs::read(file).map_err(Error::io(file, "read"))?;
+        let language = named.map_or_else(|| Language::from_path(file), Ok)?;
+        let tokens = tokens(&code, language, args).map_err(|e| Error::file(file, e.to_string()))?;
+        match args.format.unwrap_or(Format::Text) {
+            Format::Text => text(&tokens, out),
+            Format::Jsonl => out.line(&object(Some(file), &tokens).to_string()),
+        }
+    }
+    match &args.jsonl {
+        Some(rows) => label_rows(rows, named, args, out),
+        None => Ok(()),
+    }
+}
+
+/// Every row of a JSONL file: the language is that of `--lang`, else the row's `lang`, else Java.
+fn label_rows(rows: &Path, named: Option<Language>, args: &LabelArgs, out: &mut Terminal) -> Result {
+    let file = std::fs::File::open(rows).map_err(Error::io(rows, "read"))?;
+    for (i, line) in std::io::BufReader::new(file).lines().enumerate() {
+        let fail = |why: String| Error::row(rows, i + 1, why);
+        let line = line.map_err(|e| fail(format!("cannot be read: {e}")))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let row: Value = serde_json::from_str(&line).map_err(|e| fail(format!("not valid JSON: {e}")))?;
+        let Some(code) = row.get(&args.field).and_then(Value::as_str) else {
+            return Err(fail(format!("no text `{}` in this row; name another with --field", args.field)));
+        };
+        let own = row.get("lang").and_then(Value::as_str).map(str::parse::<Language>).transpose();
+        let language = named.or(own.map_err(|e| fail(e.to_string()))?).unwrap_or(Language::Java);
+        let tokens = tokens(code.as_bytes(), language, args).map_err(|e| fail(e.to_string()))?;
+        match args.format.unwrap_or(Format::Jsonl) {
+            Format::Text => text(&tokens, out),
+            Format::Jsonl => out.line(&object(None, &tokens).to_string()),
+        }
+    }
+    Ok(())
+}
+
+fn tokens(code: &[u8], language: Language, args: &LabelArgs) -> Result<Vec<Token>> {
+    let calls = match args.calls {
+        CallRule::Lexicon => Calls::Lexicon,
+        CallRule::Syntax => Calls::Syntax,
+    };
+    if args.compat.is_some() {
+        let list = compat::artifact(code, language, calls)?.into_iter();
+        return Ok(list
+            .map(|t| Token { text: t.text, label: t.label, start: t.start, end: t.end, line: t.line })
+            .collect());
+    }
+    let spans = labels::label(code, language, calls)?.into_iter();
+    Ok(spans
+        .map(|s| Token {
+            text: String::from_utf8_lossy(&code[s.start..s.end]).into_owned(),
+            label: s.label,
+            start: s.start,
+            end: s.end,
+            line: s.line,
+        })
+        .collect())
+}
+
+fn name(label: Option<Label>) -> &'static str {
+    label.map_or("none", Label::name)
+}
+
+fn text(tokens: &[Token], out: &mut Terminal) {
+    for t in tokens {
+        let shown = t.text.escape_debug();
+        out.line(&format!("{:>5} {:>7}..{:<7} {:40} {shown}", t.line + 1, t.start, t.end, name(t.label)));
+    }
+}
+
+fn object(file: Option<&Path>, tokens: &[Token]) -> Value {
+    let mut object = json!({
+        "tokens": tokens.iter().map(|t| t.text.as_str()).collect::<Vec<_>>(),
+        "labels": tokens.iter().map(|t| t.label.map_or(0, Label::id)).collect::<Vec<_>>(),
+        "label_names": tokens.iter().map(|t| name(t.label)).collect::<Vec<_>>(),
+        "starts": tokens.iter().map(|t| t.start).collect::<Vec<_>>(),
+        "ends": tokens.iter().map(|t| t.end).collect::<Vec<_>>(),
+        "lines": tokens.iter().map(|t| t.line).collect::<Vec<_>>(),
+    });
+    if let (Some(file), Some(map)) = (file, object.as_object_mut()) {
+        map.insert("file".into(), file.to_string_lossy().into());
+    }
+    object
+}

@@ -1,0 +1,95 @@
+//! The published examples' own order and spelling of tokens, to compare with them and to reproduce them.
+//!
+//! Accidents, all of them: `null` and `NaN` read back from a table as `nan`; tokens labelled external class or
+//! externally defined moved behind their method; methods of anonymous classes listed once inside their method and once
+//! more by themselves; line numbers that count certain words instead of lines.
+
+use super::{Calls, table::Rules, table::mark, walk};
+use crate::error::{Error, Result};
+use crate::salience::Label;
+use crate::salience::syntax::{self, Language};
+use tree_sitter::Node;
+
+/// One token as the published examples list it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArtifactToken {
+    /// Its spelling there.
+    pub text: String,
+    /// First byte in the code.
+    pub start: usize,
+    /// Byte after the last.
+    pub end: usize,
+    /// Its label.
+    pub label: Option<Label>,
+    /// Not a source line: how many of the words `return public if void for try catch class while` came before it in
+    /// this order, itself included.
+    pub line: u32,
+}
+
+/// Doubling methods of anonymous classes takes quadratic time where they nest; beyond this many tokens per byte of
+/// code it is refused.
+const MOST_TOKENS_PER_BYTE: usize = 8;
+
+/// The methods of a piece of code as the published examples list their tokens; everything outside of methods with a
+/// body is left out.
+pub fn artifact(code: &[u8], language: Language, calls: Calls) -> Result<Vec<ArtifactToken>> {
+    let syntax = syntax::parse(code, language)?;
+    let mut list: Vec<ArtifactToken> = Vec::new();
+    for method in methods(syntax.root(), Rules::of(language)) {
+        if list.len() > 1000 + code.len().saturating_mul(MOST_TOKENS_PER_BYTE) {
+            return Err(Error::Usage(
+                "methods nest so deeply in anonymous classes that listing each by itself has no end: label without the \
+                 artifact's order"
+                    .into(),
+            ));
+        }
+        let mut moved = Vec::new();
+        walk::walk(code, &syntax, method, calls, |token, label| {
+            let text = spelling(&String::from_utf8_lossy(token.text));
+            let token = ArtifactToken { text, start: token.start, end: token.end, label, line: 0 };
+            match label {
+                Some(Label::ExternalClass | Label::ExternallyDefined) => moved.push(token),
+                _ => list.push(token),
+            }
+        });
+        list.append(&mut moved);
+    }
+    const COUNTED: [&str; 9] = ["return", "public", "if", "void", "for", "try", "catch", "class", "while"];
+    let mut line = 0;
+    for token in &mut list {
+        line += u32::from(COUNTED.contains(&token.text.as_str()));
+        token.line = line;
+    }
+    Ok(list)
+}
+
+/// Methods with a body, nested ones too, in document order.
+fn methods<'t>(root: Node<'t>, rules: &Rules) -> Vec<Node<'t>> {
+    let mut cursor = root.walk();
+    let mut list = Vec::new();
+    loop {
+        let node = cursor.node();
+        if rules.whole(node.kind_id()) & mark::ARTIFACT_UNIT != 0 && node.child_by_field_name("body").is_some() {
+            list.push(node);
+        }
+        if cursor.goto_first_child() {
+            continue;
+        }
+        while !cursor.goto_next_sibling() {
+            if !cursor.goto_parent() {
+                return list;
+            }
+        }
+    }
+}
+
+/// What a table reader takes for "no value" is written `nan`; a jump without operand has no blank before its `;`.
+fn spelling(text: &str) -> String {
+    match text {
+        "null" | "NaN" | "NULL" | "None" | "NA" | "N/A" | "n/a" => "nan".into(),
+        _ if text.ends_with(';') && (text.starts_with("break") || text.starts_with("continue")) => {
+            format!("{};", text[..text.len() - 1].trim_end())
+        }
+        _ => text.into(),
+    }
+}

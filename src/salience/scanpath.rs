@@ -1,0 +1,242 @@
+//! Pseudo scan paths: which tokens of a piece of code a programmer might look at, and in which runs (EyeMulator,
+//! arXiv 2508.16771, section 2.3 and Algorithm 1; where the paper is silent or its published data differ, see [`Mode`]).
+//!
+//! A path is a pure function of (labels, lines, priors, seed, example, epoch). It does not depend on threads or on the
+//! order in which examples come, and takes time linear in the number of tokens.
+
+use super::priors::Priors;
+use super::{Label, Span};
+use crate::random::{Purpose, Stream, philox};
+
+/// How many tokens of each label lie on the path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// The paper: one density rho ~ Beta(sum of alpha, sum of beta) for the example, floor(rho n) tokens on the path,
+    /// shared out in proportion to n_s E\[theta_s\] by largest remainder.
+    #[default]
+    Paper,
+    /// The published data: a density rho_s ~ Beta(alpha_s, beta_s) for each label, floor(rho_s n_s) of its tokens.
+    /// Short methods get thinner paths, because every label is rounded down.
+    Artifact,
+}
+
+/// How paths are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How many tokens of each label lie on the path.
+    pub mode: Mode,
+    /// An n-gram may reach over this many lines at most (its last line minus its first). The paper's L; 4 is the value
+    /// that reproduces the published data.
+    pub max_lines: u32,
+    /// Whether every epoch draws a path of its own.
+    pub dynamic: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { mode: Mode::Paper, max_lines: 4, dynamic: false }
+    }
+}
+
+/// Which path of how many: all that its chance depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Of the run.
+    pub seed: u64,
+    /// Of the example: its row, or a hash of its content.
+    pub example: u64,
+    /// From 0. Without effect unless paths are dynamic.
+    pub epoch: u32,
+}
+
+/// One to three tokens looked at one after the other, by their places in the list of spans, ascending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    places: [usize; 3],
+    length: usize,
+}
+
+impl Segment {
+    fn new(places: &[usize]) -> Segment {
+        let mut segment = Segment { places: [0; 3], length: places.len() };
+        segment.places[..places.len()].copy_from_slice(places);
+        segment
+    }
+
+    /// The tokens.
+    pub fn places(&self) -> &[usize] {
+        &self.places[..self.length]
+    }
+
+    /// The labels of the tokens; `None` if one of them has none.
+    pub fn ngram(&self, spans: &[Span]) -> Option<Vec<Label>> {
+        self.places().iter().map(|&place| spans.get(place)?.label).collect()
+    }
+}
+
+/// A pseudo scan path: its segments in reading order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScanPath {
+    /// Disjoint and ascending.
+    pub segments: Vec<Segment>,
+}
+
+impl ScanPath {
+    /// Draws the path through the tokens of one piece of code.
+    pub fn draw(spans: &[Span], priors: &Priors, settings: &Settings, key: Key) -> ScanPath {
+        let key = Key { epoch: if settings.dynamic { key.epoch } else { 0 }, ..key };
+        let mask = mask(spans, priors, settings.mode, key);
+        ScanPath { segments: segment(spans, &mask, settings.max_lines, |ngram| priors.valid(ngram)) }
+    }
+
+    /// For each of `n` tokens the index of its segment, `None` off the path.
+    pub fn by_token(&self, n: usize) -> Vec<Option<usize>> {
+        let mut of = vec![None; n];
+        for (index, segment) in self.segments.iter().enumerate() {
+            for &place in segment.places() {
+                if let Some(token) = of.get_mut(place) {
+                    *token = Some(index);
+                }
+            }
+        }
+        of
+    }
+}
+
+/// Which tokens lie on the path: as many of each label as the mode says, any of them with equal chance. Tokens without
+/// a label, or with one that the priors have no data for, never do.
+pub fn mask(spans: &[Span], priors: &Priors, mode: Mode, key: Key) -> Vec<bool> {
+    // One key per path, so that no two paths share a stream; every token then has a random number of its own.
+    let [low, high, ..] =
+        philox(halves(key.seed), [key.example as u32, (key.example >> 32) as u32, key.epoch, Purpose::Path as u32]);
+    let mut drawn: [Vec<(u64, usize)>; 20] = Default::default();
+    for (place, span) in spans.iter().enumerate() {
+        if let Some(label) = span.label {
+            // The last word keeps these apart from the streams below, whose last word is 0.
+            let [x, y, ..] = philox([low, high], [place as u32, (place as u64 >> 32) as u32, Purpose::Path as u32, 1]);
+            drawn[label as usize - 1].push((u64::from(x) << 32 | u64::from(y), place));
+        }
+    }
+
+    let seed = u64::from(high) << 32 | u64::from(low);
+    let stream = |index: u8| Stream::new(seed, Purpose::Path, index.into());
+    let tokens = Label::ALL.map(|label| drawn[label as usize - 1].len());
+    let share = |rho: f64, n: usize| (rho * n as f64).floor() as usize;
+    let quota = match mode {
+        Mode::Paper => {
+            let rho = priors.aggregate().sample(&mut stream(0));
+            quotas(share(rho, spans.len()), tokens, Label::ALL.map(|label| priors.expectation(label).unwrap_or(0.0)))
+        }
+        Mode::Artifact => Label::ALL.map(|label| match priors.beta(label) {
+            Some(beta) => share(beta.sample(&mut stream(label.id())), tokens[label as usize - 1]),
+            None => 0,
+        }),
+    };
+
+    let mut mask = vec![false; spans.len()];
+    for (candidates, quota) in drawn.iter_mut().zip(quota) {
+        if quota < candidates.len() {
+            candidates.select_nth_unstable(quota);
+        }
+        for &(_, place) in candidates.iter().take(quota) {
+            mask[place] = true;
+        }
+    }
+    mask
+}
+
+fn halves(seed: u64) -> [u32; 2] {
+    [seed as u32, (seed >> 32) as u32]
+}
+
+/// Shares `total` out among the labels in proportion to `tokens * rate`, by largest remainder (of equal ones the
+/// smaller id first) and to none more than it has tokens; what a full label leaves goes to the others.
+fn quotas(total: usize, tokens: [usize; 20], rate: [f64; 20]) -> [usize; 20] {
+    let mut quota = [0; 20];
+    let mut open: Vec<usize> = (0..20).filter(|&s| tokens[s] > 0 && rate[s] > 0.0).collect();
+    let mut left = total.min(open.iter().map(|&s| tokens[s]).sum());
+    loop {
+        let sum: f64 = open.iter().map(|&s| tokens[s] as f64 * rate[s]).sum();
+        let due = |s: usize| left as f64 * (tokens[s] as f64 * rate[s] / sum);
+        let (full, rest): (Vec<usize>, Vec<usize>) = open.iter().partition(|&&s| due(s) >= tokens[s] as f64);
+        if full.is_empty() {
+            // Every share is below its number of tokens, so that one more than its floor still fits.
+            let mut by_remainder: Vec<(f64, usize)> = rest.iter().map(|&s| (due(s).fract(), s)).collect();
+            by_remainder.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            rest.iter().for_each(|&s| quota[s] = due(s) as usize);
+            let short = left.saturating_sub(rest.iter().map(|&s| quota[s]).sum());
+            by_remainder.iter().take(short).for_each(|&(_, s)| quota[s] += 1);
+            return quota;
+        }
+        for s in full {
+            quota[s] = tokens[s];
+            // Rounding can let several shares together exceed what is left by a token.
+            left = left.saturating_sub(tokens[s]);
+        }
+        open = rest;
+    }
+}
+
+/// Cuts the tokens of the mask into segments, from left to right: a trigram where the next three form a valid one that
+/// reaches over at most `max_lines` lines, else such a bigram, else one token alone.
+pub fn segment(spans: &[Span], mask: &[bool], max_lines: u32, valid: impl Fn(&[Label]) -> bool) -> Vec<Segment> {
+    let on: Vec<usize> = (0..spans.len()).filter(|&place| mask.get(place) == Some(&true)).collect();
+    let mut segments = Vec::new();
+    let mut rest = &on[..];
+    while !rest.is_empty() {
+        let fits = |places: &[usize]| {
+            let mut ngram = [Label::Argument; 3];
+            for (slot, &place) in ngram.iter_mut().zip(places) {
+                let Some(label) = spans[place].label else { return false };
+                *slot = label;
+            }
+            let reach = spans[places[places.len() - 1]].line.saturating_sub(spans[places[0]].line);
+            reach <= max_lines && valid(&ngram[..places.len()])
+        };
+        let length = (2..=rest.len().min(3)).rev().find(|&length| fits(&rest[..length])).unwrap_or(1);
+        segments.push(Segment::new(&rest[..length]));
+        rest = &rest[length..];
+    }
+    segments
+}
+
+/// n-grams that the published list of observed n-grams holds but the published paths never use.
+const LEFT_OUT: [&[Label]; 3] = [
+    &[Label::ConditionalBlock, Label::ExternalClass],
+    &[Label::ConditionalBlock, Label::ConditionalBlock, Label::ExternalClass],
+    &[Label::ConditionalBlock, Label::ExternalClass, Label::VariableDeclaration],
+];
+
+/// A path as the published data write it down.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Writing {
+    /// The segments by their number in `order_sequence`, which counts from 1.
+    pub segments: Vec<Segment>,
+    /// For each token the segment written to it and which of the segment's labels: the entry of `ngrams`.
+    pub written: Vec<Option<(usize, usize)>>,
+}
+
+/// Writes a path as the published data do, for comparison with them and for the bug-compatible arm; nothing else
+/// should use it. It takes L = 4, leaves out three n-grams, and writes each n-gram to neighbours in the text (M, M + 1,
+/// M + 2) instead of to the tokens on the path; tokens on the path that this misses then become segments of their own,
+/// behind all others.
+pub fn compat(spans: &[Span], mask: &[bool], priors: &Priors) -> Writing {
+    let mut segments = segment(spans, mask, 4, |ngram| priors.valid(ngram) && !LEFT_OUT.contains(&ngram));
+    let mut written = vec![None; spans.len()];
+    for (number, segment) in segments.iter().enumerate() {
+        let first = segment.places()[0];
+        for which in 0..segment.length {
+            written[first + which] = Some((number, which));
+        }
+    }
+    for (place, (token, on)) in written.iter_mut().zip(mask).enumerate() {
+        if *on && token.is_none() {
+            *token = Some((segments.len(), 0));
+            segments.push(Segment::new(&[place]));
+        }
+    }
+    Writing { segments, written }
+}
+
+#[cfg(test)]
+mod tests;

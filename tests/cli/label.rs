@@ -1,0 +1,78 @@
+//! `eyekern label`: what it prints and what it refuses. The labels themselves are tested in tests/labels.rs.
+
+use super::*;
+
+const JAVA: &str = "int twice(int n) {\n    return 2 * n;\n}\n";
+
+fn label(case: &Case, args: &[&str]) -> Ran {
+    case.run(&[&["label"], args].concat(), &[])
+}
+
+#[test]
+fn a_file_one_token_a_line() {
+    let case = Case::empty();
+    case.write("A.java", JAVA);
+    let text = label(&case, &["A.java"]).trained();
+    let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["1", "0..3", "function", "declaration", "int"]);
+    assert_eq!(rows[2], ["1", "10..13", "parameter", "int"]);
+    assert_eq!(rows[4], ["2", "23..29", "return", "return"]);
+    assert_eq!(rows.len(), 8);
+}
+
+#[test]
+fn rows_give_one_object_each() {
+    let case = Case::empty();
+    let row = |code: &str, lang: Option<&str>| serde_json::json!({ "snippet": code, "lang": lang }).to_string() + "\n";
+    case.write("rows.jsonl", row(JAVA, None) + "\n" + &row("f(y)\n", Some("python")));
+    let text = label(&case, &["--jsonl", "rows.jsonl", "--field", "snippet"]).trained();
+    let rows: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0]["tokens"], serde_json::json!(["int", "twice", "int", "n", "return", "2", "*", "n"]));
+    assert_eq!(rows[0]["labels"], serde_json::json!([10, 10, 16, 16, 17, 17, 17, 17]));
+    assert_eq!(rows[0]["starts"], serde_json::json!([0, 4, 10, 14, 23, 30, 32, 34]));
+    assert_eq!(rows[0]["ends"], serde_json::json!([3, 9, 13, 15, 29, 31, 33, 35]));
+    assert_eq!(rows[0]["lines"], serde_json::json!([0, 0, 0, 0, 1, 1, 1, 1]));
+    assert_eq!(rows[0]["label_names"][2], "parameter");
+    let tokens: Vec<&str> = rows[1]["tokens"].as_array().expect("tokens").iter().filter_map(Value::as_str).collect();
+    let f = tokens.iter().position(|t| *t == "f").expect("f is a token");
+    assert_eq!(rows[1]["label_names"][f], "function call");
+}
+
+#[test]
+fn the_published_listing_has_its_own_lines() {
+    let case = Case::empty();
+    case.write("A.java", JAVA);
+    let text = label(&case, &["A.java", "--format", "jsonl", "--compat", "artifact"]).trained();
+    let row: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(row["lines"], serde_json::json!([0, 0, 0, 0, 1, 1, 1, 1]));
+    assert_eq!(row["file"], "A.java");
+}
+
+#[test]
+fn bad_input_is_one_sentence() {
+    let case = Case::empty();
+    case.write("a.txt", "x");
+    case.write("rows.jsonl", "{\"text\": \"int x;\"}\n");
+    case.write("broken.jsonl", "{\"code\": \n");
+    label(&case, &[]).refused(2, "nothing to label: give a file, or rows with --jsonl ROWS.jsonl");
+    let names = "java, c-sharp, python, javascript, typescript, go, c, cpp, rust";
+    let unknown = format!("a.txt: no language is known by this extension; name one of {names}");
+    label(&case, &["a.txt"]).refused(3, &unknown);
+    label(&case, &["a.txt", "--lang", "cobol"]).refused(2, &format!("unknown language \"cobol\": one of {names}"));
+    let missing = "none.java: cannot read: No such file or directory (os error 2)";
+    label(&case, &["none.java"]).refused(3, missing);
+    let no_code = "rows.jsonl:1: no text `code` in this row; name another with --field";
+    label(&case, &["--jsonl", "rows.jsonl"]).refused(3, no_code);
+    let broken = "broken.jsonl:1: not valid JSON: EOF while parsing a value at line 1 column 9";
+    label(&case, &["--jsonl", "broken.jsonl"]).refused(3, broken);
+}
+
+#[test]
+fn any_bytes_and_an_empty_file_are_fine() {
+    let case = Case::empty();
+    case.write("empty.java", "");
+    assert_eq!(label(&case, &["empty.java"]).trained(), "");
+    case.write("odd.java", b"int \xff\xfe x(\0{{{{ return".as_slice());
+    assert!(!label(&case, &["odd.java"]).trained().is_empty());
+}

@@ -1,0 +1,91 @@
+//! Hand-labelled snippets: what the rules say about each construct, written down from the rules.
+//!
+//! A snippet lists its tokens in document order, in runs of one label; a blank inside a token is written `·`.
+
+#[path = "snippets/c.rs"]
+mod c;
+#[path = "snippets/c_sharp.rs"]
+mod c_sharp;
+#[path = "snippets/cpp.rs"]
+mod cpp;
+#[path = "snippets/go.rs"]
+mod go;
+#[path = "snippets/java.rs"]
+mod java;
+#[path = "snippets/javascript.rs"]
+mod javascript;
+#[path = "snippets/python.rs"]
+mod python;
+#[path = "snippets/rust.rs"]
+mod rust;
+#[path = "snippets/typescript.rs"]
+mod typescript;
+
+use eyekern::salience::Label;
+use eyekern::salience::labels::{Calls, label};
+use eyekern::salience::syntax::Language;
+
+/// A piece of code, and its runs of labels.
+type Snippet = (&'static str, &'static [(Label, &'static str)]);
+
+fn check(language: Language, calls: Calls, snippets: &[Snippet]) {
+    let mut wrong = String::new();
+    for (code, expected) in snippets {
+        let spans = label(code.as_bytes(), language, calls).expect("spans");
+        let mut runs: Vec<(String, String)> = Vec::new();
+        for span in spans {
+            let name = span.label.map_or("none", Label::name).to_string();
+            let text: String = code[span.start..span.end].split_whitespace().collect::<Vec<_>>().join("·");
+            match runs.last_mut() {
+                Some((last, texts)) if *last == name => {
+                    texts.push(' ');
+                    texts.push_str(&text);
+                }
+                _ => runs.push((name, text)),
+            }
+        }
+        let expected: Vec<_> = expected.iter().map(|(l, t)| (l.name().to_string(), t.to_string())).collect();
+        if runs != expected {
+            wrong.push_str(&format!("\n{code}\n"));
+            for i in 0..runs.len().max(expected.len()) {
+                let (ours, rules) = (runs.get(i), expected.get(i));
+                let mark = if ours == rules { ' ' } else { '!' };
+                wrong.push_str(&format!("  {mark} {ours:?}"));
+                if ours != rules {
+                    wrong.push_str(&format!("   the rules: {rules:?}"));
+                }
+                wrong.push('\n');
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{language}:{wrong}");
+}
+
+#[test]
+fn java() {
+    check(Language::Java, Calls::Syntax, java::SNIPPETS);
+    check(Language::Java, Calls::Lexicon, java::BY_LEXICON);
+}
+
+#[test]
+fn c_sharp() {
+    assert!(c_sharp::SNIPPETS.len() >= 20);
+    check(Language::CSharp, Calls::Syntax, c_sharp::SNIPPETS);
+}
+
+#[test]
+fn other_languages() {
+    let snippets = [
+        (Language::Python, python::SNIPPETS),
+        (Language::JavaScript, javascript::SNIPPETS),
+        (Language::TypeScript, typescript::SNIPPETS),
+        (Language::Go, go::SNIPPETS),
+        (Language::C, c::SNIPPETS),
+        (Language::Cpp, cpp::SNIPPETS),
+        (Language::Rust, rust::SNIPPETS),
+    ];
+    for (language, snippets) in snippets {
+        assert!(snippets.len() >= 8, "{language}");
+        check(language, Calls::Syntax, snippets);
+    }
+}
