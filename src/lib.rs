@@ -15,7 +15,7 @@
 //! * [`train`] normalises, steps, schedules and saves.
 //! * [`cli`] is the command, and the only place that prints.
 //!
-//! A module imports only those below it (error, random < salience < data < backend < model < train < cli); a test holds that.
+//! A module imports only those below it (choices, error, random < files < salience < data < backend < model < train < cli); a test holds that.
 //!
 //! The numerics in three lines: the loss of an optimiser step is normalised once over all its micro-batches, so that
 //! splitting, packing or reordering changes nothing; every reduction has a fixed order, so that two runs give the same
@@ -25,9 +25,11 @@
 #![warn(rustdoc::broken_intra_doc_links)]
 
 pub mod backend;
+pub mod choices;
 pub mod cli;
 pub mod data;
 pub mod error;
+pub mod files;
 pub mod model;
 pub mod random;
 pub mod salience;

@@ -8,8 +8,8 @@ use crate::data::corpus::{self, Corpus};
 use crate::data::tokenizer::Tokenizer;
 use crate::data::{Example, IGNORE};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::config::Spec;
-use crate::model::save;
 use crate::train::prepare::{self, Origin, Prepared};
 use crate::train::recipe::{Method, Recipe, Schedule};
 use std::path::Path;
@@ -33,7 +33,13 @@ pub fn run(args: &DemoArgs, out: &mut Terminal) -> Result {
     let config = serde_json::from_str(MODEL).map_err(|e| Error::Usage(format!("the built-in config: {e}")))?;
     let spec = Spec::parse(&config, Path::new("the built-in config"))?;
     let name = Path::new("assets/demo/pairs.jsonl");
-    let corpus = corpus::read_str(PAIRS, name, Some(&tokenizer), spec.vocab, &prepare::reading(&recipe))?;
+    let corpus = corpus::read_str(
+        PAIRS,
+        name,
+        Some(&tokenizer),
+        spec.vocab,
+        &prepare::reading(&recipe, &recipe.data.train_file)?,
+    )?;
 
     show(&corpus, &tokenizer, out);
     write_inputs(&args.output_dir, &recipe.train.output_dir)?;
@@ -95,10 +101,10 @@ fn write_inputs(dir: &Path, model: &Path) -> Result {
         ));
     }
     std::fs::create_dir_all(model).map_err(Error::io(model, "create"))?;
-    save::write_text(&dir.join("pairs.jsonl"), PAIRS)?;
-    save::write_text(&recipe, RECIPE)?;
-    save::write_text(&model.join("tokenizer.json"), TOKENIZER)?;
-    save::write_text(&model.join("tokenizer_config.json"), TOKENIZER_CONFIG)
+    files::write(&dir.join("pairs.jsonl"), PAIRS)?;
+    files::write(&recipe, RECIPE)?;
+    files::write(&model.join("tokenizer.json"), TOKENIZER)?;
+    files::write(&model.join("tokenizer_config.json"), TOKENIZER_CONFIG)
 }
 
 fn next(dir: &Path, out: &mut Terminal) {

@@ -78,6 +78,9 @@ pub struct TrainArgs {
     /// Set one key over recipe and environment; may be repeated.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub sets: Vec<String>,
+    /// Draw weights from these priors; the same as --set salience.priors=FILE.
+    #[arg(long, value_name = "FILE")]
+    pub priors: Option<PathBuf>,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,

@@ -64,10 +64,11 @@ impl<'a> Reporter<'a> {
             ("data", format!("{rows} rows, {} tokens, {} supervised", h.tokens, percent(h.supervised))),
             ("", eos),
             ("weights", format!("{low:.3} to {high:.3}, mean {mean:.3}; {} on the scan path", percent(h.on_path))),
+            ("", h.salience.clone().unwrap_or_default()),
             ("loss", format!("arm {}, weighted cross-entropy / {}{preference}", h.arm, h.normalize)),
             ("run", format!("{} steps, seed {}, {}", h.steps, h.seed, self.device)),
         ];
-        for (name, text) in table {
+        for (name, text) in table.iter().filter(|(_, text)| !text.is_empty()) {
             let name = self.out.bold(&format!("{name:8}"));
             self.out.line(&format!("{name}{text}"));
         }

@@ -13,12 +13,14 @@ use crate::train::run;
 /// Loads the recipe from its layers and trains, or prints it.
 pub fn run(args: &TrainArgs, out: &mut Terminal) -> Result {
     let environment = recipe::environment();
+    let priors = args.priors.iter().map(|file| format!("salience.priors={}", file.display()));
+    let sets: Vec<String> = args.sets.iter().cloned().chain(priors).collect();
     if args.print_config {
-        let recipe = Recipe::layered(args.recipe.as_deref(), environment, &args.sets)?;
+        let recipe = Recipe::layered(args.recipe.as_deref(), environment, &sets)?;
         out.print(&recipe.to_toml_commented());
         return Ok(());
     }
-    let recipe = Recipe::load(args.recipe.as_deref(), environment, &args.sets)?;
+    let recipe = Recipe::load(args.recipe.as_deref(), environment, &sets)?;
     start(Prepared::from_recipe(recipe)?, args.device, out)
 }
 

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::Example;
+use super::attention::{Attention, Drawing, Look};
 pub use super::counts::Report;
 use super::lines::{Lines, Raw};
 use super::prompt::Task;
@@ -32,7 +33,7 @@ pub enum Source {
 }
 
 /// How rows become examples.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
     /// The template for rows of `code` and for parallel files.
     pub task: Task,
@@ -42,15 +43,25 @@ pub struct Reading {
     pub prompt_weight: Option<f32>,
     /// Leaves the data's weights aside: each of them is taken as 1. Roles (on or off the path) stay.
     pub uniform: bool,
+    /// Draws weights from scan paths; `None`: they are the data's own.
+    pub attention: Option<Attention>,
+}
+
+impl Default for Reading {
+    fn default() -> Reading {
+        Reading { task: Task::None, max_length: 1024, prompt_weight: None, uniform: false, attention: None }
+    }
 }
 
 /// A data file, tokenised.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Corpus {
     /// The file (of two parallel ones the source), for messages.
     pub file: PathBuf,
     /// The rows that can be trained on, in the order of the file. [`Example::row`] is the line, counted from 0.
     pub examples: Vec<Example>,
+    /// What is looked at for the weights of each example; empty where weights are the data's own.
+    pub looks: Vec<Look>,
     /// What was seen, kept and left out.
     pub report: Report,
 }
@@ -106,7 +117,7 @@ fn collect(
     reader: &RowReader,
 ) -> Result<Corpus> {
     let eos = reader.tokenizer.map(Tokenizer::eos);
-    let mut corpus = Corpus { file: file.to_path_buf(), examples: Vec::new(), report: Report::default() };
+    let mut corpus = Corpus { file: file.to_path_buf(), ..Corpus::default() };
     loop {
         let (mut chunk, mut bytes, mut end) = (Vec::new(), 0, None);
         while chunk.len() < CHUNK_ROWS && bytes < CHUNK_BYTES && end.is_none() {
@@ -124,6 +135,7 @@ fn collect(
             let row = row?;
             if corpus.report.count(&row, eos) {
                 corpus.examples.push(row.example);
+                corpus.looks.extend(row.look);
             }
         }
         match end {
@@ -132,7 +144,7 @@ fn collect(
             None => {}
         }
     }
-    corpus.report.weight_mean /= corpus.report.supervised.max(1) as f64;
+    corpus.report.weigh(&corpus.examples);
     corpus.refuse_empty(reader.reading.max_length)
 }
 
@@ -164,6 +176,14 @@ fn parse(raw: &Raw, file: &Path, target: &Path, reader: &RowReader) -> Result<Ro
 }
 
 impl Corpus {
+    /// Draws the weights of an epoch: a pure function of the rows, the drawing and the epoch, whatever the threads.
+    /// Without effect where weights are the data's own.
+    pub fn draw(&mut self, drawing: &Drawing, epoch: u32) {
+        let pairs = self.examples.par_iter_mut().zip(&self.looks);
+        pairs.for_each(|(example, look)| drawing.apply(example, look, epoch));
+        self.report.weigh(&self.examples);
+    }
+
     fn refuse_empty(self, max_length: usize) -> Result<Corpus> {
         let report = &self.report;
         let why = match (report.kept, report.rows) {
@@ -187,7 +207,7 @@ mod tests {
     use std::fs;
 
     fn reading() -> Reading {
-        Reading { task: Task::None, max_length: 6, prompt_weight: None, uniform: false }
+        Reading { max_length: 6, ..Reading::default() }
     }
 
     fn read_text(jsonl: &str) -> Result<Corpus> {
@@ -374,7 +394,7 @@ mod tests {
             let row = format!("{{{row}}}");
             let cut: String = row.chars().take(cut).collect();
             let task = [Task::None, Task::Completion, Task::Copy][task];
-            let reading = Reading { task, max_length: 50, prompt_weight: Some(0.5), uniform: false };
+            let reading = Reading { task, max_length: 50, prompt_weight: Some(0.5), ..Reading::default() };
             let (tokenizer, name) = (with_bos(), Path::new("d"));
             for text in [row, cut] {
                 if let Ok(corpus) = read_str(&text, name, Some(&tokenizer), 512, &reading) {

@@ -1,10 +1,10 @@
 //! What was seen, kept and left out while a corpus was read.
 
-use super::IGNORE;
 use super::rows::Row;
+use super::{Example, IGNORE};
 
 /// Counts over a corpus. All but `rows`, `truncated`, `without_supervision` and `split_copies` are over kept rows.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Report {
     /// Rows read; blank lines are none.
     pub rows: usize,
@@ -48,7 +48,7 @@ impl Report {
         share(self.eos_rows, self.kept)
     }
 
-    /// Counts a row; whether it can be trained on. Until the last row is in, `weight_mean` holds the sum.
+    /// Counts a row; whether it can be trained on. Its weights are counted by [`Report::weigh`].
     pub(crate) fn count(&mut self, row: &Row, eos: Option<u32>) -> bool {
         let example = &row.example;
         self.rows += 1;
@@ -58,23 +58,30 @@ impl Report {
             self.without_supervision += 1;
             return false;
         }
-        let tokens = example.labels.iter().zip(&example.weights).zip(&example.path);
-        for ((_, &weight), &on_path) in tokens.skip(1).filter(|&((&label, _), _)| label != IGNORE) {
-            let weight = f64::from(weight);
-            if self.supervised == 0 {
-                (self.weight_min, self.weight_max) = (weight, weight);
-            }
-            self.weight_min = self.weight_min.min(weight);
-            self.weight_max = self.weight_max.max(weight);
-            self.weight_mean += weight;
-            self.supervised += 1;
-            self.on_path += usize::from(on_path);
-        }
         let last = example.labels.iter().rev().find(|&&label| label != IGNORE);
         self.eos_rows += usize::from(eos.is_some() && last.copied() == eos);
         self.tokens += example.ids.len();
         self.kept += 1;
+        self.supervised += example.supervised();
         true
+    }
+
+    /// Counts the weights and roles of the rows that were kept, in place of earlier ones.
+    pub(crate) fn weigh(&mut self, examples: &[Example]) {
+        let (mut low, mut high, mut sum, mut on) = (f64::INFINITY, f64::NEG_INFINITY, 0.0, 0);
+        for example in examples {
+            let tokens = example.labels.iter().zip(&example.weights).zip(&example.path);
+            for ((_, &weight), &on_path) in tokens.skip(1).filter(|&((&label, _), _)| label != IGNORE) {
+                let weight = f64::from(weight);
+                (low, high) = (low.min(weight), high.max(weight));
+                sum += weight;
+                on += usize::from(on_path);
+            }
+        }
+        if self.supervised > 0 {
+            (self.weight_min, self.weight_max, self.weight_mean) = (low, high, sum / self.supervised as f64);
+        }
+        self.on_path = on;
     }
 }
 

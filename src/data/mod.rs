@@ -1,8 +1,11 @@
 //! From files to tokens: rows of text become [`Example`]s, examples become packed [`Batch`]es.
 //!
 //! `corpus` reads the formats, `prompt` holds the task templates, `tokenizer` turns text into ids, `rows` and `spans`
-//! carry weights over to them, `pack` lays examples out. Nothing here knows a model or a device.
+//! carry weights over to them, `attention` draws weights from scan paths, `cache` keeps what was prepared, `pack` lays
+//! examples out. Nothing here knows a model or a device.
 
+pub mod attention;
+pub mod cache;
 pub mod corpus;
 mod counts;
 mod json;

@@ -1,45 +1,22 @@
 //! Laying examples out: which go together, in which order, and what a backend gets.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};
-use std::str::FromStr;
 
-use super::prompt::names;
 use super::{Batch, Example, IGNORE};
-use crate::error::Error;
+use crate::choices::choices;
 use crate::random::{Purpose, Stream};
 
-/// How micro-batches are formed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Batching {
-    /// As many whole examples as fit a token budget, end to end without padding.
-    #[default]
-    Tokens,
-    /// A fixed number of examples, end to end without padding.
-    Examples,
-    /// A fixed number of examples, each padded to the longest.
-    Padded,
-}
-
-impl Batching {
-    pub(crate) const NAMES: &[(&'static str, Batching)] =
-        &[("tokens", Batching::Tokens), ("examples", Batching::Examples), ("padded", Batching::Padded)];
-}
-
-impl fmt::Display for Batching {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(Batching::NAMES.iter().find(|(_, b)| b == self).map_or("", |(name, _)| name))
-    }
-}
-
-impl FromStr for Batching {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Batching, Error> {
-        let unknown = || Error::Usage(format!("there is no batching `{name}`; give one of {}", names(Batching::NAMES)));
-        Batching::NAMES.iter().find(|(n, _)| *n == name).map(|&(_, b)| b).ok_or_else(unknown)
+choices! {
+    /// How micro-batches are formed.
+    Batching {
+        /// As many whole examples as fit a token budget, end to end without padding.
+        Tokens = "tokens",
+        /// A fixed number of examples, end to end without padding.
+        Examples = "examples",
+        /// A fixed number of examples, each padded to the longest.
+        Padded = "padded",
     }
 }
 
@@ -226,17 +203,6 @@ mod tests {
                 path: vec![false, true],
             },
         ]
-    }
-
-    #[test]
-    fn names_go_both_ways() {
-        for name in ["tokens", "examples", "padded"] {
-            assert_eq!(name.parse::<Batching>().unwrap().to_string(), name);
-        }
-        assert_eq!(
-            "packed".parse::<Batching>().unwrap_err().to_string(),
-            "there is no batching `packed`; give one of tokens, examples, padded"
-        );
     }
 
     #[test]

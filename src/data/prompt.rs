@@ -1,35 +1,24 @@
 //! Task templates: how `code` and `content` become a prompt and the completion to learn.
 
-use std::fmt;
-use std::str::FromStr;
+use crate::choices::choices;
 
-use crate::error::Error;
-
-/// What is asked of the model. Rows that bring their own `prompt` are not touched by it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Task {
-    /// No template: the prompt is the code as it stands.
-    #[default]
-    None,
-    /// Continue a piece of code: its first half is given, its second half is the target.
-    Completion,
-    /// Java to C#.
-    Translation,
-    /// Java to English.
-    Summarization,
-    /// Repeat the code: what the published completion data amount to, since their target equals their input.
-    Copy,
+choices! {
+    /// What is asked of the model. Rows that bring their own `prompt` are not touched by it.
+    Task {
+        /// No template: the prompt is the code as it stands.
+        None = "none",
+        /// Continue a piece of code: its first half is given, its second half is the target.
+        Completion = "completion",
+        /// Java to C#.
+        Translation = "translation",
+        /// Java to English.
+        Summarization = "summarization",
+        /// Repeat the code: what the published completion data amount to, since their target equals their input.
+        Copy = "copy",
+    }
 }
 
 impl Task {
-    pub(crate) const NAMES: &[(&'static str, Task)] = &[
-        ("none", Task::None),
-        ("completion", Task::Completion),
-        ("translation", Task::Translation),
-        ("summarization", Task::Summarization),
-        ("copy", Task::Copy),
-    ];
-
     fn instruction(self) -> &'static str {
         match self {
             Task::None => "",
@@ -38,26 +27,6 @@ impl Task {
             Task::Summarization => "Summarize the following code.",
         }
     }
-}
-
-impl fmt::Display for Task {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(Task::NAMES.iter().find(|(_, task)| task == self).map_or("", |(name, _)| name))
-    }
-}
-
-impl FromStr for Task {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Task, Error> {
-        let unknown = || Error::Usage(format!("there is no task `{name}`; give one of {}", names(Task::NAMES)));
-        Task::NAMES.iter().find(|(n, _)| *n == name).map(|&(_, task)| task).ok_or_else(unknown)
-    }
-}
-
-/// The names of a table of choices, for an error message.
-pub(crate) fn names<T>(table: &[(&str, T)]) -> String {
-    table.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
 /// The prompt for `code`. [`Task::None`] gives the code itself.
@@ -75,6 +44,10 @@ pub(crate) struct Pair {
     pub completion: String,
     /// Whether the completion was cut from the code.
     pub split: bool,
+    /// The byte of the code at which the completion begins, where it is a stretch of it.
+    pub at: Option<usize>,
+    /// Whether the completion goes on where the code ends.
+    pub continues: bool,
 }
 
 /// Applies a task to `code` and, where the row has it, `content`.
@@ -87,13 +60,18 @@ pub(crate) fn pair(task: Task, code: &str, content: Option<&str>) -> Result<Pair
             let (prefix, suffix) = halves(code).ok_or(
                 "`code` is a single word, which cannot be cut into a prefix and a suffix; give `content`, or drop the row",
             )?;
-            return Ok(Pair { prompt: render(task, prefix), completion: suffix.to_string(), split: true });
+            // the suffix is a slice of the code, so that the distance of their beginnings is its place
+            let at = Some(suffix.as_ptr() as usize - code.as_ptr() as usize);
+            let (prompt, completion) = (render(task, prefix), suffix.to_string());
+            return Ok(Pair { prompt, completion, split: true, at, continues: false });
         }
         (_, Some(content)) => content,
         (Task::Copy, None) => code,
         (_, None) => return Err(format!("`content` is missing; the task `{task}` needs it as the target for `code`")),
     };
-    Ok(Pair { prompt: render(task, code), completion: completion.to_string(), split: false })
+    let at = (task == Task::Copy && completion == code).then_some(0);
+    let continues = matches!(task, Task::Completion | Task::None);
+    Ok(Pair { prompt: render(task, code), completion: completion.to_string(), split: false, at, continues })
 }
 
 /// Cuts code after half of its lines; a single line after half of its words. Blank lines around the code and the
@@ -143,17 +121,6 @@ mod tests {
     }
 
     #[test]
-    fn names_go_both_ways() {
-        for name in ["none", "completion", "translation", "summarization", "copy"] {
-            assert_eq!(name.parse::<Task>().unwrap().to_string(), name);
-        }
-        assert_eq!(
-            "translate".parse::<Task>().unwrap_err().to_string(),
-            "there is no task `translate`; give one of none, completion, translation, summarization, copy"
-        );
-    }
-
-    #[test]
     fn code_is_cut_after_half_of_its_lines() {
         for (code, prefix, suffix) in [
             ("a\nb", "a", "b"),
@@ -178,18 +145,23 @@ mod tests {
 
     #[test]
     fn completion_never_copies() {
-        let cut = Pair { prompt: render(Task::Completion, "a"), completion: "b".into(), split: true };
-        assert_eq!(pair(Task::Completion, "a\nb\n", None).unwrap(), cut);
+        let cut = pair(Task::Completion, "a\nb\n", None).unwrap();
+        assert_eq!((cut.prompt.as_str(), cut.completion.as_str()), (render(Task::Completion, "a").as_str(), "b"));
+        assert_eq!((cut.split, cut.at, cut.continues), (true, Some(2), false));
         assert_eq!(pair(Task::Completion, "a\nb\n", Some("a\nb")).unwrap(), cut);
-        let given = pair(Task::Completion, "a", Some("b")).unwrap();
-        assert_eq!(given, cut_free(Task::Completion, "a", "b"));
-        assert_eq!(pair(Task::Copy, "a\nb", Some("a\nb")).unwrap(), cut_free(Task::Copy, "a\nb", "a\nb"));
-        assert_eq!(pair(Task::Copy, "a", None).unwrap(), cut_free(Task::Copy, "a", "a"));
+        for (task, code, content, completion, at, continues) in [
+            (Task::Completion, "a", Some("b"), "b", None, true),
+            (Task::Copy, "a\nb", Some("a\nb"), "a\nb", Some(0), false),
+            (Task::Copy, "a", None, "a", Some(0), false),
+            (Task::Copy, "a", Some("b"), "b", None, false),
+            (Task::None, "a", Some("b"), "b", None, true),
+            (Task::Translation, "a", Some("a"), "a", None, false),
+        ] {
+            let expected =
+                Pair { prompt: render(task, code), completion: completion.into(), split: false, at, continues };
+            assert_eq!(pair(task, code, content).unwrap(), expected);
+        }
         assert_eq!(pair(Task::None, "a", Some("b")).unwrap().prompt, "a");
-    }
-
-    fn cut_free(task: Task, code: &str, content: &str) -> Pair {
-        Pair { prompt: render(task, code), completion: content.into(), split: false }
     }
 
     #[test]

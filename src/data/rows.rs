@@ -2,12 +2,14 @@
 
 use serde_json::Value;
 
+use super::attention::{Look, Texts, Weighs};
 use super::corpus::Reading;
 use super::json::{self, Object, given, list, text, token};
 use super::prompt;
 use super::spans::Spans;
-use super::tokenizer::Tokenizer;
+use super::tokenizer::{Piece, Tokenizer};
 use super::{Example, IGNORE};
+use crate::salience::syntax::Language;
 
 /// What every row is read with.
 pub(crate) struct RowReader<'a> {
@@ -26,23 +28,35 @@ pub(crate) struct Row {
     pub truncated: bool,
     /// Whether the completion was made by cutting `code` in two.
     pub split: bool,
+    /// What is looked at for the weights, where they are drawn.
+    pub look: Option<Look>,
 }
 
-/// `weights` and `path` of a row of text.
-type Marks<'a> = (Option<&'a Value>, Option<&'a Value>);
+/// The keys of a row of text that say what its completion weighs.
+#[derive(Clone, Copy, Default)]
+struct Marks<'a> {
+    weights: Option<&'a Value>,
+    path: Option<&'a Value>,
+    lang: Option<Language>,
+}
 
 impl RowReader<'_> {
     /// Reads one line of JSONL. Its form follows from its keys: `input_ids`, else `segments`, else `prompt` and
     /// `completion`, else `code`.
     pub(crate) fn json(&self, line: &str) -> Result<Row, String> {
         let row = json::object(line)?;
-        let marks = (given(&row, "weights"), given(&row, "path"));
+        let lang = match self.reading.attention {
+            Some(_) => text(&row, "lang")?.map(|name| name.parse().map_err(|e| format!("`lang`: {e}"))).transpose()?,
+            None => None,
+        };
+        let marks = Marks { weights: given(&row, "weights"), path: given(&row, "path"), lang };
         if let Some(ids) = given(&row, "input_ids") {
             self.tokens(&row, ids)
         } else if let Some(segments) = given(&row, "segments") {
             self.segments(segments)
         } else if let (Some(prompt), Some(completion)) = (text(&row, "prompt")?, text(&row, "completion")?) {
-            self.text(prompt, completion, marks)
+            let texts = Texts { code: prompt, target: completion, at: None, continues: true, lang };
+            self.text(prompt, texts, marks)
         } else if let Some(code) = text(&row, "code")? {
             self.pair(code, text(&row, "content")?, marks)
         } else {
@@ -52,20 +66,23 @@ impl RowReader<'_> {
 
     /// Reads a source line and its target line.
     pub(crate) fn lines(&self, source: &str, target: &str) -> Result<Row, String> {
-        self.pair(source, Some(target), (None, None))
+        self.pair(source, Some(target), Marks::default())
     }
 
     fn pair(&self, code: &str, content: Option<&str>, marks: Marks) -> Result<Row, String> {
         let pair = prompt::pair(self.reading.task, code, content)?;
-        let row = self.text(&pair.prompt, &pair.completion, marks)?;
+        let (at, continues) = (pair.at, pair.continues);
+        let texts = Texts { code, target: &pair.completion, at, continues, lang: marks.lang };
+        let row = self.text(&pair.prompt, texts, marks)?;
         Ok(Row { split: pair.split, ..row })
     }
 
-    /// BOS (where there is one) prompt completion EOS, the two texts tokenised apart: what comes before the completion is exactly what
-    /// generation starts from.
-    fn text(&self, prompt: &str, completion: &str, (weights, path): Marks) -> Result<Row, String> {
+    /// BOS (where there is one) prompt completion EOS, the two texts tokenised apart: what comes before the completion
+    /// is exactly what generation starts from.
+    fn text(&self, prompt: &str, texts: Texts, marks: Marks) -> Result<Row, String> {
         let tokenizer = self.tokenizer()?;
-        let spans = Spans::read(completion, weights, path)?;
+        let completion = texts.target;
+        let spans = Spans::read(completion, marks.weights, marks.path)?;
         let head = tokenizer.encode(prompt).map_err(|e| e.to_string())?;
         let tail = tokenizer.encode(completion).map_err(|e| e.to_string())?;
         let mut example = Example::default();
@@ -77,16 +94,40 @@ impl RowReader<'_> {
             let label = if prompt_weight.is_some() { piece.id } else { IGNORE };
             push(&mut example, piece.id, label, prompt_weight.unwrap_or(1.0), false);
         }
+        let look = self.look(texts, marks, example.ids.len(), &tail)?;
         for piece in tail {
             let (weight, on_path) = spans.at(completion, piece);
             push(&mut example, piece.id, piece.id, self.weight(weight), on_path);
         }
         push(&mut example, tokenizer.eos(), tokenizer.eos(), 1.0, false);
-        self.finish(example)
+        Ok(Row { look, ..self.finish(example)? })
+    }
+
+    /// What is looked at for the weights of a completion in `tail` behind `head` tokens, where weights are drawn.
+    fn look(&self, texts: Texts, marks: Marks, head: usize, tail: &[Piece]) -> Result<Option<Look>, String> {
+        let Some(attention) = &self.reading.attention else { return Ok(None) };
+        if let Some(key) = marks.weights.and(Some("weights")).or(marks.path.and(Some("path"))) {
+            return Err(format!(
+                "the row has `{key}` of its own, and the recipe draws weights from scan paths; drop `{key}`, or unset \
+                 salience.condition"
+            ));
+        }
+        let Look { spans, by } = attention.look(texts, tail)?;
+        let mut by: Vec<Weighs> = std::iter::repeat_n(Weighs::Given, head).chain(by).chain([attention.end()]).collect();
+        by.truncate(self.reading.max_length);
+        Ok(Some(Look { spans, by }))
+    }
+
+    /// Rows whose weights are their own cannot have them drawn.
+    fn refuse_attention(&self, form: &str) -> Result<(), String> {
+        let why = "carry weights of their own, and the recipe draws them from scan paths; give `code` and `content`, or \
+                   unset salience.condition";
+        if self.reading.attention.is_some() { Err(format!("rows of `{form}` {why}")) } else { Ok(()) }
     }
 
     /// BOS (where there is one) segment segment ..., each tokenised on its own, and EOS where the last one is trained.
     fn segments(&self, list: &Value) -> Result<Row, String> {
+        self.refuse_attention("segments")?;
         let tokenizer = self.tokenizer()?;
         let list = list.as_array().ok_or("`segments` must be a list of {\"text\", \"weight\", \"train\", \"path\"}")?;
         let mut example = Example::default();
@@ -120,6 +161,7 @@ impl RowReader<'_> {
 
     /// Tokens as given; nothing is added.
     fn tokens<'a>(&self, row: &'a Object, ids: &'a Value) -> Result<Row, String> {
+        self.refuse_attention("input_ids")?;
         let ids = list("input_ids", ids)?;
         let column = |key| {
             let values = given(row, key).map(|values| list(key, values)).transpose()?;
@@ -168,7 +210,7 @@ impl RowReader<'_> {
         example.labels.truncate(length);
         example.weights.truncate(length);
         example.path.truncate(length);
-        Ok(Row { example, truncated, split: false })
+        Ok(Row { example, truncated, ..Row::default() })
     }
 
     /// The loss weight where the data ask for `weight`.
@@ -213,7 +255,7 @@ mod tests {
     const N: u32 = IGNORE;
 
     fn reading() -> Reading {
-        Reading { task: Task::None, max_length: 100, prompt_weight: None, uniform: false }
+        Reading { max_length: 100, ..Reading::default() }
     }
 
     fn read_with(tokenizer: &Tokenizer, reading: &Reading, line: &str) -> Result<Row, String> {

@@ -71,13 +71,10 @@ impl Spans {
     /// path if it covers at least half of its bytes that are not blank.
     pub(crate) fn at(&self, text: &str, piece: Piece) -> (f32, bool) {
         let subword = piece.start..piece.end;
-        let mut best = (0, 1.0, false);
-        for (range, weight, on_path) in overlapping(&self.weighted, |(range, ..)| range, &subword) {
-            let covered = common(range, &subword).len();
-            if covered > best.0 {
-                best = (covered, *weight, *on_path);
-            }
-        }
+        let (weight, weighted_on_path) = match covering(&self.weighted, |(range, ..)| range, &piece) {
+            Some(&(_, weight, on_path)) => (weight, on_path),
+            None => (1.0, false),
+        };
         let ink = |range: Range<usize>| {
             let bytes = text.as_bytes().get(range).unwrap_or_default();
             bytes.iter().filter(|b| !b.is_ascii_whitespace()).count()
@@ -87,7 +84,7 @@ impl Spans {
             let covered: usize = gazed.map(|range| ink(common(range, &subword))).sum();
             2 * covered >= ink(subword)
         };
-        (best.1, best.2 || on_path)
+        (weight, weighted_on_path || on_path)
     }
 }
 
@@ -112,6 +109,19 @@ fn range(bytes: &[usize], start: &Value, end: &Value) -> Result<Range<usize>, St
         (Some(&first), Some(&last)) => Ok(first..last),
         _ => Err(format!("characters {first} to {last} reach past the completion, which has {}", bytes.len() - 1)),
     }
+}
+
+/// Of some spans, sorted and disjoint, the one that covers most of a subword's bytes (the earlier one of two that cover
+/// the same).
+pub(crate) fn covering<'a, T>(
+    spans: &'a [T],
+    range: impl Fn(&T) -> &Range<usize> + Copy + 'a,
+    piece: &Piece,
+) -> Option<&'a T> {
+    let subword = piece.start..piece.end;
+    let covered = |span: &T| common(range(span), &subword).len();
+    let sharing = overlapping(spans, range, &subword).filter(|span| covered(span) > 0);
+    sharing.reduce(|best, span| if covered(span) > covered(best) { span } else { best })
 }
 
 /// The spans, sorted and disjoint, that share a byte with `subword`.

@@ -31,6 +31,7 @@ pub struct Piece {
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     file: PathBuf,
+    digest: blake3::Hash,
     bos: Option<u32>,
     eos: u32,
     id_end: usize,
@@ -126,6 +127,11 @@ impl Tokenizer {
         self.id_end
     }
 
+    /// A hash of tokenizer.json, byte for byte.
+    pub fn digest(&self) -> blake3::Hash {
+        self.digest
+    }
+
     /// The id that begins every example, where the tokenizer adds one.
     pub fn bos(&self) -> Option<u32> {
         self.bos
@@ -148,7 +154,7 @@ impl Tokenizer {
         let processor = inner.get_post_processor().cloned().map(keep_spaces);
         inner.with_post_processor(processor);
         let id_end = inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
-        Ok(Tokenizer { inner, file: file.to_path_buf(), bos: None, eos: 0, id_end })
+        Ok(Tokenizer { inner, file: file.to_path_buf(), digest: blake3::hash(bytes), bos: None, eos: 0, id_end })
     }
 
     /// The special tokens that the post-processor puts right before and right after a text.

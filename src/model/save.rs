@@ -5,6 +5,7 @@ use super::decoder::Decoder;
 use super::names::{self, Tensor};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::files;
 use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -57,20 +58,13 @@ fn write_safetensors(path: &Path, records: &[Record], dtype: Dtype) -> Result {
     }
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     // the library's temporary file is private to the user; a model is as readable as any other file of his
-    let ordinary = path.with_extension("partial");
+    let ordinary = files::partial(path);
     std::fs::File::create(&ordinary).map_err(Error::io(&ordinary, "create"))?;
     let permissions = std::fs::metadata(&ordinary).map_err(Error::io(&ordinary, "read"))?.permissions();
     std::fs::remove_file(&ordinary).map_err(Error::io(&ordinary, "remove"))?;
     safetensors::serialize_to_file(views, Some(metadata), path)
         .map_err(|e| Error::file(path, format!("cannot be written: {e}; is there space and permission?")))?;
     std::fs::set_permissions(path, permissions).map_err(Error::io(path, "write"))
-}
-
-/// `text` to `path`, through a temporary file and a rename.
-pub fn write_text(path: &Path, text: &str) -> Result {
-    let temporary = path.with_extension("partial");
-    std::fs::write(&temporary, text).map_err(Error::io(&temporary, "write"))?;
-    std::fs::rename(&temporary, path).map_err(Error::io(path, "write"))
 }
 
 fn pretty(value: &Value) -> String {
@@ -109,7 +103,7 @@ pub fn adapter<B: Backend>(
         .collect();
     write_safetensors(&dir.join("adapter_model.safetensors"), &records, dtype)?;
     let text = pretty(&peft_config(model, config, base));
-    write_text(&dir.join("adapter_config.json"), &text)
+    files::write(&dir.join("adapter_config.json"), &text)
 }
 
 /// The fields of PEFT 0.21's adapter_config.json, in its order.
@@ -171,9 +165,9 @@ pub fn full<B: Backend>(b: &B, model: &mut Decoder<B>, config: &Value, dtype: Dt
     }
     if shards.len() > 1 {
         let index = json!({ "metadata": { "total_size": total }, "weight_map": index });
-        write_text(&dir.join("model.safetensors.index.json"), &pretty(&index))?;
+        files::write(&dir.join("model.safetensors.index.json"), &pretty(&index))?;
     }
-    write_text(&dir.join("config.json"), &pretty(&config))
+    files::write(&dir.join("config.json"), &pretty(&config))
 }
 
 /// Consecutive tensors that fill at most one shard each.

@@ -10,20 +10,51 @@ use super::Span;
 use super::priors::Priors;
 use super::scanpath::{self, Key, ScanPath};
 use super::weights::{self, Parts, Scope, Weight, weigh};
+use crate::choices::choices;
 
-/// How weights cross.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Align {
-    /// The target is a stretch of the source (completion) and keeps its weights.
-    Identity,
-    /// The target's own tokens get a path and weights of their own.
-    TargetAst,
-    /// A word of the target takes weight and role of the same word in the source.
-    Lexical,
-    /// The whole target takes the mean over the source.
-    BroadcastMean,
-    /// The whole target takes the maximum over the source, as the published code has it.
-    BroadcastMax,
+choices! {
+    /// How weights cross.
+    Align {
+        /// The target is a stretch of the source (completion) and keeps its weights.
+        Identity = "identity",
+        /// The target's own tokens get a path and weights of their own.
+        TargetAst = "target-ast",
+        /// A word of the target takes weight and role of the same word in the source.
+        Lexical = "lexical",
+        /// The whole target takes the mean over the source.
+        BroadcastMean = "broadcast-mean",
+        /// The whole target takes the maximum over the source, as the published code has it.
+        BroadcastMax = "broadcast-max",
+    }
+}
+
+/// A stretch of the target in bytes, and the place of the token that it takes its weight and role from; `None` where no
+/// token stands behind it.
+pub type Stretch = (Range<usize>, Option<usize>);
+
+impl Align {
+    /// Whether the path is drawn on the target's own tokens; else it is drawn on the source's.
+    pub fn on_target(self) -> bool {
+        self == Align::TargetAst
+    }
+
+    /// Whether the whole target takes one weight.
+    pub fn broadcasts(self) -> bool {
+        matches!(self, Align::BroadcastMean | Align::BroadcastMax)
+    }
+
+    /// Which stretch of the target takes its weight from which token of the looked-at side ([`Align::on_target`]): a
+    /// matter of the two texts alone, whatever the path. Ascending, and disjoint where the spans are; empty where the
+    /// whole target takes one weight. `at` is where the target begins in the source, for [`Align::Identity`] alone.
+    /// The error is a sentence about the example.
+    pub fn stretches(self, source: Side, target: Side, at: Option<usize>) -> Result<Vec<Stretch>, String> {
+        match self {
+            Align::Identity => identity(source, target, at),
+            Align::TargetAst => Ok(target.spans.iter().map(range).zip((0..).map(Some)).collect()),
+            Align::Lexical => Ok(lexical(source, target)),
+            Align::BroadcastMean | Align::BroadcastMax => Ok(Vec::new()),
+        }
+    }
 }
 
 /// One side of an example.
@@ -43,10 +74,10 @@ impl<'a> Side<'a> {
 }
 
 /// What a path and weights are made with.
-#[derive(Clone, Copy, Debug)]
-pub struct Salience<'a> {
+#[derive(Clone, Debug)]
+pub struct Salience {
     /// Of the condition under study.
-    pub priors: &'a Priors,
+    pub priors: Priors,
     /// How paths are drawn.
     pub path: scanpath::Settings,
     /// How weights follow from a path.
@@ -55,44 +86,20 @@ pub struct Salience<'a> {
     pub align: Align,
 }
 
-/// The weights of a target text.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Target {
-    /// Stretches in bytes of the target, ascending and disjoint where the spans they come from are.
-    pub spans: Vec<(Range<usize>, Weight)>,
-    /// The weight of whatever no stretch covers, the end of the text included.
-    pub rest: Weight,
-}
-
-impl Salience<'_> {
+impl Salience {
     /// The path through a piece of code and the weight of each of its tokens.
     pub fn of(&self, spans: &[Span], key: Key) -> (ScanPath, Vec<Weight>) {
-        let path = ScanPath::draw(spans, self.priors, &self.path, key);
-        let weights = weigh(spans, &path, self.priors, &self.weights);
+        let path = ScanPath::draw(spans, &self.priors, &self.path, key);
+        let weights = weigh(spans, &path, &self.priors, &self.weights);
         (path, weights)
     }
 
-    /// The weights of the target. `at` is where it begins in the source, for [`Align::Identity`] alone; without it the
-    /// target is the end of the source. The error is a sentence about the example.
-    pub fn cross(&self, source: Side, target: Side, at: Option<usize>, key: Key) -> Result<Target, String> {
-        let rest = self.weights.rest();
-        Ok(match self.align {
-            Align::Identity => Target { spans: identity(source, &self.of(source.spans, key).1, target, at)?, rest },
-            Align::TargetAst => {
-                let weights = self.of(target.spans, key).1;
-                Target { spans: target.spans.iter().map(range).zip(weights).collect(), rest }
-            }
-            Align::Lexical => Target { spans: lexical(source, &self.of(source.spans, key).1, target, rest), rest },
-            Align::BroadcastMean | Align::BroadcastMax => {
-                let weights = self.of(source.spans, key).1;
-                let all = self.weights.scope == Scope::All;
-                let looked_at = weights.iter().filter(|weight| all || weight.on_path);
-                Target {
-                    spans: Vec::new(),
-                    rest: broadcast(looked_at, self.align == Align::BroadcastMax).unwrap_or(rest),
-                }
-            }
-        })
+    /// The weight of a whole target, where it takes one: mean or maximum of its source's weights (of those on the path
+    /// under [`Scope::Path`]). Of a source without tokens it is what everything else weighs.
+    pub fn whole(&self, weights: &[Weight]) -> Weight {
+        let all = self.weights.scope == Scope::All;
+        let looked_at = weights.iter().filter(|weight| all || weight.on_path);
+        broadcast(looked_at, self.align == Align::BroadcastMax).unwrap_or(self.weights.rest())
     }
 }
 
@@ -101,13 +108,8 @@ fn range(span: &Span) -> Range<usize> {
 }
 
 /// The source's tokens that the target shares, in the target's offsets. A token that the target's edge cuts keeps its
-/// weight for the part inside.
-fn identity(
-    source: Side,
-    weights: &[Weight],
-    target: Side,
-    at: Option<usize>,
-) -> Result<Vec<(Range<usize>, Weight)>, String> {
+/// weight for the part inside. Without `at` the target is the end of the source.
+fn identity(source: Side, target: Side, at: Option<usize>) -> Result<Vec<Stretch>, String> {
     let length = target.text.len();
     let at = at.or(source.text.len().checked_sub(length));
     let found = at.and_then(|at| Some((at, source.text.get(at..at.checked_add(length)?)?)));
@@ -116,43 +118,43 @@ fn identity(
                     set align to target-ast, lexical or broadcast-mean"
             .into());
     };
-    let inside = |(span, weight): (&Span, &Weight)| {
+    let inside = |(place, span): (usize, &Span)| {
         let (start, end) = (span.start.max(at), span.end.min(at + length));
-        (start < end).then(|| (start - at..end - at, *weight))
+        (start < end).then(|| (start - at..end - at, Some(place)))
     };
-    Ok(source.spans.iter().zip(weights).filter_map(inside).collect())
+    Ok(source.spans.iter().enumerate().filter_map(inside).collect())
 }
 
 /// The k-th occurrence of a word in the target takes weight and role of its k-th occurrence in the source (the last, if
 /// there are fewer): translations keep the order of names. A word that does not occur as spelt is looked for once more
 /// without regard to ASCII case, since naming conventions differ (`getName`, `GetName`). Keywords are words too.
-/// Everything else is off the path.
-fn lexical(source: Side, weights: &[Weight], target: Side, rest: Weight) -> Vec<(Range<usize>, Weight)> {
+/// Nothing stands behind any other.
+fn lexical(source: Side, target: Side) -> Vec<Stretch> {
     #[derive(Default)]
     struct Occurrences {
-        weights: Vec<Weight>,
+        places: Vec<usize>,
         used: usize,
     }
     impl Occurrences {
-        fn next(&mut self) -> Option<Weight> {
-            let weight = self.weights.get(self.used).or(self.weights.last()).copied();
+        fn next(&mut self) -> Option<usize> {
+            let place = self.places.get(self.used).or(self.places.last()).copied();
             self.used += 1;
-            weight
+            place
         }
     }
     let (mut exact, mut folded) = (HashMap::<&[u8], Occurrences>::new(), HashMap::<Vec<u8>, Occurrences>::new());
-    for (span, weight) in source.spans.iter().zip(weights) {
+    for (place, span) in source.spans.iter().enumerate() {
         let word = source.bytes(span);
         if is_word(word) {
-            exact.entry(word).or_default().weights.push(*weight);
-            folded.entry(word.to_ascii_lowercase()).or_default().weights.push(*weight);
+            exact.entry(word).or_default().places.push(place);
+            folded.entry(word.to_ascii_lowercase()).or_default().places.push(place);
         }
     }
     let mut take = |word: &[u8]| match exact.get_mut(word) {
         Some(same) => same.next(),
         None => folded.get_mut(&word.to_ascii_lowercase())?.next(),
     };
-    target.spans.iter().map(|span| (range(span), take(target.bytes(span)).unwrap_or(rest))).collect()
+    target.spans.iter().map(|span| (range(span), take(target.bytes(span)))).collect()
 }
 
 /// The mean or the greatest of some weights; `None` of none. The result counts as on the path: it stands for what was
@@ -207,6 +209,7 @@ mod tests {
     use super::super::Label;
     use super::super::weights::{OffPath, Settings};
     use super::*;
+    use crate::choices::Choice;
 
     const KEY: Key = Key { seed: 1, example: 2, epoch: 0 };
 
@@ -219,14 +222,9 @@ mod tests {
         (text.as_bytes(), words(text.as_bytes()))
     }
 
-    /// Text and weight of every stretch.
-    fn shown(text: &[u8], spans: &[(Range<usize>, Weight)]) -> Vec<(String, f64, bool)> {
-        let piece = |range: &Range<usize>| String::from_utf8_lossy(&text[range.clone()]).into_owned();
-        spans.iter().map(|(range, w)| (piece(range), w.value(), w.on_path)).collect()
-    }
-
-    fn row(word: &str, value: f64, on_path: bool) -> (String, f64, bool) {
-        (word.to_string(), value, on_path)
+    /// The text of every stretch, and its token.
+    fn shown<'a>(text: &'a str, stretches: &[Stretch]) -> Vec<(&'a str, Option<usize>)> {
+        stretches.iter().map(|(range, place)| (&text[range.clone()], *place)).collect()
     }
 
     #[test]
@@ -241,16 +239,16 @@ mod tests {
     #[test]
     fn identity_shifts_and_cuts() {
         let (text, spans) = side("int alpha = beta + gamma;");
-        let weights: Vec<Weight> = (1..=4).map(|w| weight(w.into(), w % 2 == 0)).collect();
         let source = Side { text, spans: &spans };
-        let tail = Side { text: b"eta + gamma;", spans: &[] };
-        let crossed = identity(source, &weights, tail, None).unwrap();
-        assert_eq!(shown(tail.text, &crossed), [row("eta", 3.0, false), row("gamma", 4.0, true)]);
-        let middle = Side { text: b"alpha = b", spans: &[] };
-        let crossed = identity(source, &weights, middle, Some(4)).unwrap();
-        assert_eq!(shown(middle.text, &crossed), [row("alpha", 2.0, true), row("b", 3.0, false)]);
-        for (other, at) in [(&b"eta"[..], None), (b"alpha", Some(5)), (b"x", Some(usize::MAX)), (&[b'x'; 99], None)] {
-            let error = identity(source, &weights, Side { text: other, spans: &[] }, at).unwrap_err();
+        let crossed = |target: &'static str, at| {
+            let target_side = Side { text: target.as_bytes(), spans: &[] };
+            Align::Identity.stretches(source, target_side, at).map(|stretches| shown(target, &stretches))
+        };
+        assert_eq!(crossed("eta + gamma;", None).unwrap(), [("eta", Some(2)), ("gamma", Some(3))]);
+        assert_eq!(crossed("alpha = b", Some(4)).unwrap(), [("alpha", Some(1)), ("b", Some(2))]);
+        let long = "x".repeat(99).leak();
+        for (other, at) in [("eta", None), ("alpha", Some(5)), ("x", Some(usize::MAX)), (long, None)] {
+            let error = crossed(other, at).unwrap_err();
             assert!(error.contains("the target is no part of the source"), "{error}");
         }
     }
@@ -258,27 +256,25 @@ mod tests {
     #[test]
     fn lexical_pairs_occurrences_in_order() {
         let (text, spans) = side("getName x x Pattern pattern 7");
-        let weights: Vec<Weight> = (1..=6).map(|w| weight(w.into(), w != 3)).collect();
-        let (target, target_spans) = side("x x x GetName pattern PATTERN new 7");
+        let target = "x x x GetName pattern PATTERN new 7";
+        let target_spans = words(target.as_bytes());
         let source = Side { text, spans: &spans };
-        let crossed = lexical(source, &weights, Side { text: target, spans: &target_spans }, weight(0.5, false));
+        let side = |spans| Side { text: target.as_bytes(), spans };
+        let crossed = Align::Lexical.stretches(source, side(&target_spans), None).unwrap();
         let expected = [
-            row("x", 2.0, true),
-            row("x", 3.0, false),
-            row("x", 3.0, false), // there is no third
-            row("GetName", 1.0, true),
-            row("pattern", 5.0, true), // as spelt, although `Pattern` comes first
-            row("PATTERN", 4.0, true), // the first in any case
-            row("new", 0.5, false),
-            row("7", 0.5, false), // no word
+            ("x", Some(1)),
+            ("x", Some(2)),
+            ("x", Some(2)), // there is no third
+            ("GetName", Some(0)),
+            ("pattern", Some(4)), // as spelt, although `Pattern` comes first
+            ("PATTERN", Some(3)), // the first in any case
+            ("new", None),
+            ("7", None), // no word
         ];
         assert_eq!(shown(target, &crossed), expected);
         // a span beyond the text matches nothing
         let stray = [Span { start: 3, end: 999, label: None, line: 0 }];
-        assert_eq!(
-            lexical(source, &weights, Side { text: b"x", spans: &stray }, Weight::default())[0].1,
-            Weight::default()
-        );
+        assert_eq!(Align::Lexical.stretches(source, side(&stray), None).unwrap()[0].1, None);
     }
 
     #[test]
@@ -290,35 +286,27 @@ mod tests {
     }
 
     #[test]
-    fn every_alignment_end_to_end() {
-        let (text, mut spans) = side("if a b a b a b a b a b");
+    fn the_other_alignments() {
+        let (text, spans) = side("a b");
+        let (source, target) = (Side { text, spans: &spans }, Side { text: b"c a b", spans: &words(b"c a b") });
+        let own = Align::TargetAst.stretches(source, target, None).unwrap();
+        assert_eq!(shown("c a b", &own), [("c", Some(0)), ("a", Some(1)), ("b", Some(2))]);
+        assert!(Align::BroadcastMax.stretches(source, target, None).unwrap().is_empty());
+        let on_target: Vec<bool> = Align::ALL.iter().map(|align| align.on_target()).collect();
+        let broadcasts: Vec<bool> = Align::ALL.iter().map(|align| align.broadcasts()).collect();
+        assert_eq!(on_target, [false, true, false, false, false]);
+        assert_eq!(broadcasts, [false, false, false, true, true]);
+    }
+
+    #[test]
+    fn a_path_its_weights_and_the_weight_of_a_whole() {
+        let (_, mut spans) = side("if a b a b a b a b a b");
         spans.iter_mut().for_each(|span| span.label = Some(Label::ConditionalStatement));
-        let (target, mut target_spans) = side("b A if other");
-        target_spans.iter_mut().for_each(|span| span.label = Some(Label::Loop));
+        let weights = Settings { off_path: OffPath::Number(0.25), ..Settings::default() };
         let priors = Priors::builtin("combined").unwrap();
-        let settings = Settings { off_path: OffPath::Number(0.25), ..Settings::default() };
-        let mut salience =
-            Salience { priors: &priors, path: Default::default(), weights: settings, align: Align::Identity };
-        let (source, other) = (Side { text, spans: &spans }, Side { text: target, spans: &target_spans });
-        let (path, weights) = salience.of(&spans, KEY);
+        let mut salience = Salience { priors, path: Default::default(), weights, align: Align::BroadcastMean };
+        let (path, drawn) = salience.of(&spans, KEY);
         assert_eq!(path.segments.len(), 1); // 3 of 11 tokens, one trigram
-
-        let crossed = salience.cross(source, source, None, KEY).unwrap();
-        assert_eq!(crossed.spans, spans.iter().map(range).zip(weights.clone()).collect::<Vec<_>>());
-        assert_eq!(crossed.rest.value(), 0.25);
-        assert!(salience.cross(source, other, None, KEY).is_err());
-
-        salience.align = Align::TargetAst;
-        let crossed = salience.cross(source, other, None, KEY).unwrap();
-        let own = salience.of(&target_spans, KEY).1;
-        assert_eq!(crossed.spans.iter().map(|(_, w)| *w).collect::<Vec<_>>(), own);
-        assert_eq!(own.iter().filter(|w| w.on_path).count(), 1); // floor(0.352 * 4)
-
-        salience.align = Align::Lexical;
-        let crossed = salience.cross(source, other, None, KEY).unwrap();
-        let expected = [weights[2], weights[1], weights[0], settings.rest()];
-        assert_eq!(crossed.spans.iter().map(|(_, w)| *w).collect::<Vec<_>>(), expected);
-
         // on the path 1 + 0 + 3525 / 7832, off it 0.25
         let on = 1.0 + 3525.0 / 7832.0;
         for (align, scope, value) in [
@@ -328,11 +316,9 @@ mod tests {
             (Align::BroadcastMax, Scope::Path, on),
         ] {
             (salience.align, salience.weights.scope) = (align, scope);
-            let crossed = salience.cross(source, other, None, KEY).unwrap();
-            assert!(crossed.spans.is_empty() && (crossed.rest.value() - value).abs() < 1e-12, "{align:?} {scope:?}");
-            let nothing = Side { text: b"", spans: &[] };
-            let crossed = salience.cross(nothing, other, None, KEY).unwrap();
-            assert_eq!(crossed.rest, salience.weights.rest());
+            let whole = salience.whole(&drawn);
+            assert!((whole.value() - value).abs() < 1e-12 && whole.on_path, "{align:?} {scope:?}");
+            assert_eq!(salience.whole(&[]), salience.weights.rest());
         }
     }
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use super::Label;
 use super::beta::Beta;
 use crate::error::{Error, Result};
+use crate::files;
 
 mod file;
 
@@ -81,11 +82,7 @@ impl Priors {
 
     /// Writes a file that [`Priors::load`] reads back to the same priors, by way of a temporary file and a rename.
     pub fn save(&self, path: &Path) -> Result {
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = Path::new(&partial);
-        std::fs::write(partial, file::write(self)).map_err(Error::io(partial, "write"))?;
-        std::fs::rename(partial, path).map_err(Error::io(path, "write"))
+        files::write(path, file::write(self))
     }
 
     /// Counts one token that was shown to one participant. `type` is not counted: no labeller gives it.

@@ -6,18 +6,19 @@
 
 use super::priors::Priors;
 use super::{Label, Span};
+use crate::choices::choices;
 use crate::random::{Purpose, Stream, philox};
 
-/// How many tokens of each label lie on the path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// The paper: one density rho ~ Beta(sum of alpha, sum of beta) for the example, floor(rho n) tokens on the path,
-    /// shared out in proportion to n_s E\[theta_s\] by largest remainder.
-    #[default]
-    Paper,
-    /// The published data: a density rho_s ~ Beta(alpha_s, beta_s) for each label, floor(rho_s n_s) of its tokens.
-    /// Short methods get thinner paths, because every label is rounded down.
-    Artifact,
+choices! {
+    /// How many tokens of each label lie on the path.
+    Mode {
+        /// The paper: one density rho ~ Beta(sum of alpha, sum of beta) for the example, floor(rho n) tokens on the
+        /// path, shared out in proportion to n_s E\[theta_s\] by largest remainder.
+        Paper = "paper",
+        /// The published data: a density rho_s ~ Beta(alpha_s, beta_s) for each label, floor(rho_s n_s) of its tokens.
+        /// Short methods get thinner paths, because every label is rounded down.
+        Artifact = "artifact",
+    }
 }
 
 /// How paths are drawn.

@@ -5,58 +5,39 @@
 //! parser's error recovery is quadratic in the worst case (200 kB of `a<a<a<` take minutes), so code on which it would
 //! not end is refused. Code of the right language takes a small part of the budget.
 
+use crate::choices::{Choice, choices};
 use crate::error::{Error, Result};
-use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 use tree_sitter::{Node, ParseOptions, Parser, Tree, TreeCursor};
 
-/// A programming language that can be labelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs)] // the names are the definition
-pub enum Language {
-    Java,
-    CSharp,
-    Python,
-    JavaScript,
-    TypeScript,
-    Go,
-    C,
-    Cpp,
-    Rust,
+choices! {
+    /// A programming language that can be labelled.
+    Language {
+        /// Java 21.
+        Java = "java",
+        /// C# 13.
+        CSharp = "c-sharp",
+        /// Python 3.
+        Python = "python",
+        /// JavaScript, with JSX.
+        JavaScript = "javascript",
+        /// TypeScript.
+        TypeScript = "typescript",
+        /// Go.
+        Go = "go",
+        /// C.
+        C = "c",
+        /// C++.
+        Cpp = "cpp",
+        /// Rust.
+        Rust = "rust",
+    }
 }
 
 impl Language {
-    /// All languages.
-    pub const ALL: [Language; 9] = [
-        Language::Java,
-        Language::CSharp,
-        Language::Python,
-        Language::JavaScript,
-        Language::TypeScript,
-        Language::Go,
-        Language::C,
-        Language::Cpp,
-        Language::Rust,
-    ];
-
-    /// As the command line and recipes spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Language::Java => "java",
-            Language::CSharp => "c-sharp",
-            Language::Python => "python",
-            Language::JavaScript => "javascript",
-            Language::TypeScript => "typescript",
-            Language::Go => "go",
-            Language::C => "c",
-            Language::Cpp => "cpp",
-            Language::Rust => "rust",
-        }
-    }
-
     /// The language of files with this extension (no dot, any case). `h` counts as C.
     pub fn from_extension(extension: &str) -> Option<Language> {
         Some(match extension.to_ascii_lowercase().as_str() {
@@ -77,8 +58,7 @@ impl Language {
     pub fn from_path(file: &Path) -> Result<Language> {
         let extension = file.extension().map(|e| e.to_string_lossy().into_owned());
         extension.as_deref().and_then(Language::from_extension).ok_or_else(|| {
-            let names: Vec<_> = Language::ALL.iter().map(|l| l.name()).collect();
-            Error::file(file, format!("no language is known by this extension; name one of {}", names.join(", ")))
+            Error::file(file, format!("no language is known by this extension; name one of {}", Language::names()))
         })
     }
 
@@ -124,20 +104,12 @@ impl Language {
     }
 }
 
-impl fmt::Display for Language {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 impl FromStr for Language {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Language> {
-        Language::ALL.into_iter().find(|l| l.name() == name).ok_or_else(|| {
-            let names: Vec<_> = Language::ALL.iter().map(|l| l.name()).collect();
-            Error::Usage(format!("unknown language {name:?}: one of {}", names.join(", ")))
-        })
+        Language::from_name(name)
+            .ok_or_else(|| Error::Usage(format!("unknown language {name:?}: one of {}", Language::names())))
     }
 }
 

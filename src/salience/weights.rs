@@ -5,6 +5,7 @@
 use super::Span;
 use super::priors::Priors;
 use super::scanpath::ScanPath;
+use crate::choices::choices;
 
 /// What tokens off the path weigh.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,25 +16,25 @@ pub enum OffPath {
     Number(f64),
 }
 
-/// The rarity term of an n-gram without a count. The published tables count no repeated labels, so this concerns about
-/// half of the tokens on a path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Unseen {
-    /// 0, as the published code has it.
-    #[default]
-    Zero,
-    /// 1 / ln 2, the formula taken literally: the largest bonus there is.
-    Literal,
+choices! {
+    /// The rarity term of an n-gram without a count. The published tables count no repeated labels, so this concerns
+    /// about half of the tokens on a path.
+    Unseen {
+        /// 0, as the published code has it.
+        Zero = "zero",
+        /// 1 / ln 2, the formula taken literally: the largest bonus there is.
+        Literal = "literal",
+    }
 }
 
-/// Which tokens the loss sums over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Scope {
-    /// All supervised tokens (section 2.4).
-    #[default]
-    All,
-    /// Only those on the path (Algorithm 1); the others weigh 0.
-    Path,
+choices! {
+    /// Which tokens the loss sums over.
+    Scope {
+        /// All supervised tokens (section 2.4).
+        All = "all",
+        /// Only those on the path (Algorithm 1); the others weigh 0.
+        Path = "path",
+    }
 }
 
 /// How weights follow from a path.

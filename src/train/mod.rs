@@ -7,5 +7,6 @@ pub mod metrics;
 pub mod prepare;
 pub mod recipe;
 pub mod run;
+pub mod salience;
 pub mod schedule;
 pub mod step;

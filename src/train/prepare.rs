@@ -1,7 +1,10 @@
 //! From a recipe to everything a run needs before a device is touched: model files, tokenizer, examples.
 
 use super::recipe::{Arm, Method, Normalize, Recipe};
-use crate::data::corpus::{self, Corpus, Reading};
+use super::salience;
+use crate::data::attention::Drawing;
+use crate::data::cache;
+use crate::data::corpus::{self, Corpus, Reading, Source};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::checkpoint::Checkpoint;
@@ -81,6 +84,8 @@ pub struct Prepared {
     pub train: Corpus,
     /// Evaluation examples.
     pub validation: Option<Corpus>,
+    /// What weights are drawn from, where they are not the data's own.
+    pub drawing: Option<Drawing>,
     /// What the user should know before the run.
     pub notes: Vec<String>,
 }
@@ -91,10 +96,13 @@ impl Prepared {
         let files = ModelFiles::open(&recipe.model.model_name_or_path)?;
         check_output(&recipe, &files.dir)?;
         let tokenizer = load_tokenizer(&recipe, &files)?;
-        let read = |source| corpus::read(source, tokenizer.as_ref(), files.spec.vocab, &reading(&recipe));
+        let mut notes = Vec::new();
+        let mut read = |source| read(&recipe, source, tokenizer.as_ref(), files.spec.vocab, &mut notes);
         let train = read(&recipe.data.train_file)?;
         let validation = recipe.data.validation_file.as_ref().map(read).transpose()?;
-        Prepared::new(recipe, Origin::Files(Box::new(files)), tokenizer, train, validation)
+        let mut prepared = Prepared::new(recipe, Origin::Files(Box::new(files)), tokenizer, train, validation)?;
+        prepared.notes.splice(..0, notes);
+        Ok(prepared)
     }
 
     /// From inputs that are read already.
@@ -102,9 +110,19 @@ impl Prepared {
         recipe: Recipe,
         origin: Origin,
         tokenizer: Option<Tokenizer>,
-        train: Corpus,
-        validation: Option<Corpus>,
+        mut train: Corpus,
+        mut validation: Option<Corpus>,
     ) -> Result<Prepared> {
+        let drawing = salience::drawing(&recipe)?;
+        if let Some(drawing) = &drawing {
+            for corpus in [Some(&mut train), validation.as_mut()].into_iter().flatten() {
+                corpus.draw(drawing, 0);
+            }
+            if !drawing.salience.path.dynamic {
+                train.looks = Vec::new();
+            }
+            validation.iter_mut().for_each(|corpus| corpus.looks = Vec::new());
+        }
         for corpus in [Some(&train), validation.as_ref()].into_iter().flatten() {
             let longest = corpus.examples.iter().map(|e| e.ids.len()).max().unwrap_or(0);
             origin.spec().check_length(longest, &origin.file())?;
@@ -113,18 +131,43 @@ impl Prepared {
             check_weights(&recipe, validation)?;
         }
         let notes = notes(&recipe, origin.spec(), tokenizer.is_some(), &train, validation.as_ref());
-        Ok(Prepared { recipe, origin, tokenizer, train, validation, notes })
+        Ok(Prepared { recipe, origin, tokenizer, train, validation, drawing, notes })
     }
 }
 
-/// How the recipe wants rows to be read.
-pub fn reading(recipe: &Recipe) -> Reading {
-    Reading {
+/// How the recipe wants the rows of a source to be read.
+pub fn reading(recipe: &Recipe, source: &Source) -> Result<Reading> {
+    Ok(Reading {
         task: recipe.data.task,
         max_length: recipe.data.max_length,
         prompt_weight: recipe.data.prompt_weight,
         uniform: recipe.objective.arm == Arm::Uniform,
+        attention: salience::attention(recipe, source)?,
+    })
+}
+
+/// Reads a source by way of the cache, if the recipe has one.
+fn read(
+    recipe: &Recipe,
+    source: &Source,
+    tokenizer: Option<&Tokenizer>,
+    vocab: usize,
+    notes: &mut Vec<String>,
+) -> Result<Corpus> {
+    let reading = reading(recipe, source)?;
+    let dir = recipe.data.cache_dir.clone().or_else(|| cache::default_dir(|key| std::env::var(key).ok()));
+    let Some(dir) = dir.filter(|_| recipe.data.cache) else {
+        return corpus::read(source, tokenizer, vocab, &reading);
+    };
+    let cached = cache::read(&dir, source, tokenizer, vocab, &reading)?;
+    let file = cached.corpus.file.display();
+    if cached.hit {
+        notes.push(format!("{file}: prepared by an earlier run, read from {}", dir.display()));
     }
+    if let Some(trouble) = cached.trouble {
+        notes.push(format!("{file}: not kept for the next run ({trouble})"));
+    }
+    Ok(cached.corpus)
 }
 
 /// The recipe's tokenizer, else the model's; `None` where the model has none.

@@ -10,6 +10,7 @@ use crate::data::corpus::Corpus;
 use crate::data::pack::{self, Batching};
 use crate::data::{Batch, Example};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::adapter::{LoraConfig, Start};
 use crate::model::decoder::{Decoder, Rates, Source};
 use crate::model::save;
@@ -60,6 +61,8 @@ pub struct Header {
     pub on_path: f64,
     /// Smallest, mean and largest weight.
     pub weights: [f64; 3],
+    /// What weights are drawn from; `None`: they are the data's own.
+    pub salience: Option<String>,
     /// What the loss is divided by.
     pub normalize: String,
     /// Which weights are used.
@@ -163,6 +166,9 @@ impl<B: Backend> Run<B> {
         let warmup = schedule::warmup_steps(t.warmup_ratio, t.warmup_steps, total);
         let mut step = 0;
         for epoch in 0.. {
+            if let Some(drawing) = self.prepared.drawing.as_ref().filter(|d| epoch > 0 && d.salience.path.dynamic) {
+                self.prepared.train.draw(drawing, epoch);
+            }
             let steps = Epochs::new(&self.prepared.train.examples, &self.prepared.recipe).epoch(epoch);
             let per_epoch = steps.len();
             for (i, plan) in steps.into_iter().enumerate() {
@@ -254,7 +260,7 @@ impl<B: Backend> Run<B> {
             let dir = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
             save::copy_companions(dir.unwrap_or(path), out)?;
         }
-        save::write_text(&out.join("recipe.resolved.toml"), &recipe.to_toml_commented())?;
+        files::write(&out.join("recipe.resolved.toml"), &recipe.to_toml_commented())?;
         on(Event::Saved(out))
     }
 }
@@ -389,6 +395,7 @@ fn header<B: Backend>(p: &Prepared, model: &mut Decoder<B>) -> Header {
         eos: p.tokenizer.as_ref().map(|_| report.share_eos()),
         on_path: report.share_on_path(),
         weights: [report.weight_min, report.weight_mean, report.weight_max],
+        salience: p.drawing.as_ref().map(super::salience::describe),
         normalize: recipe.objective.normalize.to_string(),
         arm: recipe.objective.arm.to_string(),
         gamma: recipe.objective.gamma,

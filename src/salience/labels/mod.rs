@@ -27,18 +27,19 @@ mod tables;
 mod token;
 mod walk;
 
+use crate::choices::choices;
 use crate::error::Result;
 use crate::salience::Span;
 use crate::salience::syntax::{self, Language, Syntax};
 
-/// How the names of called functions are told from other free words.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Calls {
-    /// By the list of prefixes fitted on the published labels (`set`, `get`, `add`, ...).
-    Lexicon,
-    /// By the syntax tree: the name of a call is a call.
-    #[default]
-    Syntax,
+choices! {
+    /// How the names of called functions are told from other free words.
+    Calls {
+        /// By the syntax tree: the name of a call is a call.
+        Syntax = "syntax",
+        /// By the list of prefixes fitted on the published labels (`set`, `get`, `add`, ...).
+        Lexicon = "lexicon",
+    }
 }
 
 /// Labels a piece of code: a whole file, a bare method, or statements. The spans are in document order and do not

@@ -9,6 +9,7 @@
 //! * `kind > *`: its children that no `kind > child` of the table names (list `plain` is there to name the rest);
 //! * `kind @ token`: its children (tokens excepted) whose nearest sibling token to the left is that token.
 
+use crate::choices::Choice;
 use crate::salience::syntax::Language;
 use std::sync::OnceLock;
 
@@ -441,7 +442,7 @@ mod tests {
 
     #[test]
     fn every_pattern_of_every_table_is_of_its_grammar() {
-        for language in Language::ALL {
+        for &language in Language::ALL {
             let (_, unknown) = Rules::compile(super::super::tables::table(language), &language.grammar());
             assert!(unknown.is_empty(), "{language}: no such node, token or field: {unknown:?}");
         }

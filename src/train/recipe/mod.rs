@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use crate::data::corpus::Source;
 use crate::error::{Error, Result};
 pub use layers::environment;
-pub use sections::{Arm, Data, Lora, Method, Model, Normalize, Objective, SaveDtype, Schedule, Train};
+pub use sections::{Arm, Data, Lora, Method, Model, Normalize, Objective, Salience, SaveDtype, Schedule, Train};
 use value::Section;
 
 /// A training run, section by section as in the file.
@@ -30,6 +30,8 @@ pub struct Recipe {
     pub model: Model,
     /// `[data]`
     pub data: Data,
+    /// `[salience]`
+    pub salience: Salience,
     /// `[lora]`
     pub lora: Lora,
     /// `[objective]`
@@ -155,12 +157,12 @@ impl Recipe {
         text
     }
 
-    fn sections(&self) -> [&dyn Section; 5] {
-        [&self.model, &self.data, &self.lora, &self.objective, &self.train]
+    fn sections(&self) -> [&dyn Section; 6] {
+        [&self.model, &self.data, &self.salience, &self.lora, &self.objective, &self.train]
     }
 
-    fn sections_mut(&mut self) -> [&mut dyn Section; 5] {
-        [&mut self.model, &mut self.data, &mut self.lora, &mut self.objective, &mut self.train]
+    fn sections_mut(&mut self) -> [&mut dyn Section; 6] {
+        [&mut self.model, &mut self.data, &mut self.salience, &mut self.lora, &mut self.objective, &mut self.train]
     }
 }
 

@@ -3,11 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use super::value::Range::{Above, Any, AtLeast, Below, Within};
-use super::value::{MOST, Value, choices, one_of, section};
+use super::value::{MOST, Value, section};
+use crate::choices::choices;
+use crate::data::attention::Writing;
 use crate::data::corpus::Source;
 use crate::data::pack::Batching;
 use crate::data::prompt::Task;
 use crate::model::adapter::Targets;
+use crate::salience::align::Align;
+use crate::salience::labels::Calls;
+use crate::salience::scanpath::Mode;
+use crate::salience::syntax::Language;
+use crate::salience::weights::{OffPath, Scope, Unseen};
 
 choices! {
     /// What is trained.
@@ -22,7 +29,7 @@ choices! {
 choices! {
     /// Which loss weights the run uses: the knob of a controlled comparison.
     Arm {
-        /// Those that the data carries.
+        /// Those of scan paths where [salience] asks for them, else those that the data carry.
         Data = "data",
         /// 1 for every token, whatever the data says; data.prompt_weight stays.
         Uniform = "uniform",
@@ -122,25 +129,43 @@ impl Value for Targets {
     }
 }
 
-/// Choices that live with what they choose among, by their names.
-macro_rules! named {
-    ($($T:ty),+) => {$(
-        impl Value for $T {
-            fn kind() -> String {
-                one_of(&<$T>::NAMES.iter().map(|(name, _)| *name).collect::<Vec<_>>())
-            }
-            fn read(value: &toml::Value) -> Option<Self> {
-                value.as_str()?.parse().ok()
-            }
-            fn write(&self) -> Option<toml::Value> {
-                Some(toml::Value::String(self.to_string()))
-            }
+impl Value for OffPath {
+    fn kind() -> String {
+        "\"formula\" or a finite number, at least 0".into()
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        match value.as_str() {
+            Some(name) => (name == "formula").then_some(OffPath::Formula),
+            None => f64::read(value).filter(|n| n.is_finite() && *n >= 0.0).map(OffPath::Number),
         }
-    )+};
+    }
+    fn write(&self) -> Option<toml::Value> {
+        Some(match self {
+            OffPath::Formula => "formula".into(),
+            OffPath::Number(n) => (*n).into(),
+        })
+    }
 }
-named!(Task, Batching);
 
-/// Choices and the two types above are written as in the recipe.
+impl Value for Writing {
+    fn kind() -> String {
+        format!("\"text\", or {}", Language::kind())
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        match value.as_str() {
+            Some("text") => Some(Writing::Words),
+            _ => Language::read(value).map(Writing::Code),
+        }
+    }
+    fn write(&self) -> Option<toml::Value> {
+        match self {
+            Writing::Words => Some("text".into()),
+            Writing::Code(language) => language.write(),
+        }
+    }
+}
+
+/// The types above are written as in the recipe.
 macro_rules! serialize_as_written {
     ($($T:ty),+) => {$(
         impl serde::Serialize for $T {
@@ -150,7 +175,7 @@ macro_rules! serialize_as_written {
         }
     )+};
 }
-serialize_as_written!(Source, Targets, Task, Batching);
+serialize_as_written!(Source, Targets, OffPath, Writing);
 
 section! {
     /// The model that training starts from.
@@ -188,6 +213,45 @@ section! {
         max_tokens: usize = 0, Within(0.0, MOST);
         /// Whether every epoch has its own order (drawn from train.seed).
         shuffle: bool = true, Any;
+        /// Whether data files of 1 MiB and more are kept as prepared (parsed, labelled, tokenised) for the next run.
+        cache: bool = true, Any;
+        /// Where they are kept; unset, in $XDG_CACHE_HOME/eyekern or ~/.cache/eyekern. May be deleted at any time.
+        cache_dir: Option<PathBuf> = None, Any;
+    }
+}
+
+section! {
+    /// Weights drawn from how programmers' eyes move over code, in place of those that the data carry. Used where
+    /// condition or priors is set; docs/salience.md explains every key.
+    Salience = "salience" {
+        /// The priors: "reading", "writing" or "combined" of the published study, or a condition of the file in priors.
+        condition: Option<String> = None, Any;
+        /// A file with other priors, as `eyekern priors build` writes it.
+        priors: Option<PathBuf> = None, Any;
+        /// How many tokens of each label lie on a path: one density for the example, or one for each label.
+        mode: Mode = Mode::Paper, Any;
+        /// Lines over which an n-gram of a path may reach.
+        max_lines: usize = 4, Within(0.0, MOST);
+        /// Whether every epoch draws paths of its own.
+        dynamic: bool = false, Any;
+        /// What every token on a path weighs at least. The published code has 3.
+        w_base: f64 = 1.0, AtLeast(0.0);
+        /// What tokens off the path weigh: a number, or "formula" for the same formula without the n-gram.
+        off_path: OffPath = OffPath::Number(1.0), Any;
+        /// The rarity bonus of an n-gram that was never counted: none, or 1 / ln 2.
+        unseen: Unseen = Unseen::Zero, Any;
+        /// How weights cross from the code to what is learned; unset, the task decides: identity for completion and
+        /// copy, target-ast for translation, lexical for summarization.
+        align: Option<Align> = None, Any;
+        /// Whether the loss sums over all supervised tokens or over those on the path; the others then weigh 0.
+        scope: Scope = Scope::All, Any;
+        /// How the names of called functions are told from other words: by syntax, or by the published list.
+        calls: Calls = Calls::Syntax, Any;
+        /// The language of the code; unset, by the extension of parallel files, by a row's `lang`, else java.
+        source_lang: Option<Language> = None, Any;
+        /// The language of what is learned, "text" for none; unset, by the extension of parallel files, c-sharp for
+        /// translation, "text" for summarization, else that of the code.
+        target_lang: Option<Writing> = None, Any;
     }
 }
 

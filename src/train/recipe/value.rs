@@ -1,7 +1,8 @@
-//! How one key's value is read from TOML, checked and written back, and the two macros that declare choices and
-//! sections, so that a key's name, type, default, range and doc line are written once.
+//! How one key's value is read from TOML, checked and written back, and the macro that declares sections, so that a key's name, type, default, range and doc line are written once.
 
 use std::path::{Path, PathBuf};
+
+use crate::choices::Choice;
 
 /// A type that a recipe key can have.
 pub(super) trait Value: Sized {
@@ -59,9 +60,16 @@ impl Range {
     }
 }
 
-/// `one of a, b, c`.
-pub(super) fn one_of(names: &[&str]) -> String {
-    format!("one of {}", names.join(", "))
+impl<C: Choice> Value for C {
+    fn kind() -> String {
+        format!("one of {}", C::names())
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        C::from_name(value.as_str()?)
+    }
+    fn write(&self) -> Option<toml::Value> {
+        Some(toml::Value::String(self.name().into()))
+    }
 }
 
 impl Value for bool {
@@ -235,45 +243,6 @@ pub(super) trait Section {
     fn map_paths(&mut self, f: &dyn Fn(&Path) -> PathBuf);
 }
 
-/// Declares a closed set of names: `choices! { /// doc Name { /// doc Variant = "name", ... } }`.
-macro_rules! choices {
-    ($(#[$meta:meta])* $Name:ident { $($(#[doc = $doc:literal])+ $Variant:ident = $name:literal,)+ }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-        pub enum $Name {
-            $($(#[doc = $doc])+ #[serde(rename = $name)] $Variant,)+
-        }
-
-        impl $Name {
-            /// Every name that a recipe can write.
-            pub const NAMES: &'static [&'static str] = &[$($name),+];
-
-            /// The name as a recipe writes it.
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$Variant => $name,)+ }
-            }
-        }
-
-        impl std::fmt::Display for $Name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.name())
-            }
-        }
-
-        impl $crate::train::recipe::value::Value for $Name {
-            fn kind() -> String {
-                $crate::train::recipe::value::one_of(Self::NAMES)
-            }
-            fn read(value: &toml::Value) -> Option<Self> {
-                match value.as_str()? { $($name => Some(Self::$Variant),)+ _ => None }
-            }
-            fn write(&self) -> Option<toml::Value> {
-                Some(toml::Value::String(self.name().into()))
-            }
-        }
-    };
-}
-
 /// Declares a section: `section! { /// doc Name = "name" { /// doc key: Type = default, range; ... } }`.
 macro_rules! section {
     ($(#[doc = $about:literal])+ $Name:ident = $section:literal {
@@ -335,4 +304,4 @@ macro_rules! section {
     };
 }
 
-pub(super) use {choices, section};
+pub(super) use section;

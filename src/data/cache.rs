@@ -1,0 +1,321 @@
+//! Prepared corpora on disk: rows that were parsed, labelled and tokenised once are not again.
+//!
+//! An entry is one safetensors file, named by a hash of everything that it depends on: the bytes of the data files,
+//! tokenizer.json, the settings of reading, and the program itself. So an entry is never out of date, and the folder
+//! may be deleted at any time. Weights of scan paths are not in it, since they are drawn in no time: other priors,
+//! another w_base or seed use the same entry.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
+
+use super::Example;
+use super::attention::{Look, Weighs};
+use super::corpus::{self, Corpus, Reading, Source};
+use super::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::salience::{Label, Span};
+
+/// Data files below this many bytes together are not worth an entry.
+const SMALLEST: u64 = 1 << 20;
+
+/// `$XDG_CACHE_HOME/eyekern`, else `~/.cache/eyekern`; `None` where neither is known.
+pub fn default_dir(env: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let given = |key| env(key).filter(|path| Path::new(path).is_absolute()).map(PathBuf::from);
+    Some(given("XDG_CACHE_HOME").or(given("HOME").map(|home| home.join(".cache")))?.join("eyekern"))
+}
+
+/// A corpus, and what became of the cache.
+pub struct Cached {
+    /// The corpus, as [`corpus::read`] gives it.
+    pub corpus: Corpus,
+    /// Whether it came from the cache.
+    pub hit: bool,
+    /// Why it could not be kept, where it should have been.
+    pub trouble: Option<Error>,
+}
+
+/// [`corpus::read`] by way of `dir`. An entry that cannot be used is made again; one that cannot be written is told in
+/// [`Cached::trouble`] and does no harm.
+pub fn read(
+    dir: &Path,
+    source: &Source,
+    tokenizer: Option<&Tokenizer>,
+    vocab: usize,
+    reading: &Reading,
+) -> Result<Cached> {
+    let afresh = || corpus::read(source, tokenizer, vocab, reading);
+    let Some(before) = state(source).filter(|state| state.iter().map(|(len, _)| len).sum::<u64>() >= SMALLEST) else {
+        return Ok(Cached { corpus: afresh()?, hit: false, trouble: None });
+    };
+    let key = key(source, tokenizer, vocab, reading)?;
+    let entry = dir.join(format!("{key}.safetensors"));
+    if let Some(corpus) = fs::read(&entry).ok().and_then(|bytes| decode(&bytes, source)) {
+        return Ok(Cached { corpus, hit: true, trouble: None });
+    }
+    let corpus = afresh()?;
+    let keep = || {
+        fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
+        files::write(&entry, encode(&corpus).map_err(|e| Error::file(&entry, e.to_string()))?)
+    };
+    // a file that changed while it was read has another key
+    let trouble = if state(source).as_ref() == Some(&before) { keep().err() } else { None };
+    Ok(Cached { corpus, hit: false, trouble })
+}
+
+fn data_files(source: &Source) -> Vec<&Path> {
+    match source {
+        Source::Jsonl(file) => vec![file],
+        Source::Parallel(source, target) => vec![source, target],
+    }
+}
+
+/// Size and time of change of the data files; `None` where one is no ordinary file (a pipe cannot be read twice).
+fn state(source: &Source) -> Option<Vec<(u64, std::time::SystemTime)>> {
+    let one = |file: &Path| {
+        let metadata = fs::metadata(file).ok().filter(|m| m.is_file())?;
+        Some((metadata.len(), metadata.modified().ok()?))
+    };
+    data_files(source).into_iter().map(one).collect()
+}
+
+/// Of everything that a prepared corpus depends on.
+fn key(source: &Source, tokenizer: Option<&Tokenizer>, vocab: usize, reading: &Reading) -> Result<String> {
+    let mut hash = blake3::Hasher::new();
+    let mut add_file = |file: &Path| {
+        let mut one = blake3::Hasher::new();
+        let opened = File::open(file).map_err(Error::io(file, "read"))?;
+        one.update_reader(opened).map_err(Error::io(file, "read"))?;
+        hash.update(one.finalize().as_bytes());
+        Ok::<_, Error>(())
+    };
+    // the rules of labelling are code: another build may have others
+    let program = std::env::current_exe().map_err(Error::io(Path::new("the program"), "find"))?;
+    add_file(&program)?;
+    for file in data_files(source) {
+        add_file(file)?;
+    }
+    let special = tokenizer.map(|t| (t.digest(), t.bos(), t.eos()));
+    hash.update(format!("{special:?} {vocab} {reading:?}").as_bytes());
+    Ok(hash.finalize().to_hex().to_string())
+}
+
+/// One column of an entry.
+struct Column {
+    name: &'static str,
+    dtype: Dtype,
+    bytes: Vec<u8>,
+}
+
+fn column<T: bytemuck::NoUninit>(name: &'static str, dtype: Dtype, values: impl Iterator<Item = T>) -> Column {
+    Column { name, dtype, bytes: bytemuck::allocation::pod_collect_to_vec(&values.collect::<Vec<T>>()) }
+}
+
+/// Running ends of lists of these lengths.
+fn ends(lengths: impl Iterator<Item = usize>) -> impl Iterator<Item = u64> {
+    lengths.scan(0, |end, length| {
+        *end += length as u64;
+        Some(*end)
+    })
+}
+
+const GIVEN: u32 = u32::MAX;
+const REST: u32 = u32::MAX - 1;
+const WHOLE: u32 = u32::MAX - 2;
+
+fn encode(corpus: &Corpus) -> std::result::Result<Vec<u8>, SafeTensorError> {
+    let tokens = || corpus.examples.iter();
+    let spans = || corpus.looks.iter().flat_map(|look| &look.spans);
+    let by = corpus.looks.iter().flat_map(|look| &look.by).map(|by| match by {
+        Weighs::Given => GIVEN,
+        Weighs::Rest => REST,
+        Weighs::Whole => WHOLE,
+        Weighs::Like(place) => *place,
+    });
+    let columns = [
+        column("row", Dtype::U32, tokens().map(|e| e.row)),
+        column("end", Dtype::U64, ends(tokens().map(|e| e.ids.len()))),
+        column("ids", Dtype::U32, tokens().flat_map(|e| e.ids.iter().copied())),
+        column("labels", Dtype::U32, tokens().flat_map(|e| e.labels.iter().copied())),
+        column("weights", Dtype::F32, tokens().flat_map(|e| e.weights.iter().copied())),
+        column("path", Dtype::U8, tokens().flat_map(|e| e.path.iter().map(|&on| u8::from(on)))),
+        column("span_end", Dtype::U64, ends(corpus.looks.iter().map(|look| look.spans.len()))),
+        column("span_start_byte", Dtype::U64, spans().map(|s| s.start as u64)),
+        column("span_end_byte", Dtype::U64, spans().map(|s| s.end as u64)),
+        column("span_label", Dtype::U8, spans().map(|s| s.label.map_or(0, Label::id))),
+        column("span_line", Dtype::U32, spans().map(|s| s.line)),
+        column("weighs_like", Dtype::U32, by),
+    ];
+    let mut views = Vec::with_capacity(columns.len());
+    for c in &columns {
+        let length = c.bytes.len() / (c.dtype.bitsize() / 8);
+        views.push((c.name, TensorView::new(c.dtype, vec![length], &c.bytes)?));
+    }
+    let report = serde_json::to_string(&corpus.report).unwrap_or_default();
+    safetensors::serialize(views, Some(HashMap::from([("report".to_string(), report)])))
+}
+
+/// The corpus of an entry; `None` where anything in it does not fit.
+fn decode(bytes: &[u8], source: &Source) -> Option<Corpus> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
+    let report = serde_json::from_str(metadata.metadata().as_ref()?.get("report")?).ok()?;
+    let tensors = SafeTensors::deserialize(bytes).ok()?;
+    fn values<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(
+        tensors: &SafeTensors,
+        name: &str,
+        dtype: Dtype,
+    ) -> Option<Vec<T>> {
+        let view = tensors.tensor(name).ok().filter(|view| view.dtype() == dtype)?;
+        Some(bytemuck::allocation::pod_collect_to_vec(view.data()))
+    }
+    let column = |name| values::<u32>(&tensors, name, Dtype::U32);
+    let (rows, ends) = (column("row")?, values::<u64>(&tensors, "end", Dtype::U64)?);
+    let (ids, labels, by) = (column("ids")?, column("labels")?, column("weighs_like")?);
+    let weights: Vec<f32> = values(&tensors, "weights", Dtype::F32)?;
+    let path: Vec<u8> = values(&tensors, "path", Dtype::U8)?;
+    let span_ends: Vec<u64> = values(&tensors, "span_end", Dtype::U64)?;
+    let starts: Vec<u64> = values(&tensors, "span_start_byte", Dtype::U64)?;
+    let stops: Vec<u64> = values(&tensors, "span_end_byte", Dtype::U64)?;
+    let span_labels: Vec<u8> = values(&tensors, "span_label", Dtype::U8)?;
+    let lines = column("span_line")?;
+    let spans: Vec<Span> = starts
+        .iter()
+        .zip(&stops)
+        .zip(span_labels.iter().zip(&lines))
+        .map(|((&start, &end), (&label, &line))| Span {
+            start: start as usize,
+            end: end as usize,
+            label: Label::from_id(label),
+            line,
+        })
+        .collect();
+
+    let mut corpus = Corpus { file: data_files(source).first()?.to_path_buf(), report, ..Corpus::default() };
+    let (mut first, mut first_span) = (0, 0);
+    for (i, (&row, &end)) in rows.iter().zip(&ends).enumerate() {
+        let range = first..usize::try_from(end).ok()?;
+        first = range.end;
+        corpus.examples.push(Example {
+            row,
+            ids: ids.get(range.clone())?.to_vec(),
+            labels: labels.get(range.clone())?.to_vec(),
+            weights: weights.get(range.clone())?.to_vec(),
+            path: path.get(range.clone())?.iter().map(|&on| on != 0).collect(),
+        });
+        if let Some(&end) = span_ends.get(i) {
+            let stop = usize::try_from(end).ok()?;
+            let weighs = |&by: &u32| match by {
+                GIVEN => Weighs::Given,
+                REST => Weighs::Rest,
+                WHOLE => Weighs::Whole,
+                place => Weighs::Like(place),
+            };
+            let by = by.get(range)?.iter().map(weighs).collect();
+            corpus.looks.push(Look { spans: spans.get(first_span..stop)?.to_vec(), by });
+            first_span = stop;
+        }
+    }
+    let whole = rows.len() == ends.len() && first == ids.len() && [0, rows.len()].contains(&span_ends.len());
+    (whole && !corpus.examples.is_empty()).then_some(corpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::attention::{Attention, Writing};
+    use super::super::samples::plain;
+    use super::*;
+    use crate::salience::align::Align;
+    use crate::salience::labels::Calls;
+    use crate::salience::syntax::Language;
+
+    fn reading(align: Option<Align>) -> Reading {
+        let target = Some(Writing::Code(Language::CSharp));
+        let attention = align.map(|align| Attention { align, calls: Calls::Syntax, source: None, target });
+        Reading { max_length: 64, attention, ..Reading::default() }
+    }
+
+    /// A JSONL file of `rows` rows in a folder of its own.
+    fn data(rows: usize) -> (tempfile::TempDir, Source) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("d.jsonl");
+        let row = |n: usize| format!("{{\"code\": \"int x{n} = 1;\", \"content\": \"int x{n} = {n};\"}}\n");
+        std::fs::write(&file, (0..rows).map(row).collect::<String>()).unwrap();
+        (dir, Source::Jsonl(file))
+    }
+
+    fn same(a: &Corpus, b: &Corpus) -> bool {
+        (&a.file, &a.examples, &a.looks, &a.report) == (&b.file, &b.examples, &b.looks, &b.report)
+    }
+
+    #[test]
+    fn an_entry_gives_the_same_corpus_and_nothing_else_does() {
+        let (dir, source) = data(25_000);
+        let cache = dir.path().join("cache");
+        let tokenizer = plain();
+        let go = |reading: &Reading| read(&cache, &source, Some(&tokenizer), 512, reading).unwrap();
+        for align in [None, Some(Align::TargetAst), Some(Align::Lexical), Some(Align::BroadcastMax)] {
+            let reading = reading(align);
+            let (first, second) = (go(&reading), go(&reading));
+            assert!(!first.hit && second.hit && first.trouble.is_none(), "{align:?}");
+            assert!(same(&first.corpus, &second.corpus) && first.corpus.examples.len() == 25_000, "{align:?}");
+            assert_eq!(first.corpus.looks.len(), if align.is_some() { 25_000 } else { 0 });
+        }
+        assert!(!go(&Reading { max_length: 63, ..reading(None) }).hit);
+        let entries = || fs::read_dir(&cache).unwrap().map(|e| e.unwrap().path());
+        assert_eq!(entries().count(), 5);
+        // half an entry, and one that is none: made again
+        for (i, entry) in entries().enumerate() {
+            let bytes = fs::read(&entry).unwrap();
+            fs::write(&entry, if i % 2 == 0 { &bytes[..bytes.len() / 2] } else { b"x" }).unwrap();
+        }
+        assert!(!go(&reading(None)).hit);
+        assert!(go(&reading(None)).hit);
+        let Source::Jsonl(file) = &source else { return };
+        let mut text = fs::read_to_string(file).unwrap();
+        text = text.replace("x17 ", "y17 ");
+        fs::write(file, text).unwrap();
+        assert!(!go(&reading(None)).hit, "other data");
+    }
+
+    #[test]
+    fn every_cut_and_flip_of_an_entry_is_noticed_or_harmless() {
+        let (_dir, source) = data(2);
+        let corpus = corpus::read(&source, Some(&plain()), 512, &reading(Some(Align::TargetAst))).unwrap();
+        let bytes = encode(&corpus).unwrap();
+        assert!(same(&decode(&bytes, &source).unwrap(), &corpus));
+        for at in 0..bytes.len() {
+            assert!(decode(&bytes[..at], &source).is_none());
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x55;
+            let _ = decode(&flipped, &source); // must not panic
+        }
+    }
+
+    #[test]
+    fn small_data_and_folders_that_cannot_be_written_do_no_harm() {
+        let (dir, source) = data(3);
+        let cache = dir.path().join("cache");
+        let small = read(&cache, &source, Some(&plain()), 512, &reading(None)).unwrap();
+        assert!(!small.hit && small.trouble.is_none() && !cache.exists());
+        let (dir, source) = data(25_000);
+        let file = dir.path().join("no-folder");
+        fs::write(&file, "").unwrap();
+        let blocked = read(&file, &source, Some(&plain()), 512, &reading(None)).unwrap();
+        assert!(blocked.trouble.unwrap().to_string().contains("no-folder: cannot create"));
+        assert_eq!(blocked.corpus.examples.len(), 25_000);
+    }
+
+    #[test]
+    fn the_folder_follows_the_environment() {
+        let dir = |vars: &'static [(&str, &str)]| {
+            default_dir(|key| vars.iter().find(|(k, _)| *k == key).map(|(_, v)| v.to_string()))
+        };
+        assert_eq!(dir(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/c")]), Some("/c/eyekern".into()));
+        assert_eq!(dir(&[("HOME", "/h"), ("XDG_CACHE_HOME", "")]), Some("/h/.cache/eyekern".into()));
+        assert_eq!(dir(&[]), None);
+    }
+}

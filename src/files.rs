@@ -1,0 +1,45 @@
+//! Writing files so that no reader ever meets half of one.
+
+use crate::error::{Error, Result};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Where a file stands until it is whole: beside its place, with `.partial` behind its name.
+pub fn partial(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(".partial");
+    name.into()
+}
+
+/// Writes `bytes` to `path` through a temporary file and a rename. What was there before is replaced or, on an error,
+/// left as it was.
+pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result {
+    let partial = partial(path);
+    let written = std::fs::write(&partial, bytes).map_err(Error::io(&partial, "write"));
+    let done = written.and_then(|()| std::fs::rename(&partial, path).map_err(Error::io(path, "write")));
+    if done.is_err() {
+        // the first error is the one to tell
+        let _ = std::fs::remove_file(&partial);
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.b");
+        write(&path, "old").unwrap();
+        write(&path, "new").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+        let folder = dir.path().join("folder");
+        std::fs::create_dir(&folder).unwrap();
+        let error = write(&folder, "x").unwrap_err();
+        assert!(error.to_string().contains("folder: cannot write"), "{error}");
+        let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+    }
+}

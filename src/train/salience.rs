@@ -1,0 +1,92 @@
+//! From the recipe's `[salience]` to what rows are read with and weights are drawn from.
+
+use std::path::Path;
+
+use super::recipe::{Arm, Recipe};
+use crate::choices::Choice;
+use crate::data::attention::{Attention, Drawing, Writing};
+use crate::data::corpus::Source;
+use crate::data::prompt::Task;
+use crate::error::{Error, Result};
+use crate::salience::align::{Align, Salience};
+use crate::salience::priors::Priors;
+use crate::salience::scanpath;
+use crate::salience::syntax::Language;
+use crate::salience::weights;
+
+/// Whether weights are drawn from scan paths, in place of the data's own.
+pub fn asked(recipe: &Recipe) -> bool {
+    recipe.salience.condition.is_some() || recipe.salience.priors.is_some()
+}
+
+/// How weights cross to the target: the recipe's choice, else that of the task.
+fn align(recipe: &Recipe) -> Result<Align> {
+    let of_task = match recipe.data.task {
+        Task::Completion | Task::Copy => Some(Align::Identity),
+        Task::Translation => Some(Align::TargetAst),
+        Task::Summarization => Some(Align::Lexical),
+        Task::None => None,
+    };
+    recipe.salience.align.or(of_task).ok_or_else(|| {
+        refusal(format!(
+            "salience.align is unset and data.task = \"none\" leaves it open; give one of {}",
+            Align::names()
+        ))
+    })
+}
+
+fn refusal(why: String) -> Error {
+    Error::Recipe { origin: "recipe".into(), why }
+}
+
+/// How the rows of `source` are read for weights of scan paths; `None` where these are not asked for.
+pub fn attention(recipe: &Recipe, source: &Source) -> Result<Option<Attention>> {
+    if !asked(recipe) {
+        return Ok(None);
+    }
+    let (s, task) = (&recipe.salience, recipe.data.task);
+    let of_file = |key: &str, file: &Path| {
+        let hint = |_| Error::file(file, format!("no language is known by this extension; name it in salience.{key}"));
+        Language::from_path(file).map_err(hint)
+    };
+    let code = match (s.source_lang, source) {
+        (Some(language), _) => Some(language),
+        (None, Source::Parallel(file, _)) => Some(of_file("source_lang", file)?),
+        (None, Source::Jsonl(_)) => None,
+    };
+    let target = match (s.target_lang, source, task) {
+        (Some(writing), ..) => Some(writing),
+        (None, _, Task::Summarization) => Some(Writing::Words),
+        (None, Source::Parallel(_, file), _) => Some(Writing::Code(of_file("target_lang", file)?)),
+        (None, Source::Jsonl(_), Task::Translation) => Some(Writing::Code(Language::CSharp)),
+        (None, Source::Jsonl(_), _) => None,
+    };
+    Ok(Some(Attention { align: align(recipe)?, calls: s.calls, source: code, target }))
+}
+
+/// What weights are drawn from; `None` where scan paths are not asked for.
+pub fn drawing(recipe: &Recipe) -> Result<Option<Drawing>> {
+    if !asked(recipe) {
+        return Ok(None);
+    }
+    let s = &recipe.salience;
+    let priors = match (&s.priors, &s.condition) {
+        (Some(file), condition) => Priors::load(file, condition.as_deref())?,
+        (None, condition) => {
+            let condition = condition.as_deref().unwrap_or_default();
+            Priors::builtin(condition).map_err(|e| refusal(format!("salience.condition: {e}")))?
+        }
+    };
+    let path = scanpath::Settings { mode: s.mode, max_lines: s.max_lines as u32, dynamic: s.dynamic };
+    let weights = weights::Settings { w_base: s.w_base, off_path: s.off_path, unseen: s.unseen, scope: s.scope };
+    let salience = Salience { priors, path, weights, align: align(recipe)? };
+    let uniform = recipe.objective.arm == Arm::Uniform;
+    Ok(Some(Drawing { salience, seed: recipe.train.seed, uniform }))
+}
+
+/// The drawing in a line: priors, mode, alignment.
+pub fn describe(drawing: &Drawing) -> String {
+    let s = &drawing.salience;
+    let dynamic = if s.path.dynamic { ", a new path every epoch" } else { "" };
+    format!("{} priors, {} paths, {}{dynamic}", s.priors.condition(), s.path.mode, s.align)
+}
