@@ -7,7 +7,6 @@
 
 use eyekern::data::IGNORE;
 use eyekern::data::corpus::{self, Reading};
-use eyekern::data::prompt::Task;
 use eyekern::data::tokenizer::Tokenizer;
 use eyekern::error::Result;
 use std::path::Path;
@@ -18,8 +17,7 @@ const ROW: &str =
 
 fn main() -> Result {
     let tokenizer = Tokenizer::from_bytes(include_bytes!("../assets/demo/tokenizer.json"), Some("<|endoftext|>"))?;
-    let reading = Reading { task: Task::None, max_length: 64, prompt_weight: None, uniform: false };
-    let corpus = corpus::read_str(ROW, Path::new("row"), Some(&tokenizer), tokenizer.id_end(), &reading)?;
+    let corpus = corpus::read_str(ROW, Path::new("row"), Some(&tokenizer), tokenizer.id_end(), &Reading::default())?;
     let example = &corpus.examples[0];
 
     println!("{:<16} {:>10} {:>7}  path", "token", "supervised", "weight");

@@ -6,6 +6,7 @@
 
 use eyekern::backend::cpu::Cpu;
 use eyekern::data::corpus;
+use eyekern::data::prompt::Task;
 use eyekern::error::{Error, Result};
 use eyekern::model::config::Spec;
 use eyekern::model::decoder::{Decoder, Source};
@@ -34,7 +35,9 @@ fn main() -> Result {
     recipe.model.model_name_or_path = model.to_string_lossy().into_owned();
     let pairs = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/pairs.jsonl");
     recipe.data.train_file = corpus::Source::Jsonl(pairs);
+    recipe.data.task = Task::Translation;
     recipe.data.max_tokens = 1024;
+    recipe.salience.condition = Some("combined".into()); // weights from eye-tracking priors
     recipe.train.output_dir = output.clone();
     recipe.train.learning_rate = 1e-2;
     recipe.train.max_steps = 12;

@@ -7,7 +7,7 @@ use eyekern::data::pack::{self, Totals};
 use eyekern::data::tokenizer::Tokenizer;
 use eyekern::error::Result;
 use eyekern::model::config::Spec;
-use eyekern::train::prepare::{self, Origin, Prepared};
+use eyekern::train::prepare::{Origin, Prepared};
 use eyekern::train::recipe::{Normalize, Recipe};
 use eyekern::train::{run, step::Rule};
 use std::path::Path;
@@ -33,8 +33,7 @@ fn spec() -> Spec {
 }
 
 fn read(jsonl: &str) -> Result<Corpus> {
-    let reading: Reading = prepare::reading(&Recipe::default());
-    corpus::read_str(jsonl, Path::new("docs/data.md"), Some(&tokenizer()), spec().vocab, &reading)
+    corpus::read_str(jsonl, Path::new("docs/data.md"), Some(&tokenizer()), spec().vocab, &Reading::default())
 }
 
 #[test]

@@ -1,10 +1,12 @@
-//! `eyekern demo`: a small random model learns 64 Java-to-C# pairs by heart, with a weight on every token.
+//! `eyekern demo`: a small random model learns 64 Java-to-C# pairs by heart, with a weight on every token that is drawn
+//! from the built-in eye-tracking priors.
 //!
 //! Everything is embedded; what is written can be trained on with `eyekern train`.
 
 use super::terminal::Terminal;
 use super::{DemoArgs, Device, train};
 use crate::data::corpus::{self, Corpus};
+use crate::data::prompt::Task;
 use crate::data::tokenizer::Tokenizer;
 use crate::data::{Example, IGNORE};
 use crate::error::{Error, Result};
@@ -41,9 +43,10 @@ pub fn run(args: &DemoArgs, out: &mut Terminal) -> Result {
         &prepare::reading(&recipe, &recipe.data.train_file)?,
     )?;
 
-    show(&corpus, &tokenizer, out);
-    write_inputs(&args.output_dir, &recipe.train.output_dir)?;
+    let model = recipe.train.output_dir.clone();
     let prepared = Prepared::new(recipe, Origin::Random(Box::new(spec), config), Some(tokenizer), corpus, None)?;
+    show(&prepared, out);
+    write_inputs(&args.output_dir, &model)?;
     train::start(prepared, Device::Cpu, out)?;
     next(&args.output_dir, out);
     Ok(())
@@ -53,7 +56,9 @@ fn recipe(args: &DemoArgs) -> Recipe {
     let mut recipe = Recipe::default();
     recipe.model.model_name_or_path = "a new small model".into();
     recipe.data.train_file = corpus::Source::Jsonl(args.output_dir.join("pairs.jsonl"));
+    recipe.data.task = Task::Translation;
     recipe.data.max_tokens = 2048;
+    recipe.salience.condition = Some("combined".into());
     let t = &mut recipe.train;
     t.method = Method::Full;
     t.output_dir = args.output_dir.join("model");
@@ -68,9 +73,10 @@ fn recipe(args: &DemoArgs) -> Recipe {
 }
 
 /// One example, its tokens coloured by weight; what is not supervised is dim.
-fn show(corpus: &Corpus, tokenizer: &Tokenizer, out: &mut Terminal) {
-    let Some(example) = corpus.examples.get(SHOWN) else { return };
-    let (low, high) = (corpus.report.weight_min as f32, corpus.report.weight_max as f32);
+fn show(prepared: &Prepared, out: &mut Terminal) {
+    let Prepared { train: Corpus { examples, report, .. }, tokenizer: Some(tokenizer), .. } = prepared else { return };
+    let Some(example) = examples.get(SHOWN) else { return };
+    let (low, high) = (report.weight_min as f32, report.weight_max as f32);
     let title = out.bold("One example, coloured by the weight of each token's loss");
     out.line(&format!("{title} (dim: the prompt, not supervised)\n"));
     let text = paint(example, tokenizer, low, high, out);

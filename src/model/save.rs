@@ -165,9 +165,9 @@ pub fn full<B: Backend>(b: &B, model: &mut Decoder<B>, config: &Value, dtype: Dt
     }
     if shards.len() > 1 {
         let index = json!({ "metadata": { "total_size": total }, "weight_map": index });
-        files::write(&dir.join("model.safetensors.index.json"), &pretty(&index))?;
+        files::write(&dir.join("model.safetensors.index.json"), pretty(&index))?;
     }
-    files::write(&dir.join("config.json"), &pretty(&config))
+    files::write(&dir.join("config.json"), pretty(&config))
 }
 
 /// Consecutive tensors that fill at most one shard each.

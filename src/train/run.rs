@@ -260,7 +260,7 @@ impl<B: Backend> Run<B> {
             let dir = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
             save::copy_companions(dir.unwrap_or(path), out)?;
         }
-        files::write(&out.join("recipe.resolved.toml"), &recipe.to_toml_commented())?;
+        files::write(&out.join("recipe.resolved.toml"), recipe.to_toml_commented())?;
         on(Event::Saved(out))
     }
 }

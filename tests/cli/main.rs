@@ -13,6 +13,7 @@ mod bad_model;
 mod label;
 mod models;
 mod recipe;
+mod salience;
 mod saved;
 mod streams;
 mod train;

@@ -179,6 +179,7 @@ fn metrics_are_lines_with_known_keys() {
         "eos",
         "on_path",
         "weights",
+        "salience",
         "normalize",
         "arm",
         "gamma",

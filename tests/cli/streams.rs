@@ -106,7 +106,8 @@ fn the_demo_needs_nothing_and_can_be_gone_on_from() {
     let text = case.run(&["demo", "--steps", "2"], &[]).trained();
     for part in [
         "One example, coloured by the weight of each token's loss (dim: the prompt, not supervised)\n",
-        "\npublic‹1.75› void‹1.00› ",
+        "\npublic‹1.65› void‹1.65› ",
+        "\n        combined priors, paper paths, target-ast\n",
         "\nmodel   a new small model (llama), 869.5 k parameters, 869.5 k trained (full)\n",
         "\ndata    64 rows, ",
         "\n        EOS supervised in 100.0 % of rows\n",
