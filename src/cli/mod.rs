@@ -11,6 +11,7 @@ use terminal::{Colour, Terminal};
 mod demo;
 mod heat;
 mod label;
+mod priors;
 mod report;
 pub mod terminal;
 mod train;
@@ -64,6 +65,9 @@ enum Command {
     /// Show the semantic label of every token of code, as the eye-tracking priors know them.
     #[command(after_help = format!("{EXIT_CODES}\n\n{LABEL_HELP}"))]
     Label(LabelArgs),
+    /// Show the priors of human attention, or build them from gaze recordings.
+    #[command(subcommand)]
+    Priors(priors::PriorsCommand),
     /// Train a tiny built-in model on built-in examples: about a minute, no network.
     #[command(after_help = format!("{EXIT_CODES}\n\n{DEMO_HELP}"))]
     Demo(DemoArgs),
@@ -153,6 +157,7 @@ fn run(command: Command, out: &mut Terminal) -> Result {
     match command {
         Command::Train(args) => train::run(&args, out),
         Command::Label(args) => label::run(&args, out),
+        Command::Priors(command) => priors::run(&command, out),
         Command::Demo(args) => demo::run(&args, out),
     }
 }

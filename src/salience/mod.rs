@@ -5,6 +5,7 @@
 
 pub mod align;
 pub mod beta;
+pub mod gaze;
 pub mod labels;
 pub mod priors;
 pub mod scanpath;

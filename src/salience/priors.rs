@@ -40,6 +40,7 @@ pub struct Priors {
     freq: Vec<u64>,
     /// Whether the n-gram was seen at all, by [`place`].
     seen: Vec<bool>,
+    built: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// Where an n-gram of one to three labels stands in the tables: its ids as digits in base 21, where 0 is "no label".
@@ -61,6 +62,7 @@ impl Priors {
             labels: [Counts::default(); 20],
             freq: vec![0; PLACES],
             seen: vec![false; PLACES],
+            built: None,
         }
     }
 
@@ -112,6 +114,16 @@ impl Priors {
     /// Where the figures come from, and their licence.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// How the figures were made (method, participants, what was lost), if the file says so. Free in form: for people.
+    pub fn built(&self) -> Option<&serde_json::Map<String, serde_json::Value>> {
+        self.built.as_ref()
+    }
+
+    /// Sets what [`Priors::built`] gives and the file keeps.
+    pub fn set_built(&mut self, built: serde_json::Map<String, serde_json::Value>) {
+        self.built = Some(built);
     }
 
     /// Whether the counts of n-grams tell (a, b) from (b, a). Those of the published tables do not: their keys are
@@ -244,6 +256,7 @@ mod tests {
         for ngram in [&[Loop][..], &[Loop, Comment], &[Loop, Comment], &[Comment, Loop, Loop], &[Type, Loop], &[]] {
             priors.add_ngram(ngram);
         }
+        priors.set_built(serde_json::Map::from_iter([("participants".to_string(), 3.into())]));
         assert_eq!(priors.beta(Loop), Some(Beta { alpha: 3, beta: 2 }));
         assert_eq!(priors.aggregate(), Beta { alpha: 4, beta: 4 });
         assert_eq!(priors.counts(Loop).mono, 1);

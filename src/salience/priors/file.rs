@@ -9,7 +9,8 @@
 //! ```
 //!
 //! n-grams are label ids; the last number of a counted one is its count. `observed` lists the n-grams that a scan path
-//! may contain; without it, those are the counted ones, which is possible only if counts are ordered.
+//! may contain; without it, those are the counted ones, which is possible only if counts are ordered. `built` may hold
+//! an object that says how the figures were made; it is kept and has no other effect.
 
 use std::collections::BTreeMap;
 
@@ -39,6 +40,7 @@ struct File {
     source: String,
     ordered: bool,
     observed: Option<Vec<Vec<i64>>>,
+    built: Option<serde_json::Map<String, serde_json::Value>>,
     conditions: BTreeMap<String, Tables>,
 }
 
@@ -85,7 +87,8 @@ pub(super) fn parse(text: &[u8], condition: Option<&str>) -> Result<Priors, Stri
         _ => "it holds no condition; `eyekern priors build` writes a file of priors".to_string(),
     })?;
 
-    let mut priors = Priors { ordered: file.ordered, ..Priors::new(&name, &file.source) };
+    let made = Priors::new(&name, &file.source);
+    let mut priors = Priors { ordered: file.ordered, built: file.built, ..made };
     let within = |why: String| format!("condition {name:?}: {why}");
     read_labels(&mut priors, &tables.labels).map_err(within)?;
     for ngram in tables.bigrams.iter().map(|n| &n[..]).chain(tables.trigrams.iter().map(|n| &n[..])) {
@@ -218,12 +221,17 @@ pub(super) fn write(priors: &Priors) -> String {
         rows(&trigrams)
     );
     let (observed, name) = (rows(&observed), json(&priors.condition));
-    format!("{{\n{head},\n\"observed\": [\n{observed}\n],\n\"conditions\": {{{name}: {{\n{tables}\n}}}}\n}}\n")
+    let built = priors.built.as_ref().map(|built| format!("\"built\": {},\n", pretty(built))).unwrap_or_default();
+    format!("{{\n{head},\n{built}\"observed\": [\n{observed}\n],\n\"conditions\": {{{name}: {{\n{tables}\n}}}}\n}}\n")
 }
 
 /// JSON of plain numbers and strings, which cannot fail.
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
+}
+
+fn pretty(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
 fn rows(values: &[impl Serialize]) -> String {
@@ -325,6 +333,7 @@ mod tests {
     fn other_files_and_conditions_are_refused() {
         assert!(refusal(|f| f["format"] = json!("gaze")).contains("its format is \"gaze\""));
         assert!(refusal(|f| f["version"] = json!(2)).contains("version 2 of the format"));
+        assert!(refusal(|f| f["built"] = json!(3)).contains("expected a map"));
         assert!(refusal(|f| f["extra"] = json!(2)).contains("unknown field `extra`"));
         assert!(refusal(|f| f["conditions"] = json!({})).contains("it holds no condition"));
         let text = good().to_string();

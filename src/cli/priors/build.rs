@@ -1,0 +1,135 @@
+//! `eyekern priors build`: recordings in, a file of priors, a report and pictures out.
+
+use super::{BuildArgs, scene};
+use crate::cli::terminal::Terminal;
+use crate::error::{Error, Result};
+use crate::salience::Label;
+use crate::salience::gaze::boxes::Snippets;
+use crate::salience::gaze::build::{Method, Study, Tally, build};
+use crate::salience::gaze::fixations::Thresholds;
+use crate::salience::gaze::mapping::Mapping;
+use crate::salience::gaze::screens::Screens;
+use crate::salience::labels::Calls;
+use crate::salience::priors::Priors;
+
+/// Reads, counts, writes, reports.
+pub fn run(args: &BuildArgs, out: &mut Terminal) -> Result {
+    let method = method(args)?;
+    let mapping = args.mapping.as_deref().map_or_else(|| Ok(Mapping::default()), Mapping::load)?;
+    let screens = Screens::load(args.participants.as_deref(), mapping.screen)?;
+    let snippets = Snippets::load(&args.boxes, &args.snippets, Calls::Syntax)?;
+    let priors = Priors::new(&args.condition, &args.source);
+    let study = build(&args.gaze, &mapping, &screens, snippets, &method, priors)?;
+    if let Some(who) = &args.svg_participant
+        && !study.tallies.contains_key(who)
+    {
+        let known = study.tallies.keys().cloned().collect::<Vec<_>>().join(", ");
+        return Err(Error::Usage(format!("no participant {who:?} to draw; there are {known}")));
+    }
+    study.priors.save(&args.output)?;
+    let pictures = draw(args, &study)?;
+    report(&study, &method, out);
+    out.line("");
+    let [bigrams, trigrams] = [2, 3].map(|n| study.priors.ranking(n).len());
+    let aggregate = study.priors.aggregate();
+    let [low, high] = aggregate.interval();
+    out.line(&format!(
+        "aggregate Beta({}, {}): a token is fixated with probability {:.4} (95 %: {low:.4} to {high:.4})",
+        aggregate.alpha,
+        aggregate.beta,
+        aggregate.mean()
+    ));
+    out.line(&format!(
+        "wrote {}: condition {}, {bigrams} different bigrams, {trigrams} trigrams",
+        args.output.display(),
+        args.condition
+    ));
+    if let (Some(folder), true) = (&args.svg, pictures > 0) {
+        out.line(&format!("drew {pictures} pictures into {}", folder.display()));
+    }
+    Ok(())
+}
+
+fn method(args: &BuildArgs) -> Result<Method> {
+    for (flag, value) in [
+        ("--dispersion-px", args.dispersion_px),
+        ("--min-ms", args.min_ms),
+        ("--gap-ms", args.gap_ms),
+        ("--radius-px", args.radius_px),
+    ] {
+        if !(value.is_finite() && value >= 0.0) {
+            return Err(Error::Usage(format!("{flag} is {value}, but must be a number of at least 0")));
+        }
+    }
+    let thresholds = Thresholds { dispersion_px: args.dispersion_px, min_ms: args.min_ms, gap_ms: args.gap_ms };
+    Ok(Method { thresholds, radius_px: args.radius_px })
+}
+
+/// Draws each viewing that was asked for; how many.
+fn draw(args: &BuildArgs, study: &Study) -> Result<usize> {
+    let Some(folder) = &args.svg else { return Ok(0) };
+    std::fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+    let wanted = |who: &str| args.svg_participant.as_deref().is_none_or(|only| only == who);
+    let mut count = 0;
+    for viewing in study.viewings.iter().filter(|v| wanted(&v.participant)) {
+        let Some(picture) = scene::draw(study, viewing) else { continue };
+        let file = folder.join(format!("{}-{}.svg", plain(&viewing.participant), plain(&viewing.snippet)));
+        std::fs::write(&file, picture).map_err(Error::io(&file, "write"))?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// A name that is safe as a part of a file's name.
+fn plain(name: &str) -> String {
+    name.chars().map(|c| if c.is_alphanumeric() || "._ ".contains(c) { c } else { '_' }).collect()
+}
+
+fn report(study: &Study, method: &Method, out: &mut Terminal) {
+    let within = format!("within {} px", method.radius_px);
+    let width = study.tallies.keys().map(|who| who.chars().count()).max().unwrap_or(0).max(11);
+    let head = format!(
+        "{:width$} {:>8} {:>8} {:>9} {:>8} {within:>12} {:>8} {:>8} {:>8}",
+        "participant", "samples", "lost", "fixations", "on token", "unmapped", "labelled", "mean ms"
+    );
+    out.line(&out.dim(&head));
+    let line = |who: &str, t: &Tally| {
+        let mean = t.mean_ms().map_or("-".to_string(), |ms| format!("{ms:.1}"));
+        format!(
+            "{who:width$} {:>8} {:>8} {:>9} {:>8} {:>w$} {:>8} {:>8} {mean:>8}",
+            t.samples,
+            t.lost,
+            t.fixations,
+            t.on_token,
+            t.within,
+            t.unmapped(),
+            t.labelled,
+            w = within.len().max(12)
+        )
+    };
+    let mut all = Tally::default();
+    for (who, tally) in &study.tallies {
+        out.line(&line(who, tally));
+        all.add(tally);
+    }
+    out.line(&out.bold(&line("all", &all)));
+    out.line("");
+    let head = format!("{:39} {:>9} {:>8} {:>8} {:>9}", "label", "fixations", "c1", "ntok", "E[theta]");
+    out.line(&out.dim(&head));
+    for label in Label::ALL {
+        let counts = study.priors.counts(label);
+        if let Some(mean) = study.priors.expectation(label) {
+            let fixations = all.labels[usize::from(label.id())];
+            out.line(&format!("{:39} {fixations:>9} {:>8} {:>8} {mean:>9.4}", label.name(), counts.c1, counts.ntok));
+        }
+    }
+    for snippet in study.snippets.iter() {
+        let layouts: Vec<_> = snippet.layouts.values().map(|layout| snippet.shown(layout)).collect();
+        let unshown = |at: &usize| snippet.spans[*at].label.is_some() && layouts.iter().any(|shown| !shown[*at]);
+        let missing = (0..snippet.spans.len()).filter(unshown).count();
+        if missing > 0 {
+            let name = &snippet.name;
+            out.note(&format!("note: {missing} labelled tokens of {name} have no box and count as not shown"));
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `eyekern priors show`: tables, JSON, a picture.
+
+use serde_json::{Value, json};
+
+use super::{Format, ShowArgs, figure};
+use crate::cli::terminal::Terminal;
+use crate::error::{Error, Result};
+use crate::salience::Label;
+use crate::salience::beta::Beta;
+use crate::salience::priors::Priors;
+
+/// Loads the priors, draws them if asked to, prints them.
+pub fn run(args: &ShowArgs, out: &mut Terminal) -> Result {
+    let priors = match &args.priors {
+        Some(file) => Priors::load(file, args.condition.as_deref())?,
+        None => Priors::builtin(args.condition.as_deref().unwrap_or("combined"))?,
+    };
+    if let Some(file) = &args.svg {
+        std::fs::write(file, figure::draw(&priors, args.top.into())).map_err(Error::io(file, "write"))?;
+    }
+    match args.format {
+        Format::Text => text(&priors, args.top.into(), out),
+        Format::Json => out.line(&object(&priors).to_string()),
+    }
+    Ok(())
+}
+
+/// The labels of an n-gram; an arrow where their order was kept.
+pub fn spell(ngram: &[Label], ordered: bool) -> String {
+    let between = if ordered { " \u{2192} " } else { " \u{00b7} " };
+    ngram.iter().map(|label| label.name()).collect::<Vec<_>>().join(between)
+}
+
+/// The part of a token's weight that the count of its n-gram gives.
+pub fn rarity(count: u64) -> f64 {
+    1.0 / (count as f64 + 2.0).ln()
+}
+
+/// What the counts of n-grams say about order, in a sentence.
+pub fn order(priors: &Priors) -> &'static str {
+    if priors.ordered() {
+        "ordered: a \u{2192} b is counted apart from b \u{2192} a"
+    } else {
+        "without order: a \u{00b7} b counts both directions"
+    }
+}
+
+fn text(priors: &Priors, top: usize, out: &mut Terminal) {
+    out.line(&out.bold(&format!("Priors of human attention: {}", priors.condition())));
+    out.line(&format!("source   {}", priors.source()));
+    out.line(&format!("n-grams  {}", order(priors)));
+    out.line("");
+    let head = format!(
+        "{:>2}  {:39} {:>7} {:>7} {:>7} {:>7}  {:>8}  {}",
+        "id", "label", "c1", "ntok", "alpha", "beta", "E[theta]", "95 % interval"
+    );
+    out.line(&out.dim(&head));
+    for label in Label::ALL.into_iter().filter(|&label| label != Label::Type) {
+        let counts = priors.counts(label);
+        let start = format!("{:>2}  {:39} {:>7} {:>7}", label.id(), label.name(), counts.c1, counts.ntok);
+        match priors.beta(label) {
+            Some(beta) => out.line(&format!("{start} {}", numbers(beta))),
+            None => out.line(&format!("{start} {:>7} {:>7}  {:>8}  never shown", "-", "-", "-")),
+        }
+    }
+    let sum = |f: fn(crate::salience::priors::Counts) -> u64| -> u64 {
+        Label::ALL.into_iter().map(|label| f(priors.counts(label))).sum()
+    };
+    let all =
+        format!("    {:39} {:>7} {:>7} {}", "aggregate", sum(|c| c.c1), sum(|c| c.ntok), numbers(priors.aggregate()));
+    out.line(&out.bold(&all));
+    for (name, length) in [("bigrams", 2), ("trigrams", 3)] {
+        let ranking = priors.ranking(length);
+        out.line("");
+        let head = format!("{:>8} {:>10}  {name} ({} with a count)", "count", "1/ln(n+2)", ranking.len());
+        out.line(&out.dim(&head));
+        for (ngram, count) in ranking.iter().take(top) {
+            out.line(&format!("{count:>8} {:>10.4}  {}", rarity(*count), spell(ngram, priors.ordered())));
+        }
+    }
+}
+
+fn numbers(beta: Beta) -> String {
+    let [low, high] = beta.interval();
+    format!("{:>7} {:>7}  {:>8.4}  {low:.4} to {high:.4}", beta.alpha, beta.beta, beta.mean())
+}
+
+fn object(priors: &Priors) -> Value {
+    let beta =
+        |beta: Beta| json!({"alpha": beta.alpha, "beta": beta.beta, "mean": beta.mean(), "interval": beta.interval()});
+    let labels = Label::ALL.into_iter().filter(|&label| label != Label::Type).map(|label| {
+        let counts = priors.counts(label);
+        let mut row = json!({
+            "id": label.id(), "label": label.name(), "c1": counts.c1, "ntok": counts.ntok, "mono": counts.mono,
+            "alpha": null, "beta": null, "mean": null, "interval": null,
+        });
+        if let (Some(row), Some(Value::Object(known))) = (row.as_object_mut(), priors.beta(label).map(beta)) {
+            row.extend(known);
+        }
+        row
+    });
+    let ngrams = |length: usize| -> Value {
+        let entry = |(ngram, count): &(Vec<Label>, u64)| {
+            let ids: Vec<u8> = ngram.iter().map(|label| label.id()).collect();
+            let names: Vec<&str> = ngram.iter().map(|label| label.name()).collect();
+            json!({"ids": ids, "labels": names, "count": count, "rarity": rarity(*count)})
+        };
+        priors.ranking(length).iter().map(entry).collect()
+    };
+    json!({
+        "condition": priors.condition(),
+        "source": priors.source(),
+        "ordered": priors.ordered(),
+        "built": priors.built(),
+        "labels": labels.collect::<Vec<_>>(),
+        "aggregate": beta(priors.aggregate()),
+        "monograms": ngrams(1),
+        "bigrams": ngrams(2),
+        "trigrams": ngrams(3),
+    })
+}

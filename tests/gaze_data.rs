@@ -1,0 +1,167 @@
+//! Gaze recordings of seven people reading Java against the fixations and labels of a separate implementation. Needs the
+//! data folder that `EYEKERN_SHARED` names; without the variable these checks are ignored, with it the data must be there.
+
+use eyekern::salience::Label;
+use eyekern::salience::gaze::boxes::{Hit, Snippets};
+use eyekern::salience::gaze::build::{Method, Study, build};
+use eyekern::salience::gaze::mapping::Mapping;
+use eyekern::salience::gaze::screens::Screens;
+use eyekern::salience::labels::{Calls, compat};
+use eyekern::salience::priors::Priors;
+use eyekern::salience::syntax::Language;
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+type Check = Result<(), Failed>;
+
+fn main() {
+    let shared = std::env::var_os("EYEKERN_SHARED").map(PathBuf::from);
+    let trial = |name: &str, run: fn(&Path) -> Check| {
+        let data = shared.clone().unwrap_or_default().join("data").join("gaze");
+        Trial::test(name, move || run(&data)).with_ignored_flag(shared.is_none())
+    };
+    let trials = vec![
+        trial("fixations_and_tokens_are_those_of_the_reference", fixations),
+        trial("labels_are_those_of_the_reference_by_its_rules", reference_labels),
+        trial("other_labels_have_one_of_four_reasons", our_labels),
+        trial("the_priors_survive_their_file", file),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+fn study(data: &Path, calls: Calls) -> Result<Study, Failed> {
+    let mut recordings = Vec::new();
+    for entry in std::fs::read_dir(data.join("gaze")).map_err(|e| format!("{}: {e}", data.display()))? {
+        recordings.push(entry?.path());
+    }
+    recordings.sort();
+    let screens = Screens::load(Some(&data.join("participants.csv")), None)?;
+    let snippets = Snippets::load(&data.join("token_boxes.csv"), &data.join("snippets"), calls)?;
+    let priors = Priors::new("reading", "a test");
+    Ok(build(&recordings, &Mapping::default(), &screens, snippets, &Method::default(), priors)?)
+}
+
+fn reference(data: &Path) -> Result<BTreeMap<String, Value>, Failed> {
+    let file = data.join("reference_fixations.json");
+    let text = std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let all: Value = serde_json::from_str(&text)?;
+    let people = all["participants"].as_object().ok_or("no participants")?;
+    Ok(people.iter().map(|(who, numbers)| (who.clone(), numbers.clone())).collect())
+}
+
+fn fixations(data: &Path) -> Check {
+    let (study, reference) = (study(data, Calls::Syntax)?, reference(data)?);
+    assert_eq!(reference.len(), 7);
+    assert!(study.tallies.keys().eq(reference.keys()));
+    for (who, expected) in &reference {
+        let tally = &study.tallies[who];
+        let expected_counts = ["fixations", "on_token", "within_25px"].map(|key| expected[key].as_u64());
+        assert_eq!(expected_counts, [tally.fixations, tally.on_token, tally.within].map(Some), "{who}");
+        // the reference is rounded to a tenth
+        let mean = tally.mean_ms().ok_or("no fixation")?;
+        let expected = expected["mean_fix_ms"].as_f64().ok_or("no mean")?;
+        assert!((mean - expected).abs() <= 0.05 + 1e-9, "{who}: {mean} {expected}");
+        assert_eq!(tally.lost, 0);
+    }
+    Ok(())
+}
+
+/// What the reference labelled: tokens of methods with a body, by the published listing with the word list for calls, where
+/// box and token begin at the same byte.
+fn listed(code: &[u8]) -> Result<BTreeMap<usize, Label>, Failed> {
+    let tokens = compat::artifact(code, Language::Java, Calls::Lexicon)?;
+    Ok(tokens.into_iter().filter_map(|t| Some((t.start, t.label?))).collect())
+}
+
+fn reference_labels(data: &Path) -> Check {
+    let (study, reference) = (study(data, Calls::Lexicon)?, reference(data)?);
+    let mut found: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+    for viewing in &study.viewings {
+        let snippet = study.snippets.find(&viewing.snippet).ok_or("no snippet")?;
+        let listed = listed(&snippet.code)?;
+        for hit in viewing.fixations.iter().filter_map(|f| f.1) {
+            let token = &snippet.layouts[&viewing.layout].boxes[hit.index()];
+            if let Some(label) = listed.get(&token.start) {
+                *found.entry(&viewing.participant).or_default().entry(label.name()).or_default() += 1;
+            }
+        }
+    }
+    for (who, expected) in &reference {
+        let mut expected: BTreeMap<&str, u64> = expected["labels"]
+            .as_object()
+            .ok_or("no labels")?
+            .iter()
+            .filter_map(|(name, n)| Some((name.as_str(), n.as_u64()?)))
+            .collect();
+        // One fixation has its mean exactly on the edge between two lines of InsertSort, y = 380.8. An upper edge belongs
+        // to its box here, so it falls on `jthElement` below; the reference gave it to `jMinusOneElement` above.
+        if who == "a6710f7d" {
+            let viewing = study.viewings.iter().find(|v| v.participant == *who && v.snippet == "InsertSort");
+            let fixations = &viewing.ok_or("no such viewing")?.fixations;
+            let on_edge: Vec<_> = fixations.iter().filter(|f| (f.0.y - 380.8).abs() < 1e-9).collect();
+            let [(fixation, Some(Hit::On(_)))] = on_edge[..] else { return Err("not one fixation on the edge".into()) };
+            assert!((fixation.x - 825.98).abs() < 1e-9);
+            *expected.get_mut("loop").ok_or("no loop")? -= 1;
+            *expected.get_mut("conditional statement").ok_or("no condition")? += 1;
+        }
+        assert_eq!(found.get(who.as_str()), Some(&expected), "{who}");
+    }
+    Ok(())
+}
+
+/// The labels that priors are built with differ from the reference's on tokens that it left without any, and on calls, which
+/// go by syntax and not by a list of words. Nothing else may differ.
+fn our_labels(data: &Path) -> Check {
+    let study = study(data, Calls::Syntax)?;
+    // fixations: same label; token not listed (outside of methods with a body); piece of a listed token (`if` of `else if`,
+    // the bracket of `[]`, the end of `break;`); call by syntax
+    let mut counts = [0u64; 4];
+    for viewing in &study.viewings {
+        let snippet = study.snippets.find(&viewing.snippet).ok_or("no snippet")?;
+        let listed = listed(&snippet.code)?;
+        for hit in viewing.fixations.iter().filter_map(|f| f.1) {
+            let token = &snippet.layouts[&viewing.layout].boxes[hit.index()];
+            let Some(ours) = snippet.label(token) else {
+                assert!(!listed.contains_key(&token.start), "the reference labels a token that we do not");
+                continue;
+            };
+            let span = snippet.spans[token.span.ok_or("a label without a span")?];
+            let calls = [Label::FunctionCall, Label::ExternallyDefined];
+            let reason = match listed.get(&token.start) {
+                Some(theirs) if *theirs == ours => 0,
+                Some(theirs) if calls.contains(theirs) && calls.contains(&ours) => 3,
+                Some(theirs) => {
+                    let at = token.start;
+                    return Err(format!("{} byte {at}: {} but {}", snippet.name, ours.name(), theirs.name()).into());
+                }
+                None if listed.contains_key(&span.start) => 2,
+                None => 1,
+            };
+            counts[reason] += 1;
+        }
+    }
+    println!("same {}, outside methods {}, piece of a token {}, calls {}", counts[0], counts[1], counts[2], counts[3]);
+    assert!(counts.iter().all(|&n| n > 0), "{counts:?}");
+    let labelled: u64 = study.tallies.values().map(|t| t.labelled).sum();
+    assert_eq!(counts.iter().sum::<u64>(), labelled);
+    let within =
+        study.viewings.iter().flat_map(|v| &v.fixations).filter(|f| matches!(f.1, Some(Hit::On(_) | Hit::Near(_))));
+    assert_eq!(within.count() as u64, study.tallies.values().map(|t| t.within).sum::<u64>());
+    Ok(())
+}
+
+fn file(data: &Path) -> Check {
+    let study = study(data, Calls::Syntax)?;
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("priors.json");
+    study.priors.save(&path)?;
+    assert!(Priors::load(&path, Some("reading"))? == study.priors, "what was read is not what was written");
+    assert!(study.priors.ordered() && study.priors.built().is_some());
+    for label in Label::ALL {
+        let counts = study.priors.counts(label);
+        assert!(counts.c1 <= counts.ntok, "{}", label.name());
+    }
+    Ok(())
+}
