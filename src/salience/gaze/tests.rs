@@ -7,12 +7,13 @@ use super::build::{Method, build};
 use super::mapping::Mapping;
 use super::recording::Recording;
 use super::screens::Screens;
+use crate::salience::Label;
 use crate::salience::labels::Calls;
 use crate::salience::priors::Priors;
 
 const CODE: &str = "int f(int a) { return a; }\n";
 const BOXES: &str = "snippet,token,byte_start,x_px,y_px,w_px,h_px\nA,int,0,50,200,60,20\nA,f,4,120,200,60,20\n\
-                     A,(,5,190,200,10,20\nA,return,15,50,230,90,20\nA,eturn,16,300,230,90,20\n";
+                     A,(,5,190,200,10,20\nA,return,15,50,230,90,20\nA,eturn,16,300,230,90,20\nA,f(int,4,500,200,60,20\n";
 const GAZE: &str = "time_ms,x_px,y_px,snippet\n0,80,210,A\n60,80,210,A\n110,80,210,A\n";
 
 /// The three inputs of a build as files, and what it says.
@@ -39,10 +40,14 @@ fn boxes_take_the_label_of_the_token_they_show() {
     let snippet = study.snippets.find("A").unwrap();
     let layout = &snippet.layouts[&0];
     let named: Vec<_> = layout.boxes.iter().map(|b| (b.line, snippet.label(b).map(|l| l.name()))).collect();
-    let (function, returned) = (Some("function declaration"), Some("return"));
-    assert_eq!(named, [(2, function), (3, function), (4, None), (5, returned), (6, returned)]);
-    // `int` and `f` and `return`, the last in two boxes; `int a` and `a` have no box
-    assert_eq!(snippet.shown(layout).iter().filter(|&&shown| shown).count(), 3);
+    let [function, returned, parameter] = ["function declaration", "return", "parameter"].map(Some);
+    // `f(int` is the parameter's for the greater part
+    let expected = [(2, function), (3, function), (4, None), (7, parameter), (5, returned), (6, returned)];
+    assert_eq!(named, expected);
+    // `int`, `f`, the parameter's `int`, and `return` in two boxes; neither `a` has a box
+    assert_eq!(snippet.shown(layout).iter().filter(|&&shown| shown).count(), 4);
+    let ntok = [Label::FunctionDeclaration, Label::Parameter, Label::Return].map(|l| study.priors.counts(l).ntok);
+    assert_eq!(ntok, [2, 1, 1]);
     assert_eq!(study.tallies["P"].labelled, 1);
     let names = ["A", "A.java", "A.png"].map(|name| study.snippets.find(name).map(|s| s.name.as_str()));
     assert_eq!(names, [Some("A"); 3]);
