@@ -32,6 +32,15 @@ pub enum Source {
     Parallel(PathBuf, PathBuf),
 }
 
+impl Source {
+    /// The file that messages name: of two parallel ones the source.
+    pub fn file(&self) -> &Path {
+        match self {
+            Source::Jsonl(file) | Source::Parallel(file, _) => file,
+        }
+    }
+}
+
 /// How rows become examples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
@@ -70,13 +79,10 @@ pub struct Corpus {
 ///
 /// Errors name the line (the first one that cannot be used) or the file, and the remedy.
 pub fn read(source: &Source, tokenizer: Option<&Tokenizer>, vocab: usize, reading: &Reading) -> Result<Corpus> {
-    let reader = RowReader { tokenizer, vocab, reading };
-    match source {
-        Source::Jsonl(file) => collect(Lines::open(file)?.jsonl(), file, file, &reader),
-        Source::Parallel(source, target) => {
-            collect(Lines::open(source)?.beside(Lines::open(target)?), source, target, &reader)
-        }
-    }
+    let reader = RowReader { tokenizer, vocab, reading, keep_texts: false };
+    let mut corpus = Corpus { file: source.file().to_path_buf(), ..Corpus::default() };
+    scan(source, &reader, |_, row| row, |row| corpus.add(row, tokenizer))?;
+    corpus.finish(reading)
 }
 
 /// As [`read`], for JSONL in memory; `name` stands for the file in messages.
@@ -87,8 +93,11 @@ pub fn read_str(
     vocab: usize,
     reading: &Reading,
 ) -> Result<Corpus> {
-    let lines = Lines::new(jsonl.as_bytes(), name);
-    collect(lines.jsonl(), name, name, &RowReader { tokenizer, vocab, reading })
+    let reader = RowReader { tokenizer, vocab, reading, keep_texts: false };
+    let mut corpus = Corpus { file: name.to_path_buf(), ..Corpus::default() };
+    let rows = Lines::new(jsonl.as_bytes(), name).jsonl();
+    each(rows, name, name, &reader, |_, row| row, |row| corpus.add(row, tokenizer))?;
+    corpus.finish(reading)
 }
 
 /// Refuses a tokenizer that can produce ids the model has no embedding for. `vocab` is the model's number of ids.
@@ -109,15 +118,32 @@ pub fn check_vocab(tokenizer: &Tokenizer, vocab: usize, tokenizer_file: &Path) -
 const CHUNK_ROWS: usize = 512;
 const CHUNK_BYTES: usize = 4 << 20;
 
+/// Every row of a source. `map` is given its index among the rows and the row, on any thread; `take` what comes of it,
+/// in the order of the file. The first row that cannot be used ends it.
+pub(crate) fn scan<T: Send>(
+    source: &Source,
+    reader: &RowReader,
+    map: impl Fn(usize, Row) -> T + Sync,
+    take: impl FnMut(T),
+) -> Result {
+    match source {
+        Source::Jsonl(file) => each(Lines::open(file)?.jsonl(), file, file, reader, map, take),
+        Source::Parallel(source, target) => {
+            each(Lines::open(source)?.beside(Lines::open(target)?), source, target, reader, map, take)
+        }
+    }
+}
+
 /// Tokenises rows in parallel, chunk by chunk, and takes them in order.
-fn collect(
+fn each<T: Send>(
     mut rows: impl Iterator<Item = Result<Raw>>,
     file: &Path,
     target: &Path,
     reader: &RowReader,
-) -> Result<Corpus> {
-    let eos = reader.tokenizer.map(Tokenizer::eos);
-    let mut corpus = Corpus { file: file.to_path_buf(), ..Corpus::default() };
+    map: impl Fn(usize, Row) -> T + Sync,
+    mut take: impl FnMut(T),
+) -> Result {
+    let mut done = 0;
     loop {
         let (mut chunk, mut bytes, mut end) = (Vec::new(), 0, None);
         while chunk.len() < CHUNK_ROWS && bytes < CHUNK_BYTES && end.is_none() {
@@ -130,22 +156,21 @@ fn collect(
                 None => end = Some(Ok(())),
             }
         }
-        let read: Vec<Result<Row>> = chunk.par_iter().map(|raw| parse(raw, file, target, reader)).collect();
+        let numbered = chunk.par_iter().enumerate();
+        let read: Vec<Result<T>> =
+            numbered.map(|(i, raw)| parse(raw, file, target, reader).map(|row| map(done + i, row))).collect();
+        done += chunk.len();
         for row in read {
-            let row = row?;
-            if corpus.report.count(&row, eos) {
-                corpus.examples.push(row.example);
-                corpus.looks.extend(row.look);
-            }
+            take(row?);
         }
         match end {
-            Some(Ok(())) => break,
-            Some(Err(e)) => return Err(e),
+            Some(Ok(())) if done == 0 => {
+                return Err(Error::file(file, "the file holds no rows; write one example per line"));
+            }
+            Some(end) => return end,
             None => {}
         }
     }
-    corpus.report.weigh(&corpus.examples);
-    corpus.refuse_empty(reader.reading.max_length)
 }
 
 fn parse(raw: &Raw, file: &Path, target: &Path, reader: &RowReader) -> Result<Row> {
@@ -184,17 +209,27 @@ impl Corpus {
         self.report.weigh(&self.examples);
     }
 
-    fn refuse_empty(self, max_length: usize) -> Result<Corpus> {
+    fn add(&mut self, row: Row, tokenizer: Option<&Tokenizer>) {
+        if self.report.count(&row, tokenizer.map(Tokenizer::eos)) {
+            self.examples.push(row.example);
+            self.looks.extend(row.look);
+        }
+    }
+
+    /// Counts the weights; refuses a corpus that cannot be trained on.
+    fn finish(mut self, reading: &Reading) -> Result<Corpus> {
+        self.report.weigh(&self.examples);
         let report = &self.report;
-        let why = match (report.kept, report.rows) {
-            (1.., _) => return Ok(self),
-            (_, 0) => "the file holds no rows; write one example per line".to_string(),
-            (_, rows) => format!(
-                "no row has a supervised token (rows: {rows}, of them cut at max_length {max_length}: {}); {}",
-                report.truncated,
-                if report.truncated > 0 { "raise max_length" } else { "check `labels` and `train`" }
-            ),
-        };
+        if report.kept > 0 {
+            return Ok(self);
+        }
+        let why = format!(
+            "no row has a supervised token (rows: {}, of them cut at max_length {}: {}); {}",
+            report.rows,
+            reading.max_length,
+            report.truncated,
+            if report.truncated > 0 { "raise max_length" } else { "check `labels` and `train`" }
+        );
         Err(Error::file(&self.file, why))
     }
 }

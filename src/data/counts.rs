@@ -52,14 +52,13 @@ impl Report {
     pub(crate) fn count(&mut self, row: &Row, eos: Option<u32>) -> bool {
         let example = &row.example;
         self.rows += 1;
-        self.truncated += usize::from(row.truncated);
+        self.truncated += usize::from(row.cut > 0);
         self.split_copies += usize::from(row.split);
         if example.supervised() == 0 {
             self.without_supervision += 1;
             return false;
         }
-        let last = example.labels.iter().rev().find(|&&label| label != IGNORE);
-        self.eos_rows += usize::from(eos.is_some() && last.copied() == eos);
+        self.eos_rows += usize::from(learns_end(example, eos));
         self.tokens += example.ids.len();
         self.kept += 1;
         self.supervised += example.supervised();
@@ -67,22 +66,51 @@ impl Report {
     }
 
     /// Counts the weights and roles of the rows that were kept, in place of earlier ones.
-    pub(crate) fn weigh(&mut self, examples: &[Example]) {
-        let (mut low, mut high, mut sum, mut on) = (f64::INFINITY, f64::NEG_INFINITY, 0.0, 0);
-        for example in examples {
-            let tokens = example.labels.iter().zip(&example.weights).zip(&example.path);
-            for ((_, &weight), &on_path) in tokens.skip(1).filter(|&((&label, _), _)| label != IGNORE) {
-                let weight = f64::from(weight);
-                (low, high) = (low.min(weight), high.max(weight));
-                sum += weight;
-                on += usize::from(on_path);
-            }
-        }
-        if self.supervised > 0 {
-            (self.weight_min, self.weight_max, self.weight_mean) = (low, high, sum / self.supervised as f64);
-        }
-        self.on_path = on;
+    pub(crate) fn weigh<'a>(&mut self, examples: impl IntoIterator<Item = &'a Example>) {
+        let mut weights = Weights::default();
+        examples.into_iter().for_each(|example| weights.add(example));
+        self.take(&weights);
     }
+
+    /// Takes over weights and roles that were counted, in place of earlier ones.
+    pub(crate) fn take(&mut self, weights: &Weights) {
+        if self.supervised > 0 {
+            (self.weight_min, self.weight_max) = (weights.low, weights.high);
+            self.weight_mean = weights.sum / self.supervised as f64;
+        }
+        self.on_path = weights.on_path;
+    }
+}
+
+/// The weights and roles of supervised tokens, as they are counted.
+pub(crate) struct Weights {
+    low: f64,
+    high: f64,
+    sum: f64,
+    on_path: usize,
+}
+
+impl Default for Weights {
+    fn default() -> Weights {
+        Weights { low: f64::INFINITY, high: f64::NEG_INFINITY, sum: 0.0, on_path: 0 }
+    }
+}
+
+impl Weights {
+    pub(crate) fn add(&mut self, example: &Example) {
+        for t in example.supervised_at() {
+            let weight = f64::from(example.weights[t]);
+            (self.low, self.high) = (self.low.min(weight), self.high.max(weight));
+            self.sum += weight;
+            self.on_path += usize::from(example.path[t]);
+        }
+    }
+}
+
+/// Whether the last supervised token of an example is EOS.
+pub(crate) fn learns_end(example: &Example, eos: Option<u32>) -> bool {
+    let last = example.labels.iter().rev().find(|&&label| label != IGNORE);
+    eos.is_some() && last.copied() == eos
 }
 
 fn share(part: usize, whole: usize) -> f64 {

@@ -2,7 +2,8 @@
 //!
 //! `corpus` reads the formats, `prompt` holds the task templates, `tokenizer` turns text into ids, `rows` and `spans`
 //! carry weights over to them, `attention` draws weights from scan paths, `cache` keeps what was prepared, `pack` lays
-//! examples out. Nothing here knows a model or a device.
+//! examples out; `survey` counts what may be wrong with data, `shown` keeps a row to look at. Nothing here knows a model
+//! or a device.
 
 pub mod attention;
 pub mod cache;
@@ -15,7 +16,9 @@ pub mod prompt;
 mod rows;
 #[cfg(test)]
 mod samples;
+pub mod shown;
 mod spans;
+pub mod survey;
 pub mod tokenizer;
 
 /// A label that is not supervised (the -100 of other trainers).
@@ -42,7 +45,12 @@ pub struct Example {
 impl Example {
     /// How many labels are supervised. The first token has no predecessor, so its label never counts.
     pub fn supervised(&self) -> usize {
-        self.labels.iter().skip(1).filter(|&&l| l != IGNORE).count()
+        self.supervised_at().count()
+    }
+
+    /// Where the supervised tokens stand.
+    pub fn supervised_at(&self) -> impl Iterator<Item = usize> {
+        self.labels.iter().enumerate().skip(1).filter(|(_, label)| **label != IGNORE).map(|(t, _)| t)
     }
 }
 

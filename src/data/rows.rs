@@ -6,6 +6,7 @@ use super::attention::{Look, Texts, Weighs};
 use super::corpus::Reading;
 use super::json::{self, Object, given, list, text, token};
 use super::prompt;
+use super::shown::Words;
 use super::spans::Spans;
 use super::tokenizer::{Piece, Tokenizer};
 use super::{Example, IGNORE};
@@ -17,6 +18,8 @@ pub(crate) struct RowReader<'a> {
     /// Ids of the model.
     pub vocab: usize,
     pub reading: &'a Reading,
+    /// Whether rows keep their texts ([`Row::words`]): for showing and comparing them.
+    pub keep_texts: bool,
 }
 
 /// A row that was read.
@@ -24,12 +27,14 @@ pub(crate) struct RowReader<'a> {
 pub(crate) struct Row {
     /// Its tokens, at most `max_length` of them; `row` is still to be set.
     pub example: Example,
-    /// Whether tokens were cut off.
-    pub truncated: bool,
+    /// How many tokens were cut off.
+    pub cut: usize,
     /// Whether the completion was made by cutting `code` in two.
     pub split: bool,
     /// What is looked at for the weights, where they are drawn.
     pub look: Option<Look>,
+    /// Its texts, where they are kept; rows of `input_ids` have none.
+    pub words: Option<Words>,
 }
 
 /// The keys of a row of text that say what its completion weighs.
@@ -85,6 +90,20 @@ impl RowReader<'_> {
         let spans = Spans::read(completion, marks.weights, marks.path)?;
         let head = tokenizer.encode(prompt).map_err(|e| e.to_string())?;
         let tail = tokenizer.encode(completion).map_err(|e| e.to_string())?;
+        let words = self.keep_texts.then(|| {
+            let attention = self.reading.attention.as_ref();
+            let mut words = Words {
+                source: texts.code.to_string(),
+                target: completion.to_string(),
+                looked_at: attention.map(|attention| attention.looked_at(texts).0.into_owned()),
+                ..Words::default()
+            };
+            words.places.extend(tokenizer.missing_bos(head.first().or(tail.first()).map(|p| p.id)).map(|_| 0..0));
+            words.add(prompt, &head);
+            words.add(completion, &tail);
+            words.end();
+            words
+        });
         let mut example = Example::default();
         if let Some(bos) = tokenizer.missing_bos(head.first().or(tail.first()).map(|p| p.id)) {
             push(&mut example, bos, IGNORE, 1.0, false);
@@ -100,7 +119,7 @@ impl RowReader<'_> {
             push(&mut example, piece.id, piece.id, self.weight(weight), on_path);
         }
         push(&mut example, tokenizer.eos(), tokenizer.eos(), 1.0, false);
-        Ok(Row { look, ..self.finish(example)? })
+        Ok(Row { look, words, ..self.finish(example)? })
     }
 
     /// What is looked at for the weights of a completion in `tail` behind `head` tokens, where weights are drawn.
@@ -130,7 +149,7 @@ impl RowReader<'_> {
         self.refuse_attention("segments")?;
         let tokenizer = self.tokenizer()?;
         let list = list.as_array().ok_or("`segments` must be a list of {\"text\", \"weight\", \"train\", \"path\"}")?;
-        let mut example = Example::default();
+        let (mut example, mut words) = (Example::default(), Words::default());
         let mut last = false;
         for (index, segment) in list.iter().enumerate() {
             let name = |why: String| format!("`segments`[{index}]: {why}");
@@ -142,12 +161,19 @@ impl RowReader<'_> {
                 given(segment, key).map_or(Ok(default), |v| json::flag(v).ok_or_else(wrong))
             };
             let (train, on_path) = (flag("train", true)?, flag("path", false)?);
-            for piece in tokenizer.encode(text).map_err(|e| e.to_string())? {
-                if example.ids.is_empty()
-                    && let Some(bos) = tokenizer.missing_bos(Some(piece.id))
-                {
-                    push(&mut example, bos, IGNORE, 1.0, false);
-                }
+            let pieces = tokenizer.encode(text).map_err(|e| e.to_string())?;
+            if example.ids.is_empty()
+                && let Some(first) = pieces.first()
+                && let Some(bos) = tokenizer.missing_bos(Some(first.id))
+            {
+                push(&mut example, bos, IGNORE, 1.0, false);
+                words.places.push(0..0);
+            }
+            if self.keep_texts {
+                words.add(text, &pieces);
+                if train { words.target += text } else { words.source += text }
+            }
+            for piece in pieces {
                 let label = if train { piece.id } else { IGNORE };
                 push(&mut example, piece.id, label, self.weight(weight), on_path);
             }
@@ -155,8 +181,9 @@ impl RowReader<'_> {
         }
         if last {
             push(&mut example, tokenizer.eos(), tokenizer.eos(), 1.0, false);
+            words.end();
         }
-        self.finish(example)
+        Ok(Row { words: self.keep_texts.then_some(words), ..self.finish(example)? })
     }
 
     /// Tokens as given; nothing is added.
@@ -205,12 +232,12 @@ impl RowReader<'_> {
             }
         }
         let length = self.reading.max_length;
-        let truncated = example.ids.len() > length;
+        let cut = example.ids.len().saturating_sub(length);
         example.ids.truncate(length);
         example.labels.truncate(length);
         example.weights.truncate(length);
         example.path.truncate(length);
-        Ok(Row { example, truncated, ..Row::default() })
+        Ok(Row { example, cut, ..Row::default() })
     }
 
     /// The loss weight where the data ask for `weight`.
@@ -219,7 +246,7 @@ impl RowReader<'_> {
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer, String> {
-        let why = "the row is text and there is no tokenizer; put tokenizer.json beside the model, or give `input_ids`";
+        let why = "the row is text and there is no tokenizer; put tokenizer.json beside the model, name one (model.tokenizer), or give `input_ids`";
         self.tokenizer.ok_or_else(|| why.to_string())
     }
 }
@@ -259,7 +286,7 @@ mod tests {
     }
 
     fn read_with(tokenizer: &Tokenizer, reading: &Reading, line: &str) -> Result<Row, String> {
-        RowReader { tokenizer: Some(tokenizer), vocab: 512, reading }.json(line)
+        RowReader { tokenizer: Some(tokenizer), vocab: 512, reading, keep_texts: false }.json(line)
     }
 
     fn read(line: &str) -> Example {
@@ -368,7 +395,7 @@ mod tests {
         let translation = Reading { task: Task::Translation, ..reading() };
         let template =
             "### Instruction:\nTranslate the following Java code to C#.\n\n### Input Code:\na\n\n### Output:\n";
-        let reader = RowReader { tokenizer: Some(&plain()), vocab: 512, reading: &translation };
+        let reader = RowReader { tokenizer: Some(&plain()), vocab: 512, reading: &translation, keep_texts: false };
         let spelled = serde_json::json!({"prompt": template, "completion": "x"}).to_string();
         let expected = reader.json(&spelled).unwrap().example;
         assert_eq!(reader.json(r#"{"code": "a", "content": "x"}"#).unwrap().example, expected);
@@ -388,10 +415,10 @@ mod tests {
     fn long_rows_are_cut() {
         let short = Reading { max_length: 3, ..reading() };
         let row = read_with(&plain(), &short, r#"{"prompt": "ab", "completion": "xy"}"#).unwrap();
-        assert!(row.truncated);
+        assert_eq!(row.cut, 2);
         assert_eq!((row.example.ids, row.example.labels), (vec![97, 98, 120], vec![N, N, 120]));
         assert_eq!((row.example.weights.len(), row.example.path.len()), (3, 3));
-        assert!(!read_with(&plain(), &short, r#"{"prompt": "a", "completion": "x"}"#).unwrap().truncated);
+        assert_eq!(read_with(&plain(), &short, r#"{"prompt": "a", "completion": "x"}"#).unwrap().cut, 0);
     }
 
     #[test]
@@ -428,13 +455,13 @@ mod tests {
         ] {
             assert_eq!(why(line), expected);
         }
-        let small = RowReader { tokenizer: Some(&plain()), vocab: 300, reading: &reading() };
+        let small = RowReader { tokenizer: Some(&plain()), vocab: 300, reading: &reading(), keep_texts: false };
         assert!(small.lines("a", "b").unwrap_err().starts_with("id 301 at position 2 is outside"));
         let none = RowReader { tokenizer: None, ..small };
         assert!(none.json(r#"{"input_ids": [1, 2]}"#).is_ok());
         assert_eq!(
             none.lines("a", "b").unwrap_err(),
-            "the row is text and there is no tokenizer; put tokenizer.json beside the model, or give `input_ids`"
+            "the row is text and there is no tokenizer; put tokenizer.json beside the model, name one (model.tokenizer), or give `input_ids`"
         );
     }
 }

@@ -117,6 +117,21 @@ impl Tokenizer {
         text(&[id, id]).strip_prefix(&once).map_or(once.clone(), str::to_string)
     }
 
+    /// The bytes that a token stands for; several tokens may share a character, and each has some of its bytes.
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        let text = self.token_text(id);
+        if !text.contains('\u{fffd}') {
+            return text.into_bytes();
+        }
+        // no whole characters: the vocabulary spells the bytes, as `<0xE6>` or in the alphabet of GPT-2
+        let spelled = self.inner.id_to_token(id).unwrap_or_default();
+        let hex = spelled.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => vec![byte],
+            None => spelled.chars().map(spelled_byte).collect::<Option<_>>().unwrap_or(text.into_bytes()),
+        }
+    }
+
     /// Number of tokens, added ones included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
@@ -208,6 +223,16 @@ fn keep_spaces(processor: PostProcessorWrapper) -> PostProcessorWrapper {
     }
 }
 
+/// The byte that a character of GPT-2's alphabet stands for: itself where it prints in Latin-1; the others follow from
+/// U+0100 on, in order.
+fn spelled_byte(c: char) -> Option<u8> {
+    let prints = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    match u32::from(c) {
+        code @ 0..=0xFF => u8::try_from(code).ok().filter(prints),
+        code => (0..=u8::MAX).filter(|byte| !prints(byte)).nth(usize::try_from(code - 0x100).ok()?),
+    }
+}
+
 /// The JSON of a file that may be absent.
 fn optional_json(file: &Path) -> Result<Option<Value>> {
     match fs::read(file) {
@@ -285,6 +310,23 @@ mod tests {
         assert_eq!((marks.vocab_size(), marks.id_end()), (11, 11));
         assert_eq!((bytes.vocab_size(), bytes.id_end()), (94 + 11 + 5 + 2, 302));
         assert_eq!((bytes.eos(), bytes.bos(), marks.bos()), (301, None, Some(1)));
+    }
+
+    #[test]
+    fn every_token_has_its_bytes() {
+        let (plain, marks) = (plain(), metaspace());
+        let bytes = |id| plain.token_bytes(id);
+        assert_eq!([bytes(258), bytes(EOS), bytes(200)], [b" int".to_vec(), b"</s>".to_vec(), b"\n".to_vec()]);
+        // é, 漢, 🙂: alone, none of them is text
+        let odd: Vec<u8> = [201, 202, 203, 204, 205, 260, 208, 209].into_iter().flat_map(bytes).collect();
+        assert_eq!(odd, "é漢🙂".as_bytes());
+        assert_eq!(bytes(260), [0xF0, 0x9F]);
+        assert_eq!([7, 8, 9, 5].map(|id| marks.token_bytes(id)), [vec![0xE6], vec![0xBC], vec![0xA2], b" x".to_vec()]);
+        let mapped: std::collections::BTreeSet<u8> =
+            (0..0x200).filter_map(char::from_u32).filter_map(spelled_byte).collect();
+        assert_eq!(mapped.len(), 256);
+        assert_eq!([spelled_byte('Ā'), spelled_byte('Ġ'), spelled_byte('Ń')], [Some(0), Some(b' '), Some(0xAD)]);
+        assert_eq!(spelled_byte('漢'), None);
     }
 
     /// A directory with a tokenizer and the given files.

@@ -1,0 +1,210 @@
+//! A row kept whole, for looking at: every subword with its weight and where that comes from, the code that is looked at
+//! with its scan path, and what was cut off.
+
+use std::ops::Range;
+
+use super::IGNORE;
+use super::attention::{Drawing, Drawn, Look, Weighs};
+use super::rows::Row;
+use super::tokenizer::{Piece, Tokenizer};
+use crate::salience::scanpath::ScanPath;
+use crate::salience::weights::{Parts, Weight};
+use crate::salience::{Label, Span};
+
+/// Where the weight of a subword comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// From a token of the code that is looked at, which has this label.
+    Label(Label),
+    /// From a token without a label.
+    Unlabelled,
+    /// No token stands behind it: blanks, punctuation, words that the code lacks.
+    NoToken,
+    /// From the code as a whole.
+    Whole,
+    /// From the data.
+    Data,
+    /// A prompt that is supervised: `data.prompt_weight`.
+    Prompt,
+    /// The end of the text.
+    End,
+}
+
+impl Kind {
+    /// As lists and pages name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Label(label) => label.name(),
+            Kind::Unlabelled => "token without label",
+            Kind::NoToken => "no token",
+            Kind::Whole => "whole code",
+            Kind::Data => "given by the data",
+            Kind::Prompt => "prompt",
+            Kind::End => "EOS",
+        }
+    }
+
+    /// Of the token at `t` of a row.
+    pub(crate) fn of(row: &Row, t: usize, eos: Option<u32>) -> Kind {
+        let example = &row.example;
+        let end = t + 1 == example.ids.len() && row.cut == 0 && example.ids.get(t).copied() == eos;
+        match row.look.as_ref().map(|look| (look, look.by.get(t))) {
+            None | Some((_, None | Some(Weighs::Given))) if end => Kind::End,
+            None => Kind::Data,
+            Some((_, None | Some(Weighs::Given))) => Kind::Prompt,
+            Some((_, Some(Weighs::Rest))) => Kind::NoToken,
+            Some((_, Some(Weighs::Whole))) => Kind::Whole,
+            Some((look, Some(Weighs::Like(place)))) => {
+                look.spans.get(*place as usize).and_then(|span| span.label).map_or(Kind::Unlabelled, Kind::Label)
+            }
+        }
+    }
+}
+
+/// One subword of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subword {
+    /// Token id.
+    pub id: u32,
+    /// The id to predict, where the subword is supervised.
+    pub label: Option<u32>,
+    /// What it adds to the text; nothing where it is a later part of a character.
+    pub text: String,
+    /// The bytes that it stands for.
+    pub bytes: Vec<u8>,
+    /// Its loss weight.
+    pub weight: f32,
+    /// Whether it lies on the scan path.
+    pub on_path: bool,
+    /// Where its weight comes from.
+    pub kind: Kind,
+    /// The token of [`Scan::spans`] that it takes its weight from.
+    pub token: Option<usize>,
+    /// The terms of its weight, where it is drawn from a scan path.
+    pub parts: Option<Parts>,
+}
+
+/// The code that is looked at, and how.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// Its text.
+    pub text: String,
+    /// Its tokens.
+    pub spans: Vec<Span>,
+    /// Their weights.
+    pub weights: Vec<Weight>,
+    /// The path through them.
+    pub path: ScanPath,
+}
+
+/// The texts of a row.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Words {
+    /// What the target is made from, as the row has it: the code, the prompt, the segments that are not trained.
+    pub source: String,
+    /// What is learned.
+    pub target: String,
+    /// Prompt and completion, or all segments, joined as the example has them.
+    pub all: String,
+    /// Where each token stands in `all`, those that were cut off included; empty where no text stands behind it.
+    pub places: Vec<Range<usize>>,
+    /// The text that scan paths are drawn through.
+    pub looked_at: Option<String>,
+}
+
+impl Words {
+    /// Goes on with a text and its subwords.
+    pub(crate) fn add(&mut self, text: &str, pieces: &[Piece]) {
+        let at = self.all.len();
+        self.all += text;
+        self.places.extend(pieces.iter().map(|piece| at + piece.start..at + piece.end));
+    }
+
+    /// EOS.
+    pub(crate) fn end(&mut self) {
+        self.places.push(self.all.len()..self.all.len());
+    }
+}
+
+/// A row as it is trained on in the first epoch.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Its line, from 1.
+    pub line: usize,
+    /// Whether it can be trained on: some token is supervised.
+    pub kept: bool,
+    /// Its subwords, at most `max_length`.
+    pub subwords: Vec<Subword>,
+    /// How many subwords were cut off, and their text.
+    pub cut: (usize, String),
+    /// Whether the completion was made by cutting `code` in two.
+    pub split: bool,
+    /// What is looked at, where weights are drawn.
+    pub scan: Option<Scan>,
+}
+
+impl Shown {
+    /// Keeps a row whose weights have been drawn.
+    pub(crate) fn new(row: &Row, tokenizer: Option<&Tokenizer>, drawing: Option<&Drawing>) -> Shown {
+        let example = &row.example;
+        let drawn = row.look.as_ref().zip(drawing).map(|(look, drawing)| (look, drawing.of(look, example.row, 0)));
+        let eos = tokenizer.map(Tokenizer::eos);
+        let mut written = 0;
+        let mut subword = |t: usize| {
+            let id = example.ids[t];
+            let by = drawn.as_ref().and_then(|(look, drawn)| Some((look.by.get(t).copied()?, drawn)));
+            let token = match by {
+                Some((Weighs::Like(place), _)) => Some(place as usize),
+                _ => None,
+            };
+            Subword {
+                id,
+                label: Some(example.labels[t]).filter(|&label| label != IGNORE && t > 0),
+                text: text(row, t, &mut written, tokenizer),
+                bytes: tokenizer.map(|tokenizer| tokenizer.token_bytes(id)).unwrap_or_default(),
+                weight: example.weights[t],
+                on_path: example.path[t],
+                kind: Kind::of(row, t, eos),
+                token,
+                parts: by.and_then(|(by, drawn)| drawn.weight(by)).map(|weight| weight.parts),
+            }
+        };
+        Shown {
+            line: example.row as usize + 1,
+            kept: example.supervised() > 0,
+            subwords: (0..example.ids.len()).map(&mut subword).collect(),
+            cut: (row.cut, lost(row)),
+            split: row.split,
+            scan: drawn.and_then(|(look, drawn)| scan(row.words.as_ref()?, look, drawn)),
+        }
+    }
+}
+
+/// What the token at `t` adds to the text of which `written` bytes are shown already. Special tokens that no text stands
+/// behind show as themselves, ids without a tokenizer as numbers.
+fn text(row: &Row, t: usize, written: &mut usize, tokenizer: Option<&Tokenizer>) -> String {
+    let id = row.example.ids[t];
+    let place = row.words.as_ref().and_then(|words| Some((&words.all, words.places.get(t)?)));
+    match (place, tokenizer) {
+        (Some((all, place)), _) if !place.is_empty() => {
+            let start = place.start.max(*written);
+            *written = place.end.max(*written);
+            all.get(start..place.end).unwrap_or_default().to_string()
+        }
+        (_, Some(tokenizer)) => tokenizer.token_text(id),
+        _ => format!("{id} "),
+    }
+}
+
+/// The text behind the last token that was kept.
+fn lost(row: &Row) -> String {
+    let kept = row.example.ids.len();
+    let words = row.words.as_ref().filter(|_| row.cut > 0);
+    let text = words.and_then(|words| words.all.get(words.places.get(kept)?.start..));
+    text.unwrap_or_default().to_string()
+}
+
+fn scan(words: &Words, look: &Look, drawn: Drawn) -> Option<Scan> {
+    let text = words.looked_at.clone()?;
+    Some(Scan { text, spans: look.spans.clone(), weights: drawn.tokens, path: drawn.path })
+}
