@@ -3,7 +3,7 @@
 //!
 //! Everything is embedded; what is written can be trained on with `eyekern train`.
 
-use super::terminal::Terminal;
+use super::terminal::{Role, Terminal};
 use super::{DemoArgs, Device, train};
 use crate::data::corpus::{self, Corpus};
 use crate::data::prompt::Task;
@@ -84,7 +84,7 @@ fn show(prepared: &Prepared, out: &mut Terminal) {
     let mut scale = String::from("weight ");
     for i in 0..=4 {
         let weight = low + (high - low) * i as f32 / 4.0;
-        scale += &out.paint_weight(&format!(" {weight:.2} "), weight, low, high, false);
+        scale += &out.paint_weight(&format!(" {weight:.2} "), weight, low, high, Role::Off);
     }
     out.line(&format!("\n{scale}\n"));
 }
@@ -92,7 +92,8 @@ fn show(prepared: &Prepared, out: &mut Terminal) {
 fn paint(example: &Example, tokenizer: &Tokenizer, low: f32, high: f32, out: &Terminal) -> String {
     let mut text = String::new();
     for ((&id, &label), &weight) in example.ids.iter().zip(&example.labels).zip(&example.weights) {
-        text += &out.paint_weight(&tokenizer.token_text(id), weight, low, high, label == IGNORE);
+        let role = if label == IGNORE { Role::Masked } else { Role::Off };
+        text += &out.paint_weight(&tokenizer.token_text(id), weight, low, high, role);
     }
     text
 }

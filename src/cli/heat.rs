@@ -33,6 +33,17 @@ impl Colour {
     }
 }
 
+/// How a token takes part in the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It is not supervised.
+    Masked,
+    /// It is, off the scan path.
+    Off,
+    /// It is, on the scan path.
+    On,
+}
+
 type Rgb = [u8; 3];
 
 /// From dark to bright, evenly spaced: light text on the first, dark text on the last, any hue vision can order them.
@@ -41,18 +52,19 @@ const RAMP: [Rgb; 5] = [[27, 12, 65], [101, 21, 110], [188, 55, 84], [237, 105, 
 /// The basic background colours from cold to hot, each with the foreground that reads on it.
 const BASIC: [&str; 5] = ["37;44", "30;46", "30;42", "30;43", "37;41"];
 
-/// `text` on a background between cold (`weight` at or below `lo`) and hot (at or above `hi`); text without
-/// supervision (`masked`) is dim on no background.
+/// `text` on a background between cold (`weight` at or below `lo`) and hot (at or above `hi`), underlined where it lies
+/// on the scan path; text without supervision is dim on no background.
 ///
-/// Without colours the weight follows the text in angle quotes: `total‹1.50›`. Line ends stay outside the colour, as
+/// Without colours the weight follows the text in angle quotes: `total‹1.50›`, on the path `total‹1.50*›`. Line ends stay outside the colour, as
 /// terminals would otherwise fill the rest of the line with it, and control characters (data could carry escape
 /// sequences) are replaced.
-pub fn paint_weight(colour: Colour, text: &str, weight: f32, lo: f32, hi: f32, masked: bool) -> String {
+pub fn paint_weight(colour: Colour, text: &str, weight: f32, lo: f32, hi: f32, role: Role) -> String {
     let text = printable(text);
     let heat = heat(weight, lo, hi);
     let style = match colour {
-        Colour::None => return if masked { text } else { annotated(&text, weight) },
-        _ if masked => "2".to_string(),
+        Colour::None if role == Role::Masked => return text,
+        Colour::None => return annotated(&text, weight, if role == Role::On { "*" } else { "" }),
+        _ if role == Role::Masked => "2".to_string(),
         Colour::Basic => BASIC[(heat * 4.0).round() as usize].to_string(),
         Colour::Indexed => {
             let (index, seen) = indexed(ramp(heat));
@@ -64,6 +76,7 @@ pub fn paint_weight(colour: Colour, text: &str, weight: f32, lo: f32, hi: f32, m
             format!("38;2;{ink};48;2;{r};{g};{b}")
         }
     };
+    let style = if role == Role::On { style + ";4" } else { style };
     text.split_inclusive('\n')
         .map(|line| match line.strip_suffix('\n') {
             Some("") => "\n".to_string(),
@@ -74,9 +87,9 @@ pub fn paint_weight(colour: Colour, text: &str, weight: f32, lo: f32, hi: f32, m
 }
 
 /// The text with the weight behind its last letter; white space alone has nothing to hang it on.
-fn annotated(text: &str, weight: f32) -> String {
+fn annotated(text: &str, weight: f32, mark: &str) -> String {
     let word = text.trim_end();
-    if word.is_empty() { text.to_string() } else { format!("{word}‹{weight:.2}›{}", &text[word.len()..]) }
+    if word.is_empty() { text.to_string() } else { format!("{word}‹{weight:.2}{mark}›{}", &text[word.len()..]) }
 }
 
 /// Where the weight lies between the ends, 0 to 1; what cannot be placed lies at 0.
@@ -169,7 +182,7 @@ mod tests {
             for (w, lo, hi) in [(odd, 0.0, 1.0), (0.0, odd, 1.0), (0.0, 0.0, odd), (1.0, 1.0, 1.0), (odd, odd, odd)] {
                 assert!((0.0..=1.0).contains(&heat(w, lo, hi)));
                 for colour in [Colour::None, Colour::Basic, Colour::Indexed, Colour::True] {
-                    paint_weight(colour, "x", w, lo, hi, false);
+                    paint_weight(colour, "x", w, lo, hi, Role::Off);
                 }
             }
         }
@@ -177,19 +190,21 @@ mod tests {
 
     #[test]
     fn each_depth_writes_its_own_codes() {
-        let paint = |colour, weight, masked| paint_weight(colour, "int", weight, 0.0, 1.0, masked);
-        assert_eq!(paint(Colour::True, 0.0, false), "\x1b[38;2;255;255;255;48;2;27;12;65mint\x1b[0m");
-        assert_eq!(paint(Colour::True, 1.0, false), "\x1b[38;2;0;0;0;48;2;249;201;50mint\x1b[0m");
-        assert_eq!(paint(Colour::Indexed, 1.0, false), "\x1b[38;5;16;48;5;221mint\x1b[0m");
-        assert_eq!(paint(Colour::Basic, 0.0, false), "\x1b[37;44mint\x1b[0m");
-        assert_eq!(paint(Colour::True, 1.0, true), "\x1b[2mint\x1b[0m");
-        assert_eq!(paint(Colour::None, 1.0, false), "int‹1.00›");
-        assert_eq!(paint(Colour::None, 1.0, true), "int");
+        let paint = |colour, weight, role| paint_weight(colour, "int", weight, 0.0, 1.0, role);
+        assert_eq!(paint(Colour::True, 0.0, Role::Off), "\x1b[38;2;255;255;255;48;2;27;12;65mint\x1b[0m");
+        assert_eq!(paint(Colour::True, 1.0, Role::Off), "\x1b[38;2;0;0;0;48;2;249;201;50mint\x1b[0m");
+        assert_eq!(paint(Colour::Indexed, 1.0, Role::Off), "\x1b[38;5;16;48;5;221mint\x1b[0m");
+        assert_eq!(paint(Colour::Basic, 0.0, Role::Off), "\x1b[37;44mint\x1b[0m");
+        assert_eq!(paint(Colour::True, 1.0, Role::Masked), "\x1b[2mint\x1b[0m");
+        assert_eq!(paint(Colour::None, 1.0, Role::Off), "int‹1.00›");
+        assert_eq!(paint(Colour::None, 1.0, Role::Masked), "int");
+        assert_eq!(paint(Colour::Basic, 0.0, Role::On), "\x1b[37;44;4mint\x1b[0m");
+        assert_eq!(paint(Colour::None, 1.0, Role::On), "int‹1.00*›");
     }
 
     #[test]
     fn lines_end_outside_the_colour() {
-        let paint = |colour, text| paint_weight(colour, text, 0.0, 0.0, 1.0, false);
+        let paint = |colour, text| paint_weight(colour, text, 0.0, 0.0, 1.0, Role::Off);
         assert_eq!(paint(Colour::Basic, "a\n\n  b\n"), "\x1b[37;44ma\x1b[0m\n\n\x1b[37;44m  b\x1b[0m\n");
         assert_eq!(paint(Colour::None, "a;\n  "), "a;‹0.00›\n  ");
         assert_eq!(paint(Colour::None, " \n"), " \n");

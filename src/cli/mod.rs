@@ -10,6 +10,7 @@ use terminal::{Colour, Terminal};
 
 mod demo;
 mod heat;
+mod inspect;
 mod label;
 mod priors;
 mod report;
@@ -44,6 +45,16 @@ Examples:
 A row of --format jsonl has tokens, labels (1 to 20, 0 for none), label_names, starts and ends (byte offsets), lines
 (from 0).";
 
+const INSPECT_HELP: &str = "\
+Examples:
+  eyekern inspect rows.jsonl --tokenizer model/tokenizer.json
+  eyekern inspect --recipe recipe.toml --row 3,10-12 --html rows.html
+  eyekern inspect train.java train.cs --model DIR --set data.task=translation --set salience.condition=combined
+  eyekern inspect train.jsonl --model DIR --against test.jsonl --format json
+
+Counts that tell of a defect are marked with ! and name the first rows that have it; they do not change the exit code.
+docs/inspect.md explains every count.";
+
 const DEMO_HELP: &str = "\
 Examples:
   eyekern demo
@@ -68,6 +79,9 @@ enum Command {
     /// Show the priors of human attention, or build them from gaze recordings.
     #[command(subcommand)]
     Priors(priors::PriorsCommand),
+    /// Look at data as training will see them: counts of what may be wrong, weights token by token, scan paths.
+    #[command(after_help = format!("{EXIT_CODES}\n\n{INSPECT_HELP}"))]
+    Inspect(InspectArgs),
     /// Train a tiny built-in model on built-in examples: about a minute, no network.
     #[command(after_help = format!("{EXIT_CODES}\n\n{DEMO_HELP}"))]
     Demo(DemoArgs),
@@ -120,6 +134,42 @@ pub struct LabelArgs {
     pub compat: Option<label::Compat>,
 }
 
+/// What `eyekern inspect` is asked for.
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// A JSONL file, or two parallel text files; without it, data.train_file of the recipe.
+    #[arg(value_name = "DATA", num_args = 0..=2)]
+    pub data: Vec<PathBuf>,
+    /// The model that the data are for: a directory, or the id of a cached one. Only its tokenizer is used.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<String>,
+    /// A tokenizer.json, or a directory that has one, in place of the model's.
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+    /// A recipe: its [data], [salience], objective.arm and train.seed count here. It need not be complete.
+    #[arg(long, value_name = "RECIPE.toml")]
+    pub recipe: Option<PathBuf>,
+    /// Set one key over recipe and environment; may be repeated.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Draw weights from these priors; the same as --set salience.priors=FILE.
+    #[arg(long, value_name = "FILE")]
+    pub priors: Option<PathBuf>,
+    /// Lines of the rows to show, from 1; may be repeated. Else the terminal shows the first row, a page the first 20.
+    #[arg(long = "row", value_name = "N,A-B", value_delimiter = ',', value_parser = inspect::lines)]
+    pub rows: Vec<inspect::Lines>,
+    /// Write a page with summary and rows to this file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Other data to look for the same rows in; given twice, the two parallel files. Without DATA,
+    /// data.validation_file of the recipe.
+    #[arg(long, value_name = "DATA")]
+    pub against: Vec<PathBuf>,
+    /// How the summary is printed; json leaves the rows out.
+    #[arg(long, value_enum, default_value_t = inspect::Format::Text)]
+    pub format: inspect::Format,
+}
+
 /// What `eyekern demo` is asked for.
 #[derive(Args, Debug)]
 pub struct DemoArgs {
@@ -158,6 +208,7 @@ fn run(command: Command, out: &mut Terminal) -> Result {
         Command::Train(args) => train::run(&args, out),
         Command::Label(args) => label::run(&args, out),
         Command::Priors(command) => priors::run(&command, out),
+        Command::Inspect(args) => inspect::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
     }
 }
@@ -226,6 +277,10 @@ mod tests {
             ("eyekern --help", "\n  eyekern demo\n  eyekern train recipe.toml"),
             ("eyekern train --help", "\n  eyekern train recipe.toml --print-config\n  eyekern train recipe.toml --set"),
             ("eyekern demo --help", "\n  eyekern demo\n  eyekern demo --steps"),
+            (
+                "eyekern inspect --help",
+                "\n  eyekern inspect rows.jsonl --tokenizer model/tokenizer.json\n  eyekern inspect",
+            ),
         ] {
             let (text, result) = answered(line);
             assert!(result.is_ok());

@@ -7,7 +7,7 @@
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 
-pub use super::heat::{Colour, paint_weight, printable};
+pub use super::heat::{Colour, Role, paint_weight, printable};
 use crate::error::{Error, Result};
 
 /// Where a command prints.
@@ -84,8 +84,8 @@ impl Terminal {
     }
 
     /// [`paint_weight`] in the colours of standard output.
-    pub fn paint_weight(&self, text: &str, weight: f32, lo: f32, hi: f32, masked: bool) -> String {
-        paint_weight(self.colour, text, weight, lo, hi, masked)
+    pub fn paint_weight(&self, text: &str, weight: f32, lo: f32, hi: f32, role: Role) -> String {
+        paint_weight(self.colour, text, weight, lo, hi, role)
     }
 
     /// Reports how the command ended and returns its exit code.
@@ -216,6 +216,6 @@ pub(super) mod tests {
         assert_eq!(format!("{}{}", out.bold("a"), out.dim("b")), "ab");
         let (out, ..) = Terminal::captured(Colour::Basic);
         assert_eq!(format!("{}{}", out.bold("a"), out.dim("b")), "\x1b[1ma\x1b[0m\x1b[2mb\x1b[0m");
-        assert_eq!(out.paint_weight("x", 1.0, 0.0, 1.0, false), "\x1b[37;41mx\x1b[0m");
+        assert_eq!(out.paint_weight("x", 1.0, 0.0, 1.0, Role::Off), "\x1b[37;41mx\x1b[0m");
     }
 }

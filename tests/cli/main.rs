@@ -11,6 +11,7 @@ mod bad_config;
 mod bad_data;
 mod bad_model;
 mod gaze;
+mod inspect;
 mod label;
 mod models;
 mod priors;

@@ -1,0 +1,214 @@
+//! `eyekern inspect`: data as training will see them. Counts of what may be wrong, and rows token by token, on the
+//! terminal and as a page.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use super::InspectArgs;
+use super::terminal::Terminal;
+use crate::data::attention::Drawing;
+use crate::data::corpus::{self, Source};
+use crate::data::shown::Shown;
+use crate::data::survey::{Ask, Rows, Survey};
+use crate::data::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::model::{config, hub};
+use crate::report::html;
+use crate::train::recipe::{self, Recipe};
+use crate::train::{prepare, salience};
+
+mod map;
+mod page;
+mod path;
+mod summary;
+
+/// How the summary is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table, a histogram and rows, for people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Lines of a data file, from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lines(RangeInclusive<usize>);
+
+/// `7` or `7-9`.
+pub fn lines(text: &str) -> std::result::Result<Lines, String> {
+    let number = |text: &str| text.trim().parse::<usize>().ok().filter(|&n| n > 0);
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(Lines(first..=last)),
+        _ => Err("give a line number from 1, or two as in 3-7".into()),
+    }
+}
+
+/// Rows on a page where none are named, and at most.
+const PAGE: usize = 20;
+const MOST: usize = 500;
+
+/// What there is to show.
+struct Inspected<'a> {
+    source: &'a Source,
+    others: Option<&'a Source>,
+    recipe: &'a Recipe,
+    drawing: Option<&'a Drawing>,
+    survey: Survey,
+    shown: Vec<Shown>,
+}
+
+/// Surveys the data, writes the page, prints.
+pub fn run(args: &InspectArgs, out: &mut Terminal) -> Result {
+    let recipe = recipe(args)?;
+    let (source, others) = (source(args, &recipe)?, others(args, &recipe)?);
+    if let Some(page) = &args.html {
+        refuse_data(page, [Some(&source), others.as_ref()])?;
+    }
+    let (tokenizer, vocab) = tokenizer(&recipe)?;
+    if let (Source::Parallel(..), None) = (&source, &tokenizer) {
+        let why = "text needs a tokenizer: name one with --tokenizer FILE, or a model that has one with --model DIR";
+        return Err(Error::Usage(why.into()));
+    }
+    let (reading, drawing) = (prepare::reading(&recipe, &source)?, salience::drawing(&recipe)?);
+    let ask = Ask { tokenizer: tokenizer.as_ref(), vocab, reading: &reading, drawing: drawing.as_ref() };
+    let known = others.as_ref().map(|others| ask.others(others)).transpose()?;
+    let (survey, shown) = ask.survey(&source, &rows(args)?, known.as_ref())?;
+    refuse_missing(args, &source, &shown)?;
+    let it =
+        Inspected { source: &source, others: others.as_ref(), recipe: &recipe, drawing: ask.drawing, survey, shown };
+
+    if let Some(file) = &args.html {
+        files::write(file, html::render(&page::page(&it)))?;
+    }
+    if args.format == Format::Json {
+        out.line(&summary::json(&it).to_string());
+        return Ok(());
+    }
+    summary::print(&it, out);
+    let first = if args.rows.is_empty() { 1 } else { it.shown.len() };
+    it.shown.iter().take(first).for_each(|row| map::print(&it, row, out));
+    if let Some(file) = &args.html {
+        out.line(&format!("\nwrote {} ({} rows)", file.display(), it.shown.len()));
+    }
+    Ok(())
+}
+
+fn recipe(args: &InspectArgs) -> Result<Recipe> {
+    let priors = args.priors.iter().map(|file| format!("salience.priors={}", file.display()));
+    let sets: Vec<String> = args.sets.iter().cloned().chain(priors).collect();
+    let mut recipe = Recipe::layered(args.recipe.as_deref(), recipe::environment(), &sets)?;
+    if let Some(model) = &args.model {
+        // the tokenizer that another model's recipe names does not belong to it
+        (recipe.model.model_name_or_path, recipe.model.tokenizer) = (model.clone(), None);
+    }
+    if let Some(file) = &args.tokenizer {
+        recipe.model.tokenizer = Some(file.clone());
+    }
+    Ok(recipe)
+}
+
+fn of_files(files: &[PathBuf]) -> Option<Source> {
+    match files {
+        [] => None,
+        [file] => Some(Source::Jsonl(file.clone())),
+        [source, target, ..] => Some(Source::Parallel(source.clone(), target.clone())),
+    }
+}
+
+fn source(args: &InspectArgs, recipe: &Recipe) -> Result<Source> {
+    let of_recipe = Some(&recipe.data.train_file).filter(|source| !source.file().as_os_str().is_empty());
+    of_files(&args.data).or(of_recipe.cloned()).ok_or_else(|| {
+        let why = "nothing to inspect: give a JSONL file, two parallel text files, or --recipe RECIPE.toml";
+        Error::Usage(why.into())
+    })
+}
+
+fn others(args: &InspectArgs, recipe: &Recipe) -> Result<Option<Source>> {
+    if args.against.len() > 2 {
+        let why = "--against is given more than twice: once for a JSONL file, twice for two parallel files";
+        return Err(Error::Usage(why.into()));
+    }
+    let of_recipe = recipe.data.validation_file.clone().filter(|_| args.data.is_empty());
+    Ok(of_files(&args.against).or(of_recipe))
+}
+
+fn rows(args: &InspectArgs) -> Result<Rows> {
+    let asked: usize = args.rows.iter().map(|lines| lines.0.end() - lines.0.start() + 1).fold(0, usize::saturating_add);
+    match (asked, &args.html) {
+        (0, None) => Ok(Rows::First(1)),
+        (0, Some(_)) => Ok(Rows::First(PAGE)),
+        _ if asked > MOST => {
+            Err(Error::Usage(format!("--row asks for {asked} rows, and at most {MOST} can be shown at a time")))
+        }
+        _ => Ok(Rows::Lines(args.rows.iter().map(|lines| lines.0.clone()).collect())),
+    }
+}
+
+/// A row that was named must be there.
+fn refuse_missing(args: &InspectArgs, source: &Source, shown: &[Shown]) -> Result {
+    let there = |lines: &Lines| shown.iter().any(|row| lines.0.contains(&row.line));
+    let Some(Lines(range)) = args.rows.iter().find(|lines| !there(lines)) else { return Ok(()) };
+    let lines = if range.start() == range.end() {
+        format!("line {}", range.start())
+    } else {
+        format!("lines {} to {}", range.start(), range.end())
+    };
+    let why = format!("{} has no row on {lines}; rows are counted as lines, from 1", source.file().display());
+    Err(Error::Usage(format!("--row: {why}")))
+}
+
+/// A page must not be written over what it shows.
+fn refuse_data(page: &Path, sources: [Option<&Source>; 2]) -> Result {
+    let files = sources.into_iter().flatten().flat_map(|source| match source {
+        Source::Jsonl(file) => vec![file],
+        Source::Parallel(source, target) => vec![source, target],
+    });
+    let same =
+        |file: &PathBuf| page.canonicalize().is_ok_and(|page| file.canonicalize().is_ok_and(|file| file == page));
+    match files.into_iter().find(|file| same(file)) {
+        Some(file) => Err(Error::Usage(format!("--html {}: this is a data file; name another", file.display()))),
+        None => Ok(()),
+    }
+}
+
+/// The tokenizer, where there is one, and the number of ids that rows may use.
+fn tokenizer(recipe: &Recipe) -> Result<(Option<Tokenizer>, usize)> {
+    let (name, own) = (recipe.model.model_name_or_path.as_str(), recipe.model.tokenizer.as_deref());
+    let model = match (name, own) {
+        ("", _) => None,
+        // a model that is yet to be fetched is not needed where the tokenizer is here
+        (name, Some(_)) => hub::resolve(name, |key| std::env::var(key).ok()).ok(),
+        (name, None) => Some(hub::resolve(name, |key| std::env::var(key).ok())?),
+    };
+    let config = model.as_ref().map(|dir| dir.join("config.json")).filter(|file| file.is_file());
+    let config = config.map(|file| config::read(&file)).transpose()?;
+    let vocab = config.and_then(|config| usize::try_from(config["vocab_size"].as_u64()?).ok());
+    let of_model = model.as_deref().filter(|dir| dir.join("tokenizer.json").is_file());
+    let Some(place) = own.or(of_model) else { return Ok((None, vocab.unwrap_or(u32::MAX as usize))) };
+    let tokenizer = Tokenizer::load(place)?;
+    if let Some(vocab) = vocab {
+        let file = if place.is_dir() { place.join("tokenizer.json") } else { place.to_path_buf() };
+        corpus::check_vocab(&tokenizer, vocab, &file)?;
+    }
+    let ids = vocab.unwrap_or(tokenizer.id_end());
+    Ok((Some(tokenizer), ids))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_a_number_or_a_range() {
+        assert_eq!(lines("7"), Ok(Lines(7..=7)));
+        assert_eq!(lines("3-12"), Ok(Lines(3..=12)));
+        for odd in ["0", "", "-", "a", "5-3", "1-", "-4", "1-2-3", "99999999999999999999999"] {
+            assert_eq!(lines(odd), Err("give a line number from 1, or two as in 3-7".into()), "{odd}");
+        }
+    }
+}

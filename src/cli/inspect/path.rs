@@ -1,0 +1,76 @@
+//! A scan path in words: its segments with their n-grams, and the parts of a weight.
+
+use crate::data::shown::Scan;
+use crate::salience::Label;
+use crate::salience::priors::Priors;
+use crate::salience::weights::Parts;
+
+/// A segment, ready to print.
+pub struct Segment {
+    /// Its number, from 1.
+    pub number: usize,
+    /// The texts of its tokens.
+    pub tokens: String,
+    /// The names of their labels.
+    pub ngram: String,
+    /// How often the n-gram was looked at; `None` where the priors do not count it.
+    pub count: Option<u64>,
+    /// What that adds to the weight.
+    pub rarity: f64,
+}
+
+impl Segment {
+    /// The n-gram with its count.
+    pub fn describe(&self) -> String {
+        match self.count {
+            Some(count) => format!("{} ({count} times)", self.ngram),
+            None => format!("{} (not counted)", self.ngram),
+        }
+    }
+}
+
+/// The segments of a path.
+pub fn segments(scan: &Scan, priors: &Priors) -> Vec<Segment> {
+    let one = |(index, segment): (usize, &crate::salience::scanpath::Segment)| {
+        let text = |&place: &usize| one_line(token(scan, place));
+        let label = |&place: &usize| scan.spans.get(place).and_then(|span| span.label).map_or("none", Label::name);
+        let (places, first) = (segment.places(), segment.places().first());
+        Segment {
+            number: index + 1,
+            tokens: places.iter().map(text).collect::<Vec<_>>().join(" "),
+            ngram: places.iter().map(label).collect::<Vec<_>>().join(", "),
+            count: segment.ngram(&scan.spans).and_then(|ngram| priors.freq(&ngram)),
+            rarity: first.and_then(|&place| scan.weights.get(place)).map_or(0.0, |weight| weight.parts.rarity),
+        }
+    };
+    scan.path.segments.iter().enumerate().map(one).collect()
+}
+
+/// `1 segment`, `2 segments`.
+pub fn counted(n: usize, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
+/// The text of a token.
+pub fn token(scan: &Scan, place: usize) -> &str {
+    scan.spans.get(place).and_then(|span| scan.text.get(span.start..span.end)).unwrap_or_default()
+}
+
+/// Long texts shortened, line ends written out.
+pub fn one_line(text: &str) -> String {
+    const LONGEST: usize = 40;
+    let shown: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    if text.chars().nth(LONGEST).is_some() { shown + "…" } else { shown }
+}
+
+/// A weight and its terms; where an arm of the experiment sets another weight, both.
+pub fn terms(weight: f32, parts: Option<&Parts>) -> String {
+    let Some(Parts { base, rarity, semantic }) = parts else { return format!("{weight:.4}") };
+    let sum = base + rarity + semantic;
+    let terms = format!("{base:.4} base + {rarity:.4} rarity + {semantic:.4} semantic");
+    if (sum as f32 - weight).abs() < 1e-6 {
+        format!("{weight:.4} = {terms}")
+    } else {
+        format!("{weight:.4}, set by objective.arm in place of {sum:.4} = {terms}")
+    }
+}
