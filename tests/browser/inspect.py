@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+"""The page of `eyekern inspect`, rendered: builds it from rows.jsonl, lays it out in headless Chromium and looks at what
+came of it (checks.js), at its picture and at its addresses. Then it breaks the page in several ways and wants each to be
+noticed.
+
+    python3 tests/browser/inspect.py [--eyekern target/release/eyekern] [--chromium chromium] [--keep DIR]
+
+Standard library only. Exit status 0 if all is well, 1 if not, 77 if there is no Chromium.
+"""
+
+import argparse
+import html.parser
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+LIGHT, DARK = (0xFD, 0xFD, 0xFB), (0x14, 0x17, 0x1B)
+ARROW = {LIGHT: (0xB3, 0x40, 0x0A), DARK: (0xFF, 0x9A, 0x5C)}
+
+# What must not go unnoticed: a name, what to replace in the page, and by what.
+BREAKAGES = [
+    ("arrows end beside their tokens", "const y2 = b.top - box.top;", "const y2 = b.top - box.top - 40;"),
+    ("arrows start at the wrong token", "arrow(stops[i], stop, box)", "arrow(stops[0], stop, box)"),
+    ("no arrows", "querySelector(\"svg\").replaceChildren(...drawn)", "querySelector(\"svg\").replaceChildren()"),
+    ("long lines run out of the window", "white-space: pre-wrap; overflow-wrap: anywhere;", "white-space: pre;"),
+    ("cards are empty", "card.replaceChildren(list);", ""),
+    ("cards leave the window", "innerWidth - card.offsetWidth - 8", "innerWidth - 8"),
+    ("an error in the script", "\"use strict\";", "\"use strict\"; setTimeout(() => missing());"),
+    ("text becomes an element", "&lt;img src=x", "<img src=x"),
+    ("an address outside", "<main>", "<main><a href=\"https://example.org/\">x</a>"),
+    ("no policy", "default-src 'none'", "default-src *; script-src-elem 'unsafe-inline'"),
+    ("numbers are lost", "content: attr(data-n);", "content: \"\";"),
+    ("one colour for every weight", re.compile(r"--h\d: #\w+"), "--none: #000000"),
+    ("the cut is not marked", "class=\"cut\"", ""),
+    ("the arrow keys are dead", "next.focus();", ""),
+]
+
+
+def chromium(program, *flags):
+    """Runs Chromium on its own empty profile; its standard output and standard error."""
+    with tempfile.TemporaryDirectory() as profile:
+        quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+        quiet += ["--disable-background-networking", "--disable-component-update", "--hide-scrollbars"]
+        command = [program, *quiet, f"--user-data-dir={profile}", "--enable-logging=stderr", "--v=0", *flags]
+        done = subprocess.run(command, capture_output=True, timeout=120, check=True)
+    return done.stdout.decode(), done.stderr.decode()
+
+
+def scheme(dark):
+    return "--blink-settings=preferredColorScheme=" + ("0" if dark else "1")
+
+
+class Addresses(html.parser.HTMLParser):
+    """Collects attributes that would make a browser ask for something."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            asks = name in ("src", "srcset", "href", "xlink:href", "action", "formaction", "poster", "data", "background")
+            if (asks and not value.startswith("#")) or name == "ping" or name.startswith("on"):
+                self.found.append(f"<{tag} {name}={value!r}>")
+            if name not in ("title",) and re.search(r"https?://", value or ""):
+                self.found.append(f"<{tag} {name}={value!r}>")
+
+
+def faults(page, work, program, width, dark):
+    """What is wrong with a page: a list of sentences."""
+    found = Addresses()
+    found.feed(page)
+    wrong = [f"an address: {a}" for a in found.found]
+    nonce = re.search(r"script-src 'nonce-(\w+)'", page).group(1)
+    first = (
+        "window.failures = []; window.violations = 0;"
+        "addEventListener('error', (e) => failures.push('error: ' + e.message));"
+        "addEventListener('securitypolicyviolation', () => { violations += 1; });"
+    )
+    checks = (HERE / "checks.js").read_text()
+    page = page.replace("<title>", f'<script nonce="{nonce}">{first}</script><title>', 1)
+    page = page.replace("</body>", f'<script nonce="{nonce}">{checks}</script></body>', 1)
+    file = work / "checked.html"
+    file.write_text(page)
+    flags = [f"--window-size={width},900", scheme(dark), "--virtual-time-budget=3000", "--dump-dom", f"file://{file}"]
+    dom, log = chromium(program, *flags)
+    console = [line for line in log.splitlines() if "CONSOLE" in line]
+    # the one message that is wanted: the policy stopping the script that checks.js smuggles in
+    wrong += [line for line in console if "Content Security Policy" not in line]
+    result = re.search(r'<pre id="checks">(.*?)</pre>', dom, re.S)
+    if not result:
+        return wrong + ["the checks did not come to an end"]
+    return wrong + json.loads(html.unescape(result.group(1)))
+
+
+def pixels(png):
+    """Width and rows of RGB bytes of a picture of 8 bits a channel."""
+    at, data = 8, b""
+    width, height, _, kind = struct.unpack(">IIBB", png[16:26])
+    channels = {2: 3, 6: 4}[kind]
+    while at < len(png):
+        length, name = struct.unpack(">I4s", png[at : at + 8])
+        data += png[at + 8 : at + 8 + length] if name == b"IDAT" else b""
+        at += 12 + length
+    raw, stride, above, rows = zlib.decompress(data), width * channels, bytearray(width * channels), []
+    for y in range(height):
+        begin = y * (stride + 1)
+        how, line = raw[begin], bytearray(raw[begin + 1 : begin + 1 + stride])
+        for x in range(stride if how else 0):
+            left, up = (line[x - channels] if x >= channels else 0), above[x]
+            corner = above[x - channels] if x >= channels else 0
+            if how == 4:
+                near = left + up - corner
+                guess = min((left, up, corner), key=lambda v: abs(near - v))
+            else:
+                guess = {1: left, 2: up, 3: (left + up) // 2}[how]
+            line[x] = (line[x] + guess) & 255
+        rows.append([tuple(line[x : x + 3]) for x in range(0, stride, channels)])
+        above = line
+    return rows
+
+
+def picture(page, work, program, dark):
+    """What is wrong with the picture of the rows."""
+    paper = DARK if dark else LIGHT
+    nonce = re.search(r"style-src 'nonce-(\w+)'", page).group(1)
+    # the first screen is enough, if it begins with the rows
+    hidden = f'<style nonce="{nonce}">#summary, #histogram {{ display: none; }}</style></head>'
+    file, shot = work / "shot.html", work / f"{'dark' if dark else 'light'}.png"
+    file.write_text(page.replace("</head>", hidden, 1))
+    chromium(program, "--window-size=900,700", scheme(dark), f"--screenshot={shot}", f"file://{file}")
+    rows = pixels(shot.read_bytes())
+    counts = {}
+    for row in rows:
+        for pixel in row:
+            counts[pixel] = counts.get(pixel, 0) + 1
+    wrong = []
+    if rows[0][0] != paper:
+        wrong.append(f"the paper is {rows[0][0]}, not {paper}")
+    if len(counts) < 200:
+        wrong.append(f"the picture has {len(counts)} colours")
+    if counts.get(ARROW[paper], 0) < 200:
+        wrong.append(f"{counts.get(ARROW[paper], 0)} pixels in the colour of arrows and underlines")
+    return wrong
+
+
+def build(eyekern, work):
+    file = work / "page.html"
+    command = [eyekern, "inspect", HERE / "rows.jsonl", "--tokenizer", ROOT / "assets" / "demo", "--html", file]
+    for key in ("data.task=translation", "salience.condition=combined", "data.max_length=400"):
+        command += ["--set", key]
+    subprocess.run(command, check=True, capture_output=True, env={"PATH": os.environ["PATH"]})
+    return file.read_text()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--eyekern", default=ROOT / "target" / "release" / "eyekern")
+    parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("chromium-browser"))
+    parser.add_argument("--keep", type=Path, help="leave page and pictures in this folder")
+    given = parser.parse_args()
+    if not given.chromium:
+        print("no Chromium, so the page of `eyekern inspect` is not rendered (Debian: apt-get install chromium)")
+        return 77
+    with tempfile.TemporaryDirectory() as folder:
+        work = given.keep or Path(folder)
+        work.mkdir(exist_ok=True)
+        page, bad = build(given.eyekern, work), 0
+        for dark in (False, True):
+            for width in (1400, 480):
+                wrong = faults(page, work, given.chromium, width, dark)
+                print(f"{'dark' if dark else 'light'}, {width} wide: {'; '.join(wrong) or 'well'}")
+                bad += len(wrong)
+            wrong = picture(page, work, given.chromium, dark)
+            print(f"{'dark' if dark else 'light'} picture: {'; '.join(wrong) or 'well'}")
+            bad += len(wrong)
+        for name, old, new in BREAKAGES if not bad else []:
+            broken = old.sub(new, page) if isinstance(old, re.Pattern) else page.replace(old, new)
+            wrong = faults(broken, work, given.chromium, 480, False) if broken != page else []
+            print(f"broken on purpose, {name}: {wrong[0] if wrong else 'NOT NOTICED'}")
+            bad += not wrong
+    print("the page is well" if not bad else f"{bad} faults")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
