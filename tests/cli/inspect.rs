@@ -149,6 +149,7 @@ fn a_page_is_written_whole_and_nothing_else() {
     case.write("d.jsonl", row(JAVA, CS) + &row(hostile, hostile));
     let text = inspect(&case, &[&["d.jsonl", "--html", "p.html"], &TASK[..]].concat()).trained();
     assert!(text.ends_with("\nwrote p.html (2 rows)\n"), "{text}");
+    assert!(text.contains("\nRow 1  ") && !text.contains("\nRow 2  "), "the terminal shows the first row alone");
     let page = String::from_utf8(case.read("p.html")).expect("UTF-8");
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
     assert!(!page.contains("<img") && page.contains("img"));

@@ -80,7 +80,7 @@ fn counts_are_those_of_training() {
 
 #[test]
 fn only_the_first_rows_of_a_finding_are_listed() {
-    let jsonl = "{\"input_ids\": [5, 6]}\n".repeat(25);
+    let jsonl = "{\"input_ids\": [5, 6]}\n".repeat(25) + "{\"input_ids\": [5, 6], \"labels\": [-100, 7]}\n";
     let (survey, _) = survey_of(&jsonl, &reading(Task::None, 8), None, Rows::First(1));
     assert_eq!((survey.duplicates.count, survey.repeated), (24, 1));
     assert_eq!(survey.duplicates.first, (2..=11).map(|line| (line, Some(1))).collect::<Vec<_>>());
@@ -154,17 +154,19 @@ fn weights_are_told_by_label_and_paths_by_length() {
     let paths = survey.paths.unwrap();
     assert_eq!(paths.tokens, 33);
     // the survey's count is that of the three paths
-    let mut lengths = [0; 3];
+    let (mut lengths, mut uncounted) = ([0; 3], 0);
     for line in 0..3 {
         let spans = &scan.spans;
         let key = crate::salience::scanpath::Key { seed: 7, example: line, epoch: 0 };
         for segment in drawing.salience.of(spans, key).0.segments {
             lengths[segment.places().len() - 1] += 1;
+            let labels: Vec<Label> = segment.places().iter().map(|&place| spans[place].label.unwrap()).collect();
+            uncounted += u64::from(drawing.salience.priors.freq(&labels).is_none());
         }
     }
     assert_eq!(paths.segments, lengths);
     assert_eq!(paths.on_path(), lengths[0] + 2 * lengths[1] + 3 * lengths[2]);
-    assert!(paths.uncounted <= lengths.iter().sum());
+    assert_eq!(paths.uncounted, uncounted);
     // labels of the tokens, each subword under the label of its own
     let count = |label| survey.weights.get(&Kind::Label(label)).map_or(0, Spread::count);
     assert_eq!(count(Label::FunctionDeclaration), 3 * (6 + 1 + 4)); // p u b l i c, " int", s i z e
