@@ -2,31 +2,12 @@
 //!
 //! A snippet lists its tokens in document order, in runs of one label; a blank inside a token is written `·`.
 
-#[path = "snippets/c.rs"]
-mod c;
-#[path = "snippets/c_sharp.rs"]
-mod c_sharp;
-#[path = "snippets/cpp.rs"]
-mod cpp;
-#[path = "snippets/go.rs"]
-mod go;
-#[path = "snippets/java.rs"]
-mod java;
-#[path = "snippets/javascript.rs"]
-mod javascript;
-#[path = "snippets/python.rs"]
-mod python;
-#[path = "snippets/rust.rs"]
-mod rust;
-#[path = "snippets/typescript.rs"]
-mod typescript;
+mod snippets;
 
 use eyekern::salience::Label;
 use eyekern::salience::labels::{Calls, label};
 use eyekern::salience::syntax::Language;
-
-/// A piece of code, and its runs of labels.
-type Snippet = (&'static str, &'static [(Label, &'static str)]);
+use snippets::{Snippet, c_sharp, java};
 
 fn check(language: Language, calls: Calls, snippets: &[Snippet]) {
     let mut wrong = String::new();
@@ -75,17 +56,8 @@ fn c_sharp() {
 
 #[test]
 fn other_languages() {
-    let snippets = [
-        (Language::Python, python::SNIPPETS),
-        (Language::JavaScript, javascript::SNIPPETS),
-        (Language::TypeScript, typescript::SNIPPETS),
-        (Language::Go, go::SNIPPETS),
-        (Language::C, c::SNIPPETS),
-        (Language::Cpp, cpp::SNIPPETS),
-        (Language::Rust, rust::SNIPPETS),
-    ];
-    for (language, snippets) in snippets {
-        assert!(snippets.len() >= 8, "{language}");
-        check(language, Calls::Syntax, snippets);
+    for (language, list) in snippets::ALL {
+        assert!(list.len() >= 8, "{language}");
+        check(language, Calls::Syntax, list);
     }
 }

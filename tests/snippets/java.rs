@@ -107,6 +107,15 @@ pub const SNIPPETS: &[Snippet] = &[
         (ExternallyDefined, "public int id"),
         (Return, "return 1"),
     ]),
+    ("class C { void f(int a) { a = 1; } void g() { a = 1; } }", &[
+        (FunctionDeclaration, "class C void f"),
+        (Parameter, "int a"),
+        (Variable, "a"),
+        (Assignment, "= 1"),
+        (FunctionDeclaration, "void g"),
+        (ExternallyDefined, "a"),
+        (Assignment, "= 1"),
+    ]),
     ("int x = 3; go(x);", &[
         (VariableDeclaration, "int x = 3"),
         (FunctionCall, "go"),

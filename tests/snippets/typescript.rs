@@ -92,4 +92,16 @@ pub const SNIPPETS: &[Snippet] = &[
         (ExternallyDefined, "do while"),
         (ConditionalStatement, "u"),
     ]),
+    ("function View(p: Props) { return <div id=\"a\">Hi {p.text}</div>; }", &[
+        (FunctionDeclaration, "function View"),
+        (Parameter, "p Props"),
+        (Return, "return < div id = \"a\" > Hi p text </ div >"),
+    ]),
+    ("draw(<Row key={1} />);\nlet c = <T,>(x: T) => x;", &[
+        (FunctionCall, "draw"),
+        (Argument, "< Row key = 1 />"),
+        (VariableDeclaration, "let c ="),
+        (Parameter, "< T > x T"),
+        (VariableDeclaration, "=> x"),
+    ]),
 ];

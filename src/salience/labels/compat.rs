@@ -26,23 +26,26 @@ pub struct ArtifactToken {
     pub line: u32,
 }
 
-/// Doubling methods of anonymous classes takes quadratic time where they nest; beyond this many tokens per byte of
-/// code it is refused.
-const MOST_TOKENS_PER_BYTE: usize = 8;
+/// Doubling methods of anonymous classes takes quadratic time where they nest. It is refused where the methods to list
+/// have together more bytes than this, and than so many times the code.
+const ALWAYS_LISTED: usize = 1 << 16;
+const MOST_LISTINGS: usize = 16;
 
 /// The methods of a piece of code as the published examples list their tokens; everything outside of methods with a
 /// body is left out.
 pub fn artifact(code: &[u8], language: Language, calls: Calls) -> Result<Vec<ArtifactToken>> {
     let syntax = syntax::parse(code, language)?;
+    let methods = methods(syntax.root(), Rules::of(syntax.grammar()));
+    let listed = methods.iter().map(|m| m.end_byte() - m.start_byte()).fold(0, usize::saturating_add);
+    if listed > ALWAYS_LISTED.max(code.len().saturating_mul(MOST_LISTINGS)) {
+        return Err(Error::Usage(
+            "methods nest so deeply in anonymous classes that listing each by itself has no end: label without the \
+             artifact's order"
+                .into(),
+        ));
+    }
     let mut list: Vec<ArtifactToken> = Vec::new();
-    for method in methods(syntax.root(), Rules::of(language)) {
-        if list.len() > 1000 + code.len().saturating_mul(MOST_TOKENS_PER_BYTE) {
-            return Err(Error::Usage(
-                "methods nest so deeply in anonymous classes that listing each by itself has no end: label without the \
-                 artifact's order"
-                    .into(),
-            ));
-        }
+    for method in methods {
         let mut moved = Vec::new();
         walk::walk(code, &syntax, method, calls, |token, label| {
             let text = spelling(&String::from_utf8_lossy(token.text));

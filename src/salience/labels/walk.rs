@@ -57,7 +57,7 @@ pub(super) fn walk<'c>(
     let mut walker = Walker {
         code,
         syntax,
-        rules: Rules::of(syntax.language()),
+        rules: Rules::of(syntax.grammar()),
         calls,
         scopes: [HashSet::new(), HashSet::new()],
         own_name: b"",
@@ -170,7 +170,8 @@ impl<'c, F: FnMut(&Token<'c>, Option<Label>)> Walker<'c, '_, F> {
             self.flush();
             self.in_unit = true;
             self.own_name = b"";
-            self.scopes[1].clear();
+            // not `clear`, which takes as long as the largest unit so far
+            self.scopes[1] = HashSet::new();
             frame.opened = true;
             // what a unit stands in (a field's initialiser, say) does not reach into it
             frame.context = mark::IN_UNIT;

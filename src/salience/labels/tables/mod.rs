@@ -1,4 +1,4 @@
-//! One table per language, in the same order of questions: read two files side by side to compare them.
+//! One table per grammar, in the same order of questions: read two files side by side to compare them.
 
 mod c;
 mod c_sharp;
@@ -8,13 +8,15 @@ mod java;
 mod javascript;
 mod python;
 mod rust;
+mod tsx;
 mod typescript;
 
 use super::table::Table;
-use crate::salience::syntax::Language;
+use crate::salience::syntax::{Grammar, Language};
 
-/// The table of a language.
-pub(super) fn table(language: Language) -> &'static Table {
+/// The table of a grammar.
+pub(super) fn table(grammar: Grammar) -> &'static Table {
+    let Grammar::Plain(language) = grammar else { return &tsx::TABLE };
     match language {
         Language::Java => &java::TABLE,
         Language::CSharp => &c_sharp::TABLE,
