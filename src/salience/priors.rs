@@ -79,12 +79,22 @@ impl Priors {
     /// The priors of one condition in a file; without a name, those of the only one.
     pub fn load(path: &Path, condition: Option<&str>) -> Result<Priors> {
         let text = std::fs::read(path).map_err(Error::io(path, "read"))?;
-        file::parse(&text, condition).map_err(|why| Error::file(path, why))
+        Priors::from_json(&text, condition).map_err(|why| Error::file(path, why))
+    }
+
+    /// [`Priors::load`] for a file in memory. The error is a sentence without the file's name.
+    pub fn from_json(text: &[u8], condition: Option<&str>) -> std::result::Result<Priors, String> {
+        file::parse(text, condition)
+    }
+
+    /// The text of a file that [`Priors::from_json`] reads back to the same priors.
+    pub fn to_json(&self) -> String {
+        file::write(self)
     }
 
     /// Writes a file that [`Priors::load`] reads back to the same priors, by way of a temporary file and a rename.
     pub fn save(&self, path: &Path) -> Result {
-        files::write(path, file::write(self))
+        files::write(path, self.to_json())
     }
 
     /// Counts one token that was shown to one participant. `type` is not counted: no labeller gives it.
