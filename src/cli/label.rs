@@ -57,7 +57,16 @@ pub fn run(args: &LabelArgs, out: &mut Terminal) -> Result {
     for file in &args.files {
         let code = std::fs::read(file).map_err(Error::io(file, "read"))?;
         let language = named.map_or_else(|| Language::from_path(file), Ok)?;
+        if code.starts_with(b"\xff\xfe") || code.starts_with(b"\xfe\xff") {
+            return Err(Error::file(file, "this is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)"));
+        }
+        if code.contains(&0) {
+            out.note(&format!("{}: has zero bytes, as no source file has; is it a binary file?", file.display()));
+        }
         let tokens = tokens(&code, language, args).map_err(|e| Error::file(file, e.to_string()))?;
+        if tokens.is_empty() {
+            out.note(&format!("{}: no {language} token in it, so no label; is the file empty?", file.display()));
+        }
         match args.format.unwrap_or(Format::Text) {
             Format::Text => text(&tokens, out),
             Format::Jsonl => out.line(&object(Some(file), &tokens).to_string()),
@@ -82,9 +91,16 @@ fn label_rows(rows: &Path, named: Option<Language>, args: &LabelArgs, out: &mut 
         let Some(code) = row.get(&args.field).and_then(Value::as_str) else {
             return Err(fail(format!("no text `{}` in this row; name another with --field", args.field)));
         };
-        let own = row.get("lang").and_then(Value::as_str).map(str::parse::<Language>).transpose();
-        let language = named.or(own.map_err(|e| fail(e.to_string()))?).unwrap_or(Language::Java);
+        let own = match row.get("lang") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(name)) => Some(name.parse::<Language>().map_err(|e| fail(e.to_string()))?),
+            Some(other) => return Err(fail(format!("`lang` is {other}, not the name of a language"))),
+        };
+        let language = named.or(own).unwrap_or(Language::Java);
         let tokens = tokens(code.as_bytes(), language, args).map_err(|e| fail(e.to_string()))?;
+        if tokens.is_empty() {
+            out.note(&fail(format!("no {language} token in `{}`, so no label", args.field)).to_string());
+        }
         match args.format.unwrap_or(Format::Jsonl) {
             Format::Text => text(&tokens, out),
             Format::Jsonl => out.line(&object(None, &tokens).to_string()),

@@ -53,7 +53,7 @@ fn the_published_listing_has_its_own_lines() {
 fn bad_input_is_one_sentence() {
     let case = Case::empty();
     case.write("a.txt", "x");
-    case.write("rows.jsonl", "{\"text\": \"int x;\"}\n");
+    case.write("rows.jsonl", "{\"text\": \"int x;\", \"number\": 1}\n");
     case.write("broken.jsonl", "{\"code\": \n");
     label(&case, &[]).refused(2, "nothing to label: give a file, or rows with --jsonl ROWS.jsonl");
     let names = "java, c-sharp, python, javascript, typescript, go, c, cpp, rust";
@@ -64,15 +64,40 @@ fn bad_input_is_one_sentence() {
     label(&case, &["none.java"]).refused(3, missing);
     let no_code = "rows.jsonl:1: no text `code` in this row; name another with --field";
     label(&case, &["--jsonl", "rows.jsonl"]).refused(3, no_code);
+    let no_text = "rows.jsonl:1: no text `number` in this row; name another with --field";
+    label(&case, &["--jsonl", "rows.jsonl", "--field", "number"]).refused(3, no_text);
+    case.write("lang.jsonl", "\n{\"code\": \"f()\", \"lang\": \"cobol\"}\n");
+    let lang = format!("lang.jsonl:2: unknown language \"cobol\": one of {names}");
+    label(&case, &["--jsonl", "lang.jsonl"]).refused(3, &lang);
+    case.write("lang.jsonl", "{\"code\": \"f()\", \"lang\": 3}\n");
+    label(&case, &["--jsonl", "lang.jsonl"]).refused(3, "lang.jsonl:1: `lang` is 3, not the name of a language");
+    std::fs::create_dir(case.path("src.java")).expect("creates");
+    label(&case, &["src.java"]).refused(3, "src.java: cannot read: Is a directory (os error 21)");
+    case.write("wide.cs", b"\xff\xfei\0n\0t\0".as_slice());
+    let wide = "wide.cs: this is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)";
+    label(&case, &["wide.cs"]).refused(3, wide);
+    case.write("angles.java", "a<".repeat(5000));
+    let angles = "angles.java: 10000 bytes do not parse as java in reasonable time: is the language right?";
+    label(&case, &["angles.java"]).refused(3, angles);
     let broken = "broken.jsonl:1: not valid JSON: EOF while parsing a value at line 1 column 9";
     label(&case, &["--jsonl", "broken.jsonl"]).refused(3, broken);
 }
 
+/// Neither stops the labelling of the files beside it.
 #[test]
-fn any_bytes_and_an_empty_file_are_fine() {
+fn empty_and_binary_files_are_noted() {
     let case = Case::empty();
     case.write("empty.java", "");
-    assert_eq!(label(&case, &["empty.java"]).trained(), "");
+    case.write("A.java", JAVA);
+    let ran = label(&case, &["empty.java", "A.java"]);
+    assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 8));
+    assert_eq!(ran.stderr, "empty.java: no java token in it, so no label; is the file empty?\n");
     case.write("odd.java", b"int \xff\xfe x(\0{{{{ return".as_slice());
-    assert!(!label(&case, &["odd.java"]).trained().is_empty());
+    let ran = label(&case, &["odd.java"]);
+    assert!(ran.code == Some(0) && !ran.stdout.is_empty());
+    assert_eq!(ran.stderr, "odd.java: has zero bytes, as no source file has; is it a binary file?\n");
+    case.write("rows.jsonl", "{\"code\": \"f()\"}\n{\"code\": \" \"}\n");
+    let ran = label(&case, &["--jsonl", "rows.jsonl"]);
+    assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 2));
+    assert_eq!(ran.stderr, "rows.jsonl:2: no java token in `code`, so no label\n");
 }
