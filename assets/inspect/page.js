@@ -18,8 +18,9 @@ function show(token) {
   card.hidden = false;
   const at = token.getClientRects()[0] ?? token.getBoundingClientRect();
   const below = at.bottom + 8 + card.offsetHeight < innerHeight;
+  const top = below ? at.bottom + 8 : at.top - card.offsetHeight - 8;
   card.style.left = `${Math.max(8, Math.min(at.left, innerWidth - card.offsetWidth - 8))}px`;
-  card.style.top = `${Math.max(8, below ? at.bottom + 8 : at.top - card.offsetHeight - 8)}px`;
+  card.style.top = `${Math.max(8, Math.min(top, innerHeight - card.offsetHeight - 8))}px`;
   light(token, true);
 }
 

@@ -146,7 +146,8 @@ pub struct InspectArgs {
     /// A tokenizer.json, or a directory that has one, in place of the model's.
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
-    /// A recipe: its [data], [salience], objective.arm and train.seed count here. It need not be complete.
+    /// A recipe, of which the sections data and salience, objective.arm and train.seed count here. It need not be
+    /// complete.
     #[arg(long, value_name = "RECIPE.toml")]
     pub recipe: Option<PathBuf>,
     /// Set one key over recipe and environment; may be repeated.

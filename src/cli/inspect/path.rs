@@ -56,10 +56,12 @@ pub fn token(scan: &Scan, place: usize) -> &str {
     scan.spans.get(place).and_then(|span| scan.text.get(span.start..span.end)).unwrap_or_default()
 }
 
-/// Long texts shortened, line ends written out.
+/// Long texts shortened, line ends and what cannot be seen written out.
 pub fn one_line(text: &str) -> String {
     const LONGEST: usize = 40;
-    let shown: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    let quote = |c| matches!(c, '\'' | '"' | '\\');
+    let written = |c: char| if quote(c) { c.to_string() } else { c.escape_debug().to_string() };
+    let shown: String = text.chars().take(LONGEST).map(written).collect();
     if text.chars().nth(LONGEST).is_some() { shown + "…" } else { shown }
 }
 
@@ -72,5 +74,28 @@ pub fn terms(weight: f32, parts: Option<&Parts>) -> String {
         format!("{weight:.4} = {terms}")
     } else {
         format!("{weight:.4}, set by objective.arm in place of {sum:.4} = {terms}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_fit_on_a_line() {
+        assert_eq!(one_line("a\n\"b\" '\\'\t漢\u{202e}"), "a\\n\"b\" '\\'\\t漢\\u{202e}");
+        assert_eq!(one_line(&"x".repeat(40)), "x".repeat(40));
+        assert_eq!(one_line(&"é".repeat(41)), "é".repeat(40) + "…");
+    }
+
+    #[test]
+    fn terms_add_up_or_say_why_not() {
+        let parts = Parts { base: 1.0, rarity: 0.25, semantic: 0.5 };
+        assert_eq!(terms(1.75, Some(&parts)), "1.7500 = 1.0000 base + 0.2500 rarity + 0.5000 semantic");
+        let replaced =
+            "1.0000, set by objective.arm in place of 1.7500 = 1.0000 base + 0.2500 rarity + 0.5000 semantic";
+        assert_eq!(terms(1.0, Some(&parts)), replaced);
+        assert_eq!(terms(1.0, None), "1.0000");
+        assert_eq!((counted(1, "row"), counted(0, "row")), ("1 row".into(), "0 rows".into()));
     }
 }

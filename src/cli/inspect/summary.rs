@@ -128,7 +128,7 @@ pub fn facts(it: &Inspected) -> Vec<Fact> {
     }
     findings.into_iter().for_each(|(name, value, meaning, alert)| fact(&name, value, meaning, alert));
     if c.split_copies > 0 {
-        let meaning = "completion rows without a target of their own: the second half of the code is learned";
+        let meaning = "completion rows whose target is missing or repeats the code: its second half is learned instead";
         fact("cut in half", of(c.split_copies, c.rows), meaning.into(), false);
     }
     let (line, tokens) = s.longest;
