@@ -9,7 +9,7 @@
 //!
 //! * [`salience`] turns code into labelled tokens, scan paths and weights; it knows no model and no tokenizer.
 //!   [`salience::gaze`] makes priors of one's own from eye tracker recordings.
-//! * [`report`] draws: plain numbers in, SVG out.
+//! * [`report`] writes pictures and pages, from plain strings and numbers.
 //! * [`data`] reads JSONL rows or parallel text, tokenises them and carries weights over to subwords.
 //! * [`backend`] lists what a device must do, each operation beside its gradient; the CPU does it in f32 for training
 //!   and in f64 as the reference, and [`backend::plan`] only counts.
