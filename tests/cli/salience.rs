@@ -190,10 +190,8 @@ fn what_cannot_be_drawn_is_refused() {
         "--set: salience.align = diagonal: expected one of identity, target-ast, lexical, \
          broadcast-mean, broadcast-max, or \"\" for none",
     );
-    case.train(&["salience.off_path=-1"]).refused(
-        2,
-        "--set: salience.off_path = -1: expected \"formula\" or a finite number, at least 0",
-    );
+    case.train(&["salience.off_path=-1"])
+        .refused(2, "--set: salience.off_path = -1: expected \"formula\" or a finite number, at least 0");
     case.train(&["salience.align=identity"]).refused(
         3,
         "train.jsonl:1: the target is no part of the source, so weights cannot cross by `identity`; set align to \

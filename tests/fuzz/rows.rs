@@ -1,9 +1,11 @@
 //! What must hold of any row of a data file.
 
+use eyekern::data::attention::{Attention, Drawing, Writing};
 use eyekern::data::corpus::{self, Reading};
 use eyekern::data::tokenizer::Tokenizer;
-use eyekern::train::prepare;
-use eyekern::train::recipe::Recipe;
+use eyekern::salience::align::{Align, Salience};
+use eyekern::salience::labels::Calls;
+use eyekern::salience::priors::Priors;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -17,7 +19,14 @@ pub fn run(input: &[u8]) {
     let tokenizer =
         TOKENS.get_or_init(|| Tokenizer::from_bytes(TOKENIZER, Some("<|endoftext|>")).expect("the demo's tokenizer"));
     let Ok(text) = std::str::from_utf8(input) else { return };
-    let reading: Reading = prepare::reading(&Recipe::default());
+    read(text, tokenizer, Reading::default());
+    for align in [Align::Identity, Align::TargetAst, Align::Lexical, Align::BroadcastMax] {
+        let attention = Attention { align, calls: Calls::Syntax, source: None, target: Some(Writing::Words) };
+        read(text, tokenizer, Reading { attention: Some(attention), ..Reading::default() });
+    }
+}
+
+fn read(text: &str, tokenizer: &Tokenizer, reading: Reading) {
     match corpus::read_str(text, Path::new("rows.jsonl"), Some(tokenizer), VOCAB, &reading) {
         Err(refusal) => {
             let refusal = refusal.to_string();
@@ -25,7 +34,13 @@ pub fn run(input: &[u8]) {
             let line = place.split(':').next().and_then(|line| line.parse::<usize>().ok());
             assert!(line.is_none_or(|line| (1..=text.lines().count()).contains(&line)), "{refusal}");
         }
-        Ok(corpus) => {
+        Ok(mut corpus) => {
+            if let Some(attention) = reading.attention {
+                let priors = Priors::builtin("combined").expect("built in");
+                let (path, weights) = Default::default();
+                let salience = Salience { priors, path, weights, align: attention.align };
+                corpus.draw(&Drawing { salience, seed: 1, uniform: false }, 0);
+            }
             for example in &corpus.examples {
                 let n = example.ids.len();
                 assert!(n <= reading.max_length && example.labels.len() == n);

@@ -29,7 +29,7 @@ choices! {
 choices! {
     /// Which loss weights the run uses: the knob of a controlled comparison.
     Arm {
-        /// Those of scan paths where [salience] asks for them, else those that the data carry.
+        /// Those of scan paths where the section salience asks for them, else those that the data carry.
         Data = "data",
         /// 1 for every token, whatever the data says; data.prompt_weight stays.
         Uniform = "uniform",
