@@ -99,6 +99,27 @@ fn what_is_never_closed_is_labelled_or_left_out() {
     }
 }
 
+/// Reads of the parser end within characters and within bytes that are none.
+#[test]
+fn characters_across_reads_stay_whole() {
+    for language in [Java, Python, Rust] {
+        for byte in ["é", "語", "😀"] {
+            for shift in 0..4 {
+                let name = format!("x{}{}", "y".repeat(shift), byte.repeat(20_000));
+                let mut code = format!("f({name})").into_bytes();
+                let list = spans(&code, language);
+                assert!(
+                    list.iter().any(|s| byte == "😀" || s.end - s.start == name.len()),
+                    "{language} {byte} {shift}"
+                );
+                code.truncate(code.len() - 2);
+                spans(&code, language);
+            }
+        }
+        spans(&b"\xe8\xaa".repeat(20_000), language);
+    }
+}
+
 /// What stands before and behind an expression, and whether there are braces.
 fn around(language: Language) -> (&'static str, &'static str) {
     match language {
