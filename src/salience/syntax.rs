@@ -1,7 +1,7 @@
 //! Syntax trees: the languages, a parser that takes any bytes, and the leaves of a tree in document order.
 //!
 //! A bare method of Java, C#, JavaScript or TypeScript is no program, so it is parsed inside a class and its offsets
-//! are shifted back. Nothing here recurses, and a parse has a [`budget`] in proportion to the code's length.
+//! are shifted back. Nothing here recurses, and a parse has a budget in proportion to the code's length.
 
 mod budget;
 mod language;
@@ -44,7 +44,7 @@ pub struct Leaf<'t> {
 const LONGEST: usize = u32::MAX as usize - 64;
 
 /// Parses any bytes. Refuses code of 4 GiB and more, and code that the parser's error recovery cannot get through within
-/// its budget (see [`budget`]). Where the first attempt, a guess between program and class member, has errors, the others
+/// its budget (see `budget`). Where the first attempt, a guess between program and class member, has errors, the others
 /// are made too, and the one with the least code in errors counts.
 pub fn parse(code: &[u8], language: Language) -> Result<Syntax> {
     if code.len() > LONGEST {
