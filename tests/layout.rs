@@ -17,7 +17,13 @@ const FLOORS: [&[&str]; 9] = [
 ];
 
 /// Files with `unsafe`, each block with its SAFETY comment.
-const UNSAFE: [&str; 2] = ["backend/cpu/gemm.rs", "model/checkpoint.rs"];
+const UNSAFE: [&str; 5] = [
+    "backend/cpu/gemm.rs",
+    "backend/cuda/driver.rs",
+    "backend/cuda/libraries.rs",
+    "backend/cuda/nvrtc.rs",
+    "model/checkpoint.rs",
+];
 
 const LINES: usize = 500;
 

@@ -15,6 +15,7 @@
 //!   recorded once and replayed.
 
 pub mod cpu;
+pub mod cuda;
 pub mod plan;
 mod shapes;
 

@@ -1,0 +1,39 @@
+//! For which GPU architectures kernels are compiled, and on which devices the result runs.
+//!
+//! Also part of the build script, so it uses the standard library only.
+
+/// What a build compiles for, older first. A letter at the end marks code for exactly that device.
+pub const ARCHITECTURES: [&str; 5] = ["sm_80", "sm_89", "sm_90a", "sm_100a", "sm_120"];
+
+/// The oldest device with what the kernels need: bf16 in the tensor cores, asynchronous copies.
+pub const OLDEST: (u32, u32) = (8, 0);
+
+/// `sm_90a` as (9, 0, true): major, minor, and whether it is for exactly that device.
+fn parts(architecture: &str) -> Option<(u32, u32, bool)> {
+    let name = architecture.strip_prefix("sm_")?;
+    let number: u32 = name.trim_end_matches('a').parse().ok()?;
+    Some((number / 10, number % 10, name.ends_with('a')))
+}
+
+/// Whether a cubin of this architecture runs on a device of this compute capability: on a later minor version too,
+/// unless it is for exactly one device.
+pub fn runs_on(architecture: &str, device: (u32, u32)) -> bool {
+    parts(architecture).is_some_and(|(major, minor, exact)| {
+        (major, minor) == device || (!exact && major == device.0 && minor < device.1)
+    })
+}
+
+/// The architecture to compile for on a machine with this device; with all its instructions where it has its own.
+pub fn of_device((major, minor): (u32, u32)) -> String {
+    let own = if (9..=10).contains(&major) { "a" } else { "" };
+    format!("sm_{major}{minor}{own}")
+}
+
+/// Whether a kernel file is compiled for an architecture: `gemm.sm90.cu` for Hopper only, `norm.cu` for all.
+pub fn wanted(file: &str, architecture: &str) -> bool {
+    let stem = file.strip_suffix(".cu").unwrap_or(file);
+    match stem.rsplit_once(".sm") {
+        Some((_, number)) => parts(architecture).is_some_and(|(major, minor, _)| number == format!("{major}{minor}")),
+        None => true,
+    }
+}
