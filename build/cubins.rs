@@ -118,6 +118,9 @@ fn compiler(root: &Path) -> Result<Result<Nvrtc, String>, String> {
     }
 }
 
+/// Files of the cache: code, log.
+type Kept = (PathBuf, PathBuf);
+
 /// What was compiled, and in which files of the cache it lies.
 struct Cubin<'a> {
     source: &'a str,
@@ -150,7 +153,7 @@ fn compile<'a>(
         }
     });
     let done = done.into_inner().expect("no thread panics").into_values();
-    let cubin = |(&(file, architecture), result): (&(&'a File, &'a str), Result<(PathBuf, PathBuf), String>)| {
+    let cubin = |(&(file, architecture), result): (&(&'a File, &'a str), Result<Kept, String>)| {
         let (code, log) = result.map_err(|why| format!("kernels/{} for {architecture}:\n{why}", file.name))?;
         Ok(Cubin { source: &file.name, architecture, code, log })
     };
@@ -175,13 +178,7 @@ impl Cache {
     }
 
     /// The files of code and log. The whole key is kept and compared, so its hash need only be short.
-    fn get(
-        &self,
-        nvrtc: &Nvrtc,
-        file: Source,
-        headers: &[Source],
-        architecture: &str,
-    ) -> Result<(PathBuf, PathBuf), String> {
+    fn get(&self, nvrtc: &Nvrtc, file: Source, headers: &[Source], architecture: &str) -> Result<Kept, String> {
         let key = format!("{}, {architecture}\n{file:?}\n{headers:?}\n", self.compiler);
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);

@@ -9,10 +9,13 @@ use crate::error::{Error, Result};
 use terminal::{Colour, Terminal};
 
 mod demo;
+mod doctor;
 mod heat;
 mod inspect;
+mod kernels;
 mod label;
 mod priors;
+mod machine;
 mod report;
 pub mod terminal;
 mod train;
@@ -60,6 +63,18 @@ Examples:
   eyekern demo
   eyekern demo --steps 20 --output-dir trained";
 
+const DOCTOR_HELP: &str = "\
+Examples:
+  eyekern doctor
+  eyekern doctor --format json
+
+The exit code is 0 where training is possible, and that it is on any processor: CUDA is reported, not required.";
+
+const KERNELS_HELP: &str = "\
+Examples:
+  eyekern kernels
+  eyekern kernels --format json";
+
 #[derive(Parser)]
 #[command(name = "eyekern", version, about, subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = format!("{EXIT_CODES}\n\n{MAIN_HELP}"))]
@@ -85,6 +100,12 @@ enum Command {
     /// Train a tiny built-in model on built-in examples: about a minute, no network.
     #[command(after_help = format!("{EXIT_CODES}\n\n{DEMO_HELP}"))]
     Demo(DemoArgs),
+    /// Say what this machine can train on, and what is missing for CUDA.
+    #[command(after_help = format!("{EXIT_CODES}\n\n{DOCTOR_HELP}"))]
+    Doctor(DoctorArgs),
+    /// List the compiled CUDA kernels: registers, shared memory, spills, tensor-core instructions.
+    #[command(after_help = format!("{EXIT_CODES}\n\n{KERNELS_HELP}"))]
+    Kernels(KernelsArgs),
 }
 
 /// What `eyekern train` is asked for.
@@ -185,6 +206,31 @@ pub struct DemoArgs {
     pub steps: Option<u64>,
 }
 
+/// What `eyekern doctor` is asked for.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// For people or for programs.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// What `eyekern kernels` is asked for.
+#[derive(Args, Debug)]
+pub struct KernelsArgs {
+    /// For people or for programs.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// How a report is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
 /// Which device computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Device {
@@ -211,6 +257,8 @@ fn run(command: Command, out: &mut Terminal) -> Result {
         Command::Priors(command) => priors::run(&command, out),
         Command::Inspect(args) => inspect::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
+        Command::Doctor(args) => doctor::run(&args, out),
+        Command::Kernels(args) => kernels::run(&args, out),
     }
 }
 
@@ -282,6 +330,8 @@ mod tests {
                 "eyekern inspect --help",
                 "\n  eyekern inspect rows.jsonl --tokenizer model/tokenizer.json\n  eyekern inspect",
             ),
+            ("eyekern doctor --help", "\n  eyekern doctor\n  eyekern doctor --format json"),
+            ("eyekern kernels --help", "\n  eyekern kernels\n  eyekern kernels --format json"),
         ] {
             let (text, result) = answered(line);
             assert!(result.is_ok());

@@ -79,6 +79,11 @@ impl Terminal {
         self.styled("2", text)
     }
 
+    /// The text in red, where standard output has colours.
+    pub fn red(&self, text: &str) -> String {
+        self.styled("31", text)
+    }
+
     fn styled(&self, style: &str, text: &str) -> String {
         if self.colour == Colour::None { text.to_string() } else { format!("\x1b[{style}m{text}\x1b[0m") }
     }

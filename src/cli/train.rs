@@ -2,7 +2,7 @@
 
 use super::report::Reporter;
 use super::terminal::Terminal;
-use super::{Device, TrainArgs};
+use super::{Device, TrainArgs, machine};
 use crate::backend::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::train::estimate;
@@ -46,7 +46,7 @@ fn gib(bytes: u64) -> f64 {
 /// The bytes of a run; refuses one that cannot fit, before the system would end it without a word.
 fn check_memory(prepared: &Prepared) -> Result<u64> {
     let needed = estimate::bytes(prepared)?;
-    let available = available_memory().unwrap_or(u64::MAX);
+    let available = machine::memory("MemAvailable").unwrap_or(u64::MAX);
     if needed <= available {
         return Ok(needed);
     }
@@ -56,11 +56,4 @@ fn check_memory(prepared: &Prepared) -> Result<u64> {
         gib(needed),
         gib(available)
     )))
-}
-
-/// Bytes that programs can still get, where the system tells.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
 }

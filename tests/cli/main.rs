@@ -12,6 +12,7 @@ mod bad_data;
 mod bad_model;
 mod gaze;
 mod inspect;
+mod cuda;
 mod label;
 mod models;
 mod priors;

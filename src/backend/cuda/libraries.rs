@@ -29,7 +29,7 @@ pub const CUBLASLT: &str = "libcublasLt.so.13";
 /// A library that is open for the rest of the process.
 pub struct Opened {
     /// Its handle.
-    pub library: Library,
+    pub library: &'static Library,
     /// Its file, as far as it is known.
     pub path: Option<PathBuf>,
 }
@@ -82,12 +82,12 @@ pub fn open(name: &str, folders: &[PathBuf]) -> Result<Opened, String> {
 }
 
 /// Opens one library file.
-pub fn open_file(path: &Path) -> Result<Library, String> {
+pub fn open_file(path: &Path) -> Result<&'static Library, String> {
     // NVRTC opens its builtins by their short name, without knowing that they lie beside it
     let folder = path.parent().and_then(|folder| folder.read_dir().ok());
     let beside = folder.into_iter().flatten().flatten().map(|entry| entry.path());
     for builtins in beside.filter(|file| is_nvrtc(path) && name_of(file).starts_with("libnvrtc-builtins.so")) {
-        std::mem::forget(load(&builtins)?);
+        load(&builtins)?;
     }
     load(path)
 }
@@ -101,22 +101,26 @@ fn is_nvrtc(path: &Path) -> bool {
 }
 
 #[cfg(unix)]
-fn load(path: &Path) -> Result<Library, String> {
+fn load(path: &Path) -> Result<&'static Library, String> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LAZY};
     // SAFETY: NVIDIA's libraries do nothing on loading but set themselves up, on any thread.
     let library = unsafe { Library::open(Some(path), RTLD_LAZY | RTLD_GLOBAL) };
-    library.map(Into::into).map_err(reason)
+    keep(library.map(Into::into))
 }
 
 #[cfg(not(unix))]
-fn load(path: &Path) -> Result<Library, String> {
+fn load(path: &Path) -> Result<&'static Library, String> {
     // SAFETY: as above.
-    unsafe { Library::new(path) }.map_err(reason)
+    keep(unsafe { Library::new(path) })
 }
 
-/// The system's own words, which an error of libloading keeps one level down.
-fn reason(error: libloading::Error) -> String {
-    std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
+/// Leaks the handle, so that nothing can close the library. Of an error it takes the system's own words, which
+/// libloading keeps one level down.
+fn keep(library: Result<Library, libloading::Error>) -> Result<&'static Library, String> {
+    let words = |error: libloading::Error| {
+        std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
+    };
+    Ok(Box::leak(Box::new(library.map_err(words)?)))
 }
 
 /// The file from which a library of this name is in the process.

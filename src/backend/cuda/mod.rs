@@ -2,6 +2,9 @@
 
 pub mod architecture;
 pub mod cubin;
+pub mod driver;
+pub mod failure;
 pub mod kernels;
 pub mod libraries;
 pub mod nvrtc;
+pub mod selftest;

@@ -80,11 +80,9 @@ impl Nvrtc {
 
     /// The functions of an open library, which stays open for the rest of the process.
     pub fn new(Opened { library, path }: Opened) -> Result<Nvrtc, String> {
-        // functions are copied out of the library, so it may never be closed
-        let library = Box::leak(Box::new(library));
         macro_rules! function {
             ($name:literal) => {
-                // SAFETY: the types are those of nvrtc.h, unchanged since CUDA 11.1.
+                // SAFETY: the types are those of nvrtc.h, unchanged since CUDA 11.1; the library is never closed.
                 *unsafe { library.get($name.to_bytes_with_nul()) }.map_err(|why| why.to_string())?
             };
         }

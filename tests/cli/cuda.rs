@@ -1,0 +1,196 @@
+//! `eyekern doctor` and `eyekern kernels`, on a machine without a driver and with a made-up one (stub_cuda.c).
+
+use super::*;
+use eyekern::backend::cuda::kernels::{COMPILER, CUBINS, SOURCES};
+use eyekern::backend::cuda::libraries::{self, DRIVER};
+
+/// Nothing of the machine's own: no toolkit, no Python packages, no compiler.
+fn doctor(case: &Case, args: &[&str], env: &[(&str, &str)]) -> Ran {
+    let own = [("PATH", ""), ("EYEKERN_NVRTC", "off")];
+    case.run(&[&["doctor"], args].concat(), &[&own, env].concat())
+}
+
+/// The stub as `libcuda.so.1` in the folder `driver`; false where there is no C compiler. `EYEKERN_SHARED`, which is
+/// set where all tests have to run, makes its absence a failure.
+fn stub(case: &Case, source: &str) -> bool {
+    std::fs::create_dir_all(case.path("driver")).expect("creates");
+    case.write("stub.c", source);
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-Wno-all", "-w", "-o"])
+        .arg(case.path("driver/libcuda.so.1"))
+        .arg(case.path("stub.c"));
+    let made = cc.status().is_ok_and(|status| status.success());
+    assert!(made || std::env::var_os("EYEKERN_SHARED").is_none(), "no C compiler");
+    made
+}
+
+fn with_stub(case: &Case, args: &[&str], stub: &str, capability: &str) -> Ran {
+    let driver = case.path("driver").display().to_string();
+    doctor(case, args, &[("LD_LIBRARY_PATH", &driver), ("STUB", stub), ("STUB_CAPABILITY", capability)])
+}
+
+/// The findings of the CUDA section as (good, subject, text).
+fn findings(text: &str) -> Vec<(bool, String, String)> {
+    let section = text.split("does without)\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("the section");
+    let finding = |line: &str| {
+        let (mark, rest) = line.trim_start().split_once("  ").expect(line);
+        let (subject, says) = rest.split_once("  ").expect(line);
+        (mark == "ok", subject.to_string(), says.trim_start().to_string())
+    };
+    section.lines().map(finding).collect()
+}
+
+fn says(findings: &[(bool, String, String)], subject: &str) -> (bool, String) {
+    let found = findings.iter().find(|finding| finding.1 == subject);
+    let (good, _, text) = found.unwrap_or_else(|| panic!("no {subject} in {findings:?}"));
+    (*good, text.clone())
+}
+
+const NO_LT: &str = "no cublasLt for matrix products (libcublasLt.so.13: cannot open shared object file: No such file or \
+                     directory): install the Python package nvidia-cublas of version 13 or a CUDA 13 toolkit, or name the \
+                     library's folder with EYEKERN_CUDA_LIB";
+
+/// The line on kernels and the line on the compiler, as this build has them.
+fn of_this_build() -> [(bool, String, String); 2] {
+    let files = SOURCES.len();
+    let line = |good, subject: &str, says: String| (good, subject.to_string(), says);
+    match COMPILER {
+        Some((major, minor)) => {
+            let mut list: Vec<&str> = CUBINS.iter().map(|cubin| cubin.architecture).collect();
+            let mut seen = BTreeSet::new();
+            list.retain(|architecture| seen.insert(*architecture));
+            let list = list.join(" ");
+            [
+                line(true, "kernels", format!("{files} files for {list}, compiled by NVRTC {major}.{minor}")),
+                line(true, "NVRTC", "not found, and not needed: the kernels are compiled".into()),
+            ]
+        }
+        None => [
+            line(
+                false,
+                "kernels",
+                format!("sources only, {files} files: run `python3 scripts/fetch_nvrtc.py` and build again"),
+            ),
+            line(
+                false,
+                "NVRTC",
+                "not found (EYEKERN_NVRTC=off): install the Python package nvidia-cuda-nvrtc of version 13".into(),
+            ),
+        ],
+    }
+}
+
+#[test]
+fn without_a_driver_the_processor_trains() {
+    if libraries::open(DRIVER, &[]).is_ok() {
+        return; // a machine with a driver; the stub's tests say what doctor makes of one
+    }
+    let case = Case::empty();
+    let text = doctor(&case, &[], &[]).trained();
+    let driver = "no NVIDIA driver (libcuda.so.1: cannot open shared object file: No such file or directory): install \
+                  release 580 or later, or use --device cpu";
+    let [kernels, nvrtc] = of_this_build();
+    let expected = [(false, "driver".into(), driver.into()), kernels, nvrtc, (false, "cublasLt".into(), NO_LT.into())];
+    assert_eq!(findings(&text), expected);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[..3], [&format!("eyekern {}", env!("CARGO_PKG_VERSION")), "", "processor"]);
+    for (line, subject) in lines[3..6].iter().zip(["cores", "instructions", "memory"]) {
+        assert!(line.starts_with("  ok  ") && line.contains(subject), "{line}");
+    }
+    assert_eq!(lines[6..8], ["", "CUDA (training on the processor does without)"]);
+    assert_eq!(lines.last(), Some(&"can train on: the processor"));
+}
+
+#[test]
+fn programs_read_the_same() {
+    let case = Case::empty();
+    let value: Value = serde_json::from_str(&doctor(&case, &["--format", "json"], &[]).trained()).expect("JSON");
+    assert!(
+        value["processor"]["cores"].as_u64() > Some(0) && value["processor"]["memory_bytes"].as_u64() > Some(1 << 20)
+    );
+    assert_eq!(value["can_train"], serde_json::json!({"cpu": true, "gpu": false}));
+    let cuda = value["cuda"].as_array().expect("findings");
+    let subjects: Vec<&str> = cuda.iter().filter_map(|finding| finding["subject"].as_str()).take(4).collect();
+    assert_eq!(subjects, ["driver", "kernels", "NVRTC", "cublasLt"]);
+    assert_eq!((&cuda[3]["ok"], &cuda[3]["says"]), (&Value::Bool(false), &Value::from(NO_LT)));
+}
+
+#[test]
+fn an_unusable_driver_is_a_sentence() {
+    let case = Case::empty();
+    if !stub(&case, include_str!("stub_cuda.c")) {
+        return;
+    }
+    let driver = |name| says(&findings(&with_stub(&case, &[], name, "90").trained()), "driver");
+    let none = "the NVIDIA driver sees no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu";
+    assert_eq!(driver("none"), (false, none.to_string()));
+    let old = "the NVIDIA driver is of CUDA 12.4, and CUDA 13.0 is needed: update it to release 580 or later, or use \
+               --device cpu";
+    assert_eq!(driver("old"), (false, old.to_string()));
+    assert!(stub(&case, "int cuInit(unsigned flags) { return 0; }\n"));
+    let hollow =
+        "no NVIDIA driver (libcuda.so.1 has no cuCtxGetCurrent): install release 580 or later, or use --device cpu";
+    assert_eq!(driver(""), (false, hollow.to_string()));
+}
+
+#[test]
+fn a_gpu_is_opened_and_tested() {
+    let case = Case::empty();
+    if !stub(&case, include_str!("stub_cuda.c")) {
+        return;
+    }
+    let gpu = |name, capability| says(&findings(&with_stub(&case, &[], name, capability).trained()), "GPU 0");
+    let turing = "GPU 0 (Stub) has compute capability 7.5, and the kernels need 8.0, which GPUs from Ampere on have: choose \
+                  another GPU with CUDA_VISIBLE_DEVICES, or use --device cpu";
+    assert_eq!(gpu("", "75"), (false, turing.to_string()));
+    if COMPILER.is_none() {
+        let (good, text) = gpu("", "90");
+        let start = "this build has no machine code for GPU 0 (Stub), sm_90a, and there is no NVRTC to make it \
+                     (EYEKERN_NVRTC=off): install";
+        assert!(!good && text.starts_with(start), "{text}");
+        return;
+    }
+    let files = SOURCES.len();
+    for (capability, named) in [("90", "9.0"), ("100", "10.0"), ("120", "12.0"), ("80", "8.0"), ("89", "8.9")] {
+        let fine = format!(
+            "Stub, compute capability {named}, 132 multiprocessors, 8.0 GiB, 3.0 GiB free; kernel files: {files} embedded; \
+             self-test passed"
+        );
+        assert_eq!(gpu("", capability), (true, fine), "{capability}");
+    }
+    let memory = "self-test: GPU 0 (Stub) is out of memory: 0.00 GiB were asked for, and 3.00 of 8.00 GiB are free; lower \
+                  data.max_tokens, train.per_device_train_batch_size or data.max_length, or end other programs on it \
+                  (see nvidia-smi)";
+    assert_eq!(gpu("memory", "90"), (false, memory.to_string()));
+    let lost = "self-test: GPU 0 (Stub): work on the GPU failed: uncorrectable ECC error encountered (error 214): the GPU \
+                was lost; see `dmesg` for its Xid, and start again";
+    assert_eq!(gpu("lost", "90"), (false, lost.to_string()));
+    let wrong = "self-test: GPU 0 (Stub): 1 of 262144 results are wrong";
+    assert_eq!(gpu("wrong", "90"), (false, wrong.to_string()));
+    // a GPU of a family without embedded code
+    let (good, text) = gpu("", "103");
+    assert!(!good && text.starts_with("this build has no machine code for GPU 0 (Stub), sm_103a,"), "{text}");
+}
+
+#[test]
+fn the_table_of_kernels_is_that_of_the_build() {
+    let case = Case::empty();
+    let text = case.run(&["kernels"], &[]).trained();
+    let value: Value = serde_json::from_str(&case.run(&["kernels", "--format", "json"], &[]).trained()).expect("JSON");
+    let kernels = value["kernels"].as_array().expect("kernels");
+    assert_eq!(value["sources"].as_array().map(Vec::len), Some(SOURCES.len()));
+    if COMPILER.is_none() {
+        assert!(text.starts_with("no machine code in this build, only the sources: ") && kernels.is_empty(), "{text}");
+        return;
+    }
+    assert!(kernels.len() >= CUBINS.len());
+    assert_eq!(text.lines().count(), 1 + kernels.len() + 2);
+    for (line, kernel) in text.lines().skip(1).zip(kernels) {
+        let cells: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(
+            (cells[0], cells[1]),
+            (kernel["kernel"].as_str().unwrap(), kernel["architecture"].as_str().unwrap())
+        );
+        assert_eq!(cells[2], kernel["registers"].to_string());
+    }
+}
