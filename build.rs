@@ -2,6 +2,9 @@
 
 #[path = "build/cubins.rs"]
 mod cubins;
+#[cfg(feature = "emulator")]
+#[path = "build/emulator.rs"]
+mod emulator;
 
 // the command compiles kernels too, on machines for which a build brings none
 #[allow(dead_code)]
@@ -19,4 +22,6 @@ fn main() {
         why.lines().for_each(|line| println!("cargo::error={line}"));
         std::process::exit(1);
     }
+    #[cfg(feature = "emulator")]
+    emulator::build();
 }

@@ -23,7 +23,7 @@
 //! splitting, packing or reordering changes nothing; every reduction has a fixed order, so that two runs give the same
 //! bits with any number of threads; weight gradients accumulate in [`backend::Backend::Stat`].
 #![deny(missing_docs)]
-#![deny(unsafe_code)] // lifted in five files: the matrix product's raw call, the memory map, and the doors to NVIDIA's libraries
+#![deny(unsafe_code)] // lifted where tests/layout.rs says: the matrix product's raw call, the memory map, the doors to C
 #![warn(rustdoc::broken_intra_doc_links)]
 
 pub mod backend;

@@ -17,9 +17,10 @@ const FLOORS: [&[&str]; 9] = [
 ];
 
 /// Files with `unsafe`, each block with its SAFETY comment.
-const UNSAFE: [&str; 5] = [
+const UNSAFE: [&str; 6] = [
     "backend/cpu/gemm.rs",
     "backend/cuda/driver.rs",
+    "backend/cuda/emulated.rs",
     "backend/cuda/libraries.rs",
     "backend/cuda/nvrtc.rs",
     "model/checkpoint.rs",
@@ -27,24 +28,33 @@ const UNSAFE: [&str; 5] = [
 
 const LINES: usize = 500;
 
-fn sources(dir: &Path) -> Vec<PathBuf> {
+/// The only kernel files with inline PTX.
+const PTX: [&str; 2] = ["prim.cuh", "sm90.cuh"];
+
+const KERNEL_LINES: usize = 400;
+
+fn sources(dir: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     let mut list = Vec::new();
-    for entry in std::fs::read_dir(dir).expect("src can be read") {
+    for entry in std::fs::read_dir(dir).expect("the folder can be read") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            list.extend(sources(&path));
-        } else if path.extension().is_some_and(|e| e == "rs") {
+            list.extend(sources(&path, extensions));
+        } else if path.extension().is_some_and(|e| extensions.iter().any(|x| e == *x)) {
             list.push(path);
         }
     }
     list
 }
 
-/// Path below src and text of every source file.
+/// Path below `folder` and text of every file with one of the extensions.
+fn files_in(folder: &str, extensions: &[&str]) -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let relative = |p: &Path| p.strip_prefix(&root).expect("below it").to_string_lossy().replace('\\', "/");
+    sources(&root, extensions).iter().map(|p| (relative(p), std::fs::read_to_string(p).expect("text"))).collect()
+}
+
 fn files() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let relative = |p: &Path| p.strip_prefix(&root).expect("below src").to_string_lossy().replace('\\', "/");
-    sources(&root).iter().map(|p| (relative(p), std::fs::read_to_string(p).expect("text"))).collect()
+    files_in("src", &["rs"])
 }
 
 fn floor(module: &str) -> Option<usize> {
@@ -95,10 +105,70 @@ fn files_can_be_read_in_one_sitting() {
 #[test]
 fn unsafe_stays_in_its_files_with_its_reason() {
     for (file, text) in files() {
-        let blocks = text.matches("unsafe {").count();
+        let blocks = text.matches("unsafe {").count() + text.matches("unsafe impl").count();
         assert!(blocks == 0 || UNSAFE.contains(&file.as_str()), "{file}: unsafe code outside its files");
         assert_eq!(text.matches("// SAFETY:").count(), blocks, "{file}: unsafe blocks and SAFETY comments differ");
     }
+}
+
+/// What a kernel file may not contain, with its line; `file` is its path below kernels.
+fn kernel_faults(file: &str, text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    let words = |line: &str| -> Vec<String> {
+        line.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_string).collect()
+    };
+    for (i, line) in text.lines().enumerate() {
+        let code = line.split("//").next().unwrap_or("");
+        let has = |word: &str| words(code).iter().any(|w| w == word);
+        let mut fault = |why: &str| faults.push(format!("{file}:{}: {why}", i + 1));
+        if !PTX.contains(&file) && (has("asm") || has("__asm__") || has("__asm")) {
+            fault("inline PTX belongs in prim.cuh or sm90.cuh, where the emulator has its counterpart");
+        }
+        if has("__shared__") && file != "prim.cuh" {
+            fault("static shared memory escapes the bounds checks: use DYNAMIC_SHARED");
+        }
+        if code.trim_start().starts_with("#include") {
+            let own =
+                code.split('"').nth(1).is_some_and(|name| name.ends_with(".cuh") || name.starts_with("emulator/"));
+            let host = file == "prim.cuh" && code.contains("<cstdint>");
+            if !own && !host {
+                fault("kernels include only kernels/*.cuh, so that NVRTC alone compiles them");
+            }
+        }
+        if has("EYEKERN_EMULATED") && !PTX.contains(&file) {
+            fault("a kernel must not know that it is emulated");
+        }
+    }
+    if text.lines().count() > KERNEL_LINES {
+        faults.push(format!("{file}: above {KERNEL_LINES} lines"));
+    }
+    faults
+}
+
+#[test]
+fn kernels_can_be_emulated() {
+    let files = files_in("kernels", &["cu", "cuh"]);
+    assert!(files.iter().any(|f| f.0 == "prim.cuh") && files.iter().any(|f| f.0.ends_with(".cu")), "no kernels");
+    let faults: Vec<_> = files.iter().flat_map(|(file, text)| kernel_faults(file, text)).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let long: Vec<_> = files_in("kernels", &["cpp", "h"])
+        .into_iter()
+        .filter(|f| f.1.lines().count() > KERNEL_LINES)
+        .map(|f| f.0)
+        .collect();
+    assert!(long.is_empty(), "above {KERNEL_LINES} lines: {long:?}");
+}
+
+#[test]
+fn the_check_of_kernels_sees_each_fault() {
+    let faults = |text| kernel_faults("norm.cu", text).len();
+    assert_eq!(faults("#include \"prim.cuh\"\n// asm __shared__ #include <mma.h>\nfloat chasm; smem_u32(shared);"), 0);
+    for text in ["asm volatile(\"\");", "__shared__ float x[32];", "#include <cuda_bf16.h>", "#if EYEKERN_EMULATED"] {
+        assert_eq!(faults(text), 1, "{text}");
+    }
+    assert_eq!(faults("#include \"cuda_bf16.h\""), 1);
+    assert_eq!(faults(&"\n".repeat(KERNEL_LINES + 1)), 1);
+    assert!(kernel_faults("prim.cuh", "asm(\"\"); extern __shared__ char x[];\n#include <cstdint>").is_empty());
 }
 
 #[test]

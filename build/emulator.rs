@@ -1,0 +1,38 @@
+//! Compiles the emulator, the kernels and the test kernels for the host.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+/// Files in `dir` that end in `.{extension}`, in the order of their names.
+fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut list: Vec<_> = entries.flatten().map(|e| e.path()).collect();
+    list.retain(|p| p.extension().is_some_and(|e| e == extension));
+    list.sort();
+    list
+}
+
+/// Links a static library with every `kernels/**/*.cu` and the emulator into the crate.
+pub fn build() {
+    println!("cargo::rerun-if-changed=build/emulator.rs");
+    println!("cargo::rerun-if-changed=kernels");
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by Cargo")).join("kernels");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by Cargo"));
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").opt_level(2).define("EYEKERN_EMULATED", None).include(&root);
+    // FMA where the compiler likes it would give other bits on other hosts; #pragma unroll is CUDA's
+    build.flag("-ffp-contract=off").flag("-Wno-unknown-pragmas").flag("-Wno-psabi").debug(true);
+    build.files(files(&root.join("emulator"), "cpp"));
+    for (folder, prefix) in [(root.clone(), "kernel"), (root.join("tests"), "test")] {
+        for kernel in files(&folder, "cu") {
+            // C++ compilers do not know the extension .cu
+            let name = kernel.file_stem().expect("a file").to_string_lossy().into_owned();
+            let wrapper = out.join(format!("{prefix}_{name}.cpp"));
+            fs::write(&wrapper, format!("#include {:?}\n", kernel.display().to_string())).expect("OUT_DIR is writable");
+            build.file(wrapper);
+        }
+    }
+    // kernels are called through a table that their static constructors fill: nothing else refers to them
+    build.link_lib_modifier("+whole-archive");
+    build.compile("eyekern_emulator");
+}

@@ -1,0 +1,79 @@
+// c [M, N] f32 = a [M, K] b [N, K]^T, bf16: TMA into a ring of four stages, one warpgroup that loads and one that
+// multiplies, in tiles of 64 x 128 x 64. Beside the right kernel stand copies with one defect each.
+//
+// Grid: M / 64 x N / 128; 256 threads; 98368 bytes of shared memory. K is a multiple of 64.
+#include "sm90.cuh"
+
+enum class Defect { none, no_wait, early_release };
+
+template <Defect defect>
+DEVICE void gemm(const TensorMap& a, const TensorMap& b, float* c, int k_total, int c_row) {
+    DYNAMIC_SHARED(shared);
+    constexpr int STAGES = 4;
+    constexpr uint32_t A_BYTES = 64 * 128, B_BYTES = 128 * 128;
+    const uint32_t a_tiles = smem_u32(shared), b_tiles = a_tiles + STAGES * A_BYTES;
+    const uint32_t full = b_tiles + STAGES * B_BYTES, empty = full + STAGES * 8;
+    if (threadIdx.x == 0) {
+        for (uint32_t s = 0; s < STAGES; s++) {
+            mbarrier_init(full + s * 8, 1);
+            mbarrier_init(empty + s * 8, 128);
+        }
+        mbarrier_fence_init();
+    }
+    __syncthreads();
+    const int steps = k_total / 64;
+
+    if (threadIdx.x >= 128) {
+        setmaxnreg_dec<40>();
+        if (threadIdx.x != 128) return;
+        for (int step = 0; step < steps; step++) {
+            const uint32_t stage = step % STAGES, phase = step / STAGES & 1;
+            mbarrier_wait(empty + stage * 8, phase ^ 1);
+            mbarrier_arrive_expect(full + stage * 8, A_BYTES + B_BYTES);
+            tma_load_2d(a_tiles + stage * A_BYTES, &a, full + stage * 8, step * 64, (int)blockIdx.x * 64);
+            tma_load_2d(b_tiles + stage * B_BYTES, &b, full + stage * 8, step * 64, (int)blockIdx.y * 128);
+        }
+        return;
+    }
+
+    setmaxnreg_inc<232>();
+    float d[64] = {};
+    for (int step = 0; step < steps; step++) {
+        const uint32_t stage = step % STAGES, phase = step / STAGES & 1;
+        if constexpr (defect != Defect::no_wait) mbarrier_wait(full + stage * 8, phase);
+        wgmma_fence();
+#pragma unroll
+        for (uint32_t kk = 0; kk < 4; kk++)
+            wgmma_m64n128k16(d, wgmma_descriptor(a_tiles + stage * A_BYTES + kk * 32),
+                             wgmma_descriptor(b_tiles + stage * B_BYTES + kk * 32));
+        wgmma_commit();
+        if constexpr (defect == Defect::early_release) {
+            mbarrier_arrive(empty + stage * 8);
+            wgmma_wait<1>();
+        } else {
+            wgmma_wait<0>();
+            mbarrier_arrive(empty + stage * 8);
+        }
+    }
+    wgmma_wait<0>();
+    const int row = blockIdx.x * 64 + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
+    const int column = blockIdx.y * 128 + threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < 16; i++)
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+            store((float2*)(c + (int64_t)(row + half * 8) * c_row + column + i * 8),
+                  make_float2(d[i * 4 + half * 2], d[i * 4 + half * 2 + 1]));
+}
+
+#define GEMM(name, defect)                                                                                             \
+    extern "C" __global__ void __launch_bounds__(256, 1) name(const __grid_constant__ TensorMap a,                     \
+                                                              const __grid_constant__ TensorMap b, float* c, int k,    \
+                                                              int c_row) {                                             \
+        gemm<Defect::defect>(a, b, c, k, c_row);                                                                       \
+    }                                                                                                                  \
+    EXPORT_KERNEL(name)
+
+GEMM(test_gemm_sm90, none)
+GEMM(test_gemm_sm90_no_wait, no_wait)
+GEMM(test_gemm_sm90_early_release, early_release)
