@@ -2,6 +2,7 @@
 #pragma once
 #include "context.h"
 #include "emulator.h"
+#include "pages.h"
 #include <atomic>
 #include <mutex>
 #include <string>
@@ -23,6 +24,17 @@ constexpr size_t RED_ZONE = 256;
 constexpr unsigned char POISON = 0xff;
 
 // ---- a block's threads
+
+#if defined(__SANITIZE_ADDRESS__) || defined(EYEKERN_TSAN)
+constexpr size_t STACK = 256 * 1024; // frames carry red zones
+#else
+constexpr size_t STACK = 64 * 1024;
+#endif
+constexpr size_t GUARD = 4096; // the lowest page of each stack cannot be touched
+
+struct Stack {
+    char bytes[STACK];
+};
 
 enum class Wait : uint8_t { none, warp, warpgroup, barrier, mbarrier, returned };
 
@@ -114,13 +126,12 @@ class Multiprocessor {
   public:
     Multiprocessor() = default;
     Multiprocessor(const Multiprocessor&) = delete;
-    ~Multiprocessor();
     void run(Launch& launch);
 
-    std::vector<Fiber> fibers;
-    std::vector<Warp> warps;
-    std::vector<Warpgroup> warpgroups;
-    BarrierState barriers[BARRIERS];
+    Pages<Fiber> fibers;
+    Pages<Warp> warps;
+    Pages<Warpgroup> warpgroups;
+    Pages<BarrierState> barriers;
     TmaLoad tma[MAX_TMA];
     uint32_t tma_loads = 0, live = 0, ready_warps = 0;
     uint64_t random = 0;
@@ -134,20 +145,22 @@ class Multiprocessor {
     void wake(Fiber& fiber);
     void sleep(Wait wait, uint32_t on);
     uint32_t draw(uint32_t n);
+    bool in_guard_page(const void* address) const;
 
   private:
     Context host;
-    char* stacks = nullptr;
-    size_t stack_count = 0;
-    std::vector<unsigned char> arena;
+    Pages<Stack> stacks;
+    Pages<unsigned char> arena; // shared memory and its red zones
     void* host_tsan = nullptr;
-    void* host_fake_stack = nullptr;
+    std::vector<void*> finished_tsan;
     const void* host_stack = nullptr;
     size_t host_stack_bytes = 0;
 
     static void begin();
     void reserve(uint32_t threads, uint32_t shared_bytes);
     void run_block(uint64_t number);
+    void forget_history();
+    void forget_threads();
     void prepare_block(uint64_t number);
     void check_end(uint64_t number);
     void switch_to(Fiber* fiber);

@@ -1,11 +1,11 @@
 // A block is one fiber per thread. A fiber runs until it has to wait for others; with seed 0 the next one is the next
 // lane of the same warp, with another seed a random one. No seed may change what a correct kernel computes.
+#include "faults.h"
 #include "machine.h"
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
-#include <sys/mman.h>
 
 namespace emulator {
 
@@ -13,11 +13,8 @@ thread_local Thread* current;
 thread_local Block block;
 thread_local Multiprocessor* processor;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(EYEKERN_TSAN)
-constexpr size_t STACK = 256 * 1024; // frames carry red zones
-#else
-constexpr size_t STACK = 64 * 1024;
-#endif
+constexpr size_t ARENA_OFFSET = 1024; // of shared memory in its pages: keeps its alignment, leaves room for a red zone
+static_assert(ARENA_OFFSET >= RED_ZONE, "room for a red zone");
 
 // Equal offsets in all stacks would map to the same sets of a 4 KiB-way cache.
 static size_t colour(uint32_t thread) { return (thread % 64) * 448; }
@@ -111,6 +108,7 @@ void fail(const char* format, ...) {
     snprintf(m.error, sizeof m.error, "%s%s; block (%u, %u, %u), thread (%u, %u, %u)", place, why, block.index.x,
              block.index.y, block.index.z, t.index.x, t.index.y, t.index.z);
     m.failed = true;
+    sanitizer::release(&m);
     m.to_host();
     abort(); // a thread that failed is never resumed
 }
@@ -132,6 +130,7 @@ void Multiprocessor::describe_deadlock() {
     text += " " + std::to_string(returned) + " have returned";
     snprintf(error, sizeof error, "%s; block (%u, %u, %u)", text.c_str(), block.index.x, block.index.y, block.index.z);
     failed = true;
+    sanitizer::release(this);
 }
 
 // ---- a block
@@ -166,43 +165,57 @@ void Multiprocessor::begin() {
 }
 
 void Multiprocessor::reserve(uint32_t threads, uint32_t shared_bytes) {
-    if (threads > stack_count) {
-        if (stacks) munmap(stacks, STACK * stack_count);
-        void* p = mmap(nullptr, STACK * threads, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        stacks = p == MAP_FAILED ? nullptr : static_cast<char*>(p);
-        stack_count = stacks ? threads : 0;
+    if (stacks.resize(threads)) {
+#if !defined(__SANITIZE_ADDRESS__) && !defined(EYEKERN_TSAN)
+        for (Stack& stack : stacks) mprotect(stack.bytes, GUARD, PROT_NONE);
+#endif
     }
     fibers.resize(threads);
     warps.resize((threads + 31) / 32);
     warpgroups.resize((threads + 127) / 128);
-    size_t bytes = 1024 + RED_ZONE + shared_bytes + RED_ZONE; // the kernel's part begins at a multiple of 1024
-    sanitizer::unpoison(arena.data(), arena.size());
-    if (arena.size() < bytes) arena.resize(bytes);
+    barriers.resize(BARRIERS);
+    sanitizer::unpoison(arena.begin(), arena.size());
+    arena.resize(ARENA_OFFSET + shared_bytes + RED_ZONE);
 }
 
-Multiprocessor::~Multiprocessor() {
-    sanitizer::unpoison(arena.data(), arena.size());
-    if (stacks) munmap(stacks, STACK * stack_count);
+bool Multiprocessor::in_guard_page(const void* address) const {
+    const size_t offset = (size_t)(static_cast<const char*>(address) - stacks.begin()->bytes);
+    return offset < STACK * stacks.size() && offset % STACK < GUARD;
 }
 
-void Multiprocessor::prepare_block(uint64_t number) {
-    const uint3 size = launch->block, grid = launch->grid;
-    const uint32_t threads = size.x * size.y * size.z;
-    uintptr_t base = (reinterpret_cast<uintptr_t>(arena.data()) + RED_ZONE + 1023) & ~(uintptr_t)1023;
-    block.index = {(unsigned)(number % grid.x), (unsigned)(number / grid.x % grid.y), (unsigned)(number / grid.x / grid.y)};
-    block.size = size;
-    block.grid = grid;
-    block.shared = reinterpret_cast<unsigned char*>(base);
-    block.shared_bytes = launch->shared_bytes;
+// Blocks are not ordered among each other, but they use the same memory here. ThreadSanitizer knows no history of pages
+// that were just mapped or allocated, and so compares blocks only where they meet, in global memory.
+void Multiprocessor::forget_history() {
 #if defined(EYEKERN_TSAN)
-    // Blocks are not ordered, but they use the same stacks and the same shared memory: new pages have no history.
-    mmap(stacks, STACK * stack_count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    std::vector<unsigned char>().swap(arena);
-    arena.resize(1024 + RED_ZONE + block.shared_bytes + RED_ZONE);
-    block.shared = reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(arena.data()) + RED_ZONE + 1023) & ~(uintptr_t)1023);
+    stacks.renew();
+    arena.renew();
+    fibers.renew();
+    warps.renew();
+    warpgroups.renew();
+    barriers.renew();
     host_tsan = __tsan_get_current_fiber();
     sanitizer::release(launch);
 #endif
+}
+
+// ThreadSanitizer gives a finished thread's number to a new one, and then sees no races between the two; but it has
+// numbers for no more than 8000. So the threads of some blocks are kept.
+void Multiprocessor::forget_threads() {
+#if defined(EYEKERN_TSAN)
+    for (void* fiber : finished_tsan) __tsan_destroy_fiber(fiber);
+    finished_tsan.clear();
+#endif
+}
+
+void Multiprocessor::prepare_block(uint64_t number) {
+    forget_history();
+    const uint3 size = launch->block, grid = launch->grid;
+    const uint32_t threads = size.x * size.y * size.z;
+    block.index = {(unsigned)(number % grid.x), (unsigned)(number / grid.x % grid.y), (unsigned)(number / grid.x / grid.y)};
+    block.size = size;
+    block.grid = grid;
+    block.shared = arena.begin() + ARENA_OFFSET;
+    block.shared_bytes = launch->shared_bytes;
     memset(block.shared, POISON, block.shared_bytes);
     write_red_zone(block.shared - RED_ZONE, RED_ZONE);
     write_red_zone(block.shared + block.shared_bytes, RED_ZONE);
@@ -212,14 +225,14 @@ void Multiprocessor::prepare_block(uint64_t number) {
     random = (launch->seed + 1) * 0x9E3779B97F4A7C15ull ^ (number + 1) * 0xBF58476D1CE4E5B9ull;
     tma_loads = 0;
     live = threads;
-    memset(barriers, 0, sizeof barriers);
+    for (BarrierState& barrier : barriers) barrier.arrived = 0;
     for (Warpgroup& group : warpgroups) group.arrived = group.group = group.queued = 0;
     for (Warp& warp : warps) warp.arrived = 0, warp.ready = warp.live = ~0u;
-    if (threads % 32) warps.back().ready = warps.back().live = (1u << threads % 32) - 1;
+    if (threads % 32) warps[threads / 32].ready = warps[threads / 32].live = (1u << threads % 32) - 1;
     ready_warps = (uint32_t)((1ull << warps.size()) - 1);
 
     // frames of threads that never returned to their callers leave their red zones behind
-    sanitizer::unpoison(stacks, STACK * threads);
+    sanitizer::unpoison(stacks.begin(), STACK * threads);
     for (uint32_t i = 0; i < threads; i++) {
         Fiber& fiber = fibers[i];
         fiber.index = {i % size.x, i / size.x % size.y, i / (size.x * size.y)};
@@ -230,7 +243,7 @@ void Multiprocessor::prepare_block(uint64_t number) {
         fiber.site = {nullptr, 0};
         fiber.wait = Wait::none;
         fiber.group = fiber.copies = 0;
-        fiber.stack = stacks + STACK * i;
+        fiber.stack = stacks[i].bytes;
         prepare(fiber.context, fiber.stack, STACK - colour(i), begin);
 #if defined(EYEKERN_TSAN)
         fiber.tsan = __tsan_create_fiber(0);
@@ -239,6 +252,7 @@ void Multiprocessor::prepare_block(uint64_t number) {
 }
 
 void Multiprocessor::check_end(uint64_t number) {
+    sanitizer::acquire(this);
     if (!failed && tma_loads) {
         snprintf(error, sizeof error, "the block ended with %u TMA loads in flight", tma_loads);
         failed = true;
@@ -252,9 +266,6 @@ void Multiprocessor::check_end(uint64_t number) {
                  block.index.y, block.index.z);
         failed = true;
     }
-#if defined(__SANITIZE_ADDRESS__)
-    sanitizer::unpoison(block.shared - RED_ZONE, RED_ZONE);
-#endif
     if (!failed) return;
     std::lock_guard<std::mutex> lock(launch->mutex);
     if (number < launch->failed) launch->failed = number, launch->error = error;
@@ -266,7 +277,8 @@ void Multiprocessor::run_block(uint64_t number) {
     switch_to(pick());
     check_end(number);
 #if defined(EYEKERN_TSAN)
-    for (Fiber& fiber : fibers) __tsan_destroy_fiber(fiber.tsan);
+    for (Fiber& fiber : fibers) finished_tsan.push_back(fiber.tsan);
+    if (finished_tsan.size() > 2 * MAX_THREADS) forget_threads();
 #endif
 }
 
@@ -276,19 +288,16 @@ void Multiprocessor::run(Launch& of) {
     last_extent = 0;
     uint3 size = of.block;
     reserve(size.x * size.y * size.z, of.shared_bytes);
-    Multiprocessor* outer = processor;
+    const FaultGuard guard;
     processor = this;
-    if (!stacks) {
-        of.failed = 0;
-        of.error = "the emulator cannot allocate stacks";
-    }
-    while (stacks && !failed) {
+    while (!failed) {
         uint64_t number = of.next++;
         if (number >= of.blocks() || number > of.failed) break;
         run_block(number);
     }
+    forget_threads();
     failed = false;
-    processor = outer;
+    processor = nullptr;
 }
 
 } // namespace emulator

@@ -14,7 +14,17 @@ enum class Defect {
     misaligned_raw,
     divergent_barrier, // only the first warp comes
     lost_lane,         // half a warp takes part in a shuffle
+    blocks_race,       // all blocks add to one sum without atomics
+    null_pointer,
+    endless_recursion,
 };
+
+static __device__ float recurse(const float* x, int depth) {
+    volatile float frame[64]; // volatile: or the compiler makes a loop of it
+    frame[depth % 64] = x[depth % 4];
+    if (depth == 1 << 30) return 0.0f;
+    return recurse(x, depth + 1) + frame[depth % 64];
+}
 
 template <Defect defect> DEVICE void rmsnorm(const float* x, float* y, int n, float eps) {
     DYNAMIC_SHARED(shared);
@@ -54,6 +64,15 @@ template <Defect defect> DEVICE void rmsnorm(const float* x, float* y, int n, fl
     if constexpr (defect == Defect::global_past_end_raw) {
         if (thread == 0 && blockIdx.x == gridDim.x - 1) y[(int64_t)gridDim.x * n + 2] = 0.0f; // planted: global_past_end_raw
     }
+    if constexpr (defect == Defect::blocks_race) {
+        if (thread == 0) y[0] += total; // planted: blocks_race
+    }
+    if constexpr (defect == Defect::null_pointer) {
+        if (thread == 77) y[0] = *(volatile const float*)(y - (uint64_t)y / 4 + 16);
+    }
+    if constexpr (defect == Defect::endless_recursion) {
+        if (thread == 77) y[0] = recurse(x, 0);
+    }
     if constexpr (defect == Defect::divergent_barrier) __syncthreads();
 }
 
@@ -72,3 +91,6 @@ RMSNORM(test_rmsnorm_misaligned, misaligned)
 RMSNORM(test_rmsnorm_misaligned_raw, misaligned_raw)
 RMSNORM(test_rmsnorm_divergent_barrier, divergent_barrier)
 RMSNORM(test_rmsnorm_lost_lane, lost_lane)
+RMSNORM(test_rmsnorm_blocks_race, blocks_race)
+RMSNORM(test_rmsnorm_null_pointer, null_pointer)
+RMSNORM(test_rmsnorm_endless_recursion, endless_recursion)
