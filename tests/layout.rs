@@ -17,10 +17,11 @@ const FLOORS: [&[&str]; 9] = [
 ];
 
 /// Files with `unsafe`, each block with its SAFETY comment.
-const UNSAFE: [&str; 6] = [
+const UNSAFE: [&str; 7] = [
     "backend/cpu/gemm.rs",
     "backend/cuda/driver.rs",
     "backend/cuda/emulated.rs",
+    "backend/cuda/emulation.rs",
     "backend/cuda/libraries.rs",
     "backend/cuda/nvrtc.rs",
     "model/checkpoint.rs",

@@ -19,6 +19,7 @@ use safetensors::Dtype;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use support::folder::{Folder, batch_of, folders};
 use support::*;
 
 type Check = Result<(), Failed>;
@@ -26,73 +27,6 @@ type Check = Result<(), Failed>;
 /// Fails where `error` is above `limit` or NaN.
 fn gate(what: &str, error: f64, limit: f64) -> Check {
     if error <= limit { Ok(()) } else { Err(format!("{what}: error {error:.2e} above {limit:.0e}").into()) }
-}
-
-struct Folder {
-    dir: PathBuf,
-    meta: Value,
-    inputs: BTreeMap<String, Array>,
-    expected: BTreeMap<String, Array>,
-}
-
-impl Folder {
-    fn open(dir: &Path) -> Folder {
-        Folder {
-            meta: json(&dir.join("meta.json")),
-            inputs: arrays(&dir.join("inputs.safetensors")),
-            expected: arrays(&dir.join("expected.safetensors")),
-            dir: dir.to_path_buf(),
-        }
-    }
-
-    fn model(&self) -> PathBuf {
-        self.dir.join("model")
-    }
-
-    /// The rows of the padded set without their pads.
-    fn padded(&self) -> Vec<Example> {
-        let get = |key: &str| &self.inputs[&format!("padded.{key}")];
-        let t = get("input_ids").shape[1];
-        let row = |b: usize| {
-            let n = get("attention_mask").values[b * t..][..t].iter().filter(|&&m| m != 0.0).count();
-            let part = |key: &str| &get(key).values[b * t..][..n];
-            example(b as u32, part("input_ids"), part("labels"), part("weights"))
-        };
-        (0..get("input_ids").shape[0]).map(row).collect()
-    }
-
-    /// The segments of the packed set.
-    fn packed(&self) -> Vec<Example> {
-        let part = |key: &str, a: usize, n: usize| &self.inputs[&format!("packed.{key}")].values[a..a + n];
-        let mut at = 0;
-        let mut list = Vec::new();
-        for (i, n) in nums(&self.meta["segments"]).into_iter().enumerate() {
-            let n = n as usize;
-            list.push(example(i as u32, part("input_ids", at, n), part("labels", at, n), part("weights", at, n)));
-            at += n;
-        }
-        list
-    }
-
-    /// Expected NLL of the batch's supervised rows, in the batch's order; `width` is the row length of the fixture.
-    fn nll(&self, key: &str, examples: &[Example], row_at: impl Fn(usize) -> usize) -> Vec<f64> {
-        let nll = &self.expected[key].values;
-        let mut list = Vec::new();
-        for (i, e) in examples.iter().enumerate() {
-            let supervised = (1..e.ids.len()).filter(|&t| e.labels[t] != eyekern::data::IGNORE);
-            list.extend(supervised.map(|t| nll[row_at(i) + t - 1]));
-        }
-        list
-    }
-
-    fn padded_nll(&self, examples: &[Example]) -> Vec<f64> {
-        let width = self.expected["padded.nll"].shape[1];
-        self.nll("padded.nll", examples, |i| i * width)
-    }
-}
-
-fn batch_of(examples: &[Example], pad: Option<u32>) -> Batch {
-    pack::batch(&examples.iter().collect::<Vec<_>>(), pad)
 }
 
 /// Largest |NLL - expected|.
@@ -382,16 +316,6 @@ fn caught(dir: &Path) -> Check {
         }
     }
     Ok(())
-}
-
-/// Every folder with a meta.json below `root`.
-fn folders(root: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(root).unwrap_or_else(|e| panic!("{}: {e}", root.display()));
-    let mut list: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
-    list.retain(|p| p.join("meta.json").is_file());
-    list.sort();
-    assert!(!list.is_empty(), "{}: no parity folders", root.display());
-    list
 }
 
 fn main() {

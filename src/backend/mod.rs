@@ -25,7 +25,7 @@ use crate::error::Result;
 use half::bf16;
 
 /// An element of a device buffer.
-pub trait Elem: Copy + Default + Send + Sync + 'static {}
+pub trait Elem: bytemuck::Pod + Default + Send + Sync {}
 impl Elem for u32 {}
 impl Elem for f32 {}
 impl Elem for f64 {}
@@ -112,6 +112,8 @@ pub trait Backend: Sized {
     type Float: Elem;
     /// Statistics, gradients of weights, optimiser state.
     type Stat: Elem;
+    /// Logits, which need more than bf16: their differences are what a preference is made of.
+    type Logit: Elem;
     /// Device memory.
     type Buf<T: Elem>;
 
@@ -288,7 +290,7 @@ pub trait Backend: Sized {
         x: &F<Self>,
         w: &Weight<Self>,
         labels: &Ids<Self>,
-        logits: &mut F<Self>,
+        logits: &mut Self::Buf<Self::Logit>,
         logp: &mut S<Self>,
         lse: &mut S<Self>,
     ) -> Result;
@@ -320,7 +322,7 @@ pub trait Backend: Sized {
         logp: &S<Self>,
         lse: &S<Self>,
         coef: &S<Self>,
-        logits: &mut F<Self>,
+        logits: &mut Self::Buf<Self::Logit>,
         dx: &mut F<Self>,
         dw: Option<&mut S<Self>>,
     ) -> Result;

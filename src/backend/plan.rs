@@ -47,6 +47,7 @@ fn product(m: usize, n: usize, k: usize) -> usize {
 impl Backend for Plan {
     type Float = f32;
     type Stat = f32;
+    type Logit = f32;
     type Buf<T: Elem> = Counted;
 
     const MASTER: bool = false;

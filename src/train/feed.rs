@@ -25,7 +25,7 @@ pub struct Feed<B: Backend> {
     /// Their gradient, `[R, H]`; empty without training.
     pub d_active: F<B>,
     /// Logits of one chunk, `[chunk, vocab]`.
-    pub logits: F<B>,
+    pub logits: B::Buf<B::Logit>,
     /// log p of the labels, `[R]`.
     pub logp: S<B>,
     /// Log-sum-exp of the logits, `[R]`.
@@ -43,7 +43,7 @@ impl<B: Backend> Feed<B> {
     /// For up to `tokens` tokens; `longest` is the largest number of supervised rows that must share a chunk (those of
     /// one example under the preference term, else 1).
     pub fn new(b: &B, tokens: usize, longest: usize, hidden: usize, vocab: usize, train: bool) -> Result<Feed<B>> {
-        let affordable = LOGIT_BYTES / (vocab * size_of::<B::Float>()).max(1);
+        let affordable = LOGIT_BYTES / (vocab * size_of::<B::Logit>()).max(1);
         let chunk = affordable.max(longest).clamp(1, tokens.max(1));
         Ok(Feed {
             tokens: Tokens {

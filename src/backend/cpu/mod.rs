@@ -9,7 +9,7 @@ mod act;
 mod attention;
 mod dropout;
 mod embed;
-mod gemm;
+pub(in crate::backend) mod gemm;
 mod head;
 mod linear;
 mod norm;
@@ -128,6 +128,7 @@ impl<R: Real> Cpu<R> {
 impl<R: Real> Backend for Cpu<R> {
     type Float = R;
     type Stat = R;
+    type Logit = R;
     type Buf<T: Elem> = Vec<T>;
 
     const MASTER: bool = false;

@@ -43,7 +43,12 @@ pub enum Arg {
     F32(f32),
     /// `TensorMap`.
     Map(TensorMap),
+    /// A structure of so many words of 8 bytes.
+    Struct([u64; WORDS], u32),
 }
+
+/// The most words of a structure that is passed by value.
+pub const WORDS: usize = 5;
 
 impl Arg {
     /// Where the value lies, as `cuLaunchKernel` takes it. The callee only reads.
@@ -55,6 +60,7 @@ impl Arg {
             Arg::I64(x) => (&raw const *x).cast_mut().cast(),
             Arg::F32(x) => (&raw const *x).cast_mut().cast(),
             Arg::Map(x) => (&raw const *x).cast_mut().cast(),
+            Arg::Struct(x, _) => (&raw const *x).cast_mut().cast(),
         }
     }
 
@@ -66,6 +72,7 @@ impl Arg {
             Arg::I64(_) | Arg::U64(_) => (b'i', 8),
             Arg::F32(_) => (b'f', 4),
             Arg::Map(_) => (b's', 128),
+            Arg::Struct(_, words) => (b's', 8 * words),
         }
     }
 }

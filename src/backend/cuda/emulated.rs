@@ -238,6 +238,11 @@ impl<T: Pod> Memory<T> {
         self.len == 0
     }
 
+    /// Where it begins.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
     /// Where it begins, as a kernel's argument.
     pub fn arg(&self) -> Arg {
         Arg::Address(self.address)

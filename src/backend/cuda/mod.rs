@@ -2,14 +2,24 @@
 
 pub mod architecture;
 mod arguments;
+mod attention;
+mod backend;
 pub mod cubin;
+pub mod device;
 pub mod driver;
 #[cfg(feature = "emulator")]
 pub mod emulated;
+#[cfg(feature = "emulator")]
+pub mod emulation;
 pub mod failure;
+mod head;
 pub mod kernels;
 pub mod libraries;
+mod linear;
 pub mod nvrtc;
+mod optim;
+mod rows;
 pub mod selftest;
 
 pub use arguments::{Arg, Geometry, TensorMap};
+pub use backend::{Buffer, Cuda};

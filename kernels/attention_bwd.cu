@@ -1,0 +1,170 @@
+// The gradient of attention, deterministic: one kernel owns dQ, one owns dK and dV, nothing is added atomically.
+//
+//   delta = rowsum(dy * y);  P = exp(s - lse);  dS = scale * P (mask * dy V^T - delta)
+//   dQ = dS K;  dK = sum over the group's heads of dS^T Q;  dV = likewise (mask * P)^T dy       all into d_qkv, bf16
+//
+// FLOPs: 14 dim per visible pair (scores and dy V^T are formed twice), against 10 with f32 atomics on dQ: the price of
+// the same bits every time, and no f32 buffers to clear and convert. Query heads that share keys (GQA, MQA) are summed
+// in registers.
+#include "attention.cuh"
+
+// delta [T, q]: a warp per (token, head).
+extern "C" __global__ void __launch_bounds__(256)
+attention_delta(const bf16* y, const bf16* dy, float* delta, int64_t rows, int dim) {
+    int64_t row = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    if (row >= rows) return;
+    float sum = 0.f;
+    for (int c = threadIdx.x & 31; c < dim; c += 32) sum += to_float(y[row * dim + c]) * to_float(dy[row * dim + c]);
+#pragma unroll
+    for (int m = 16; m > 0; m >>= 1) sum += shfl_xor(sum, m);
+    if ((threadIdx.x & 31) == 0) delta[row] = sum;
+}
+EXPORT_KERNEL(attention_delta)
+
+// dQ. A block owns 64 queries of a head (32 for heads above 128) and walks over their keys.
+template <int D>
+struct Query {
+    static const int WARPS = D <= 128 ? 4 : 2, M = WARPS * 16, N = D <= 128 ? 64 : 32, THREADS = WARPS * 32;
+    static const int SHARED = (2 * M + 2 * N) * pitch(D);
+};
+
+template <int D>
+DEVICE void attention_dq(Heads s, const uint32_t* seg_start, const bf16* qkv, Dropout drop, const bf16* dy,
+                                                  const float* lse, const float* delta, bf16* d_qkv, uint32_t shared) {
+    const int M = Query<D>::M, N = Query<D>::N, THREADS = Query<D>::THREADS, KEYS = N / 8;
+    const int head = blockIdx.y, warp = threadIdx.x >> 5, m0 = (gridDim.x - 1 - blockIdx.x) * M;
+    const int kv = head / (s.q / s.kv);
+    const bf16 *q = qkv + (int64_t)head * s.dim, *k = qkv + (int64_t)(s.q + kv) * s.dim, *v = k + (int64_t)s.kv * s.dim;
+    const uint32_t sq = shared, sdy = sq + M * pitch(D), sk = sdy + M * pitch(D), sv = sk + N * pitch(D);
+    const int first = seg_start[m0], end = m0 + M < s.tokens ? m0 + M : s.tokens;
+    fetch<D, M, THREADS>(sq, q, s.width, m0, s.tokens, s.dim);
+    fetch<D, M, THREADS>(sdy, dy + (int64_t)head * s.dim, (int64_t)s.q * s.dim, m0, s.tokens, s.dim);
+
+    int query[2], from[2];
+    float l[2], dl[2];
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        query[h] = m0 + warp * 16 + acc_row(h * 2);
+        bool inside = query[h] < s.tokens;
+        from[h] = inside ? seg_start[query[h]] : 0;
+        l[h] = inside ? lse[(int64_t)query[h] * s.q + head] * LOG2E : 0.f;
+        dl[h] = inside ? delta[(int64_t)query[h] * s.q + head] : 0.f;
+    }
+    float dq[D / 8][4];
+    clear(dq);
+    for (int n0 = first; n0 < end; n0 += N) {
+        __syncthreads();  // the tiles before are read
+        fetch<D, N, THREADS>(sk, k, s.width, n0, s.tokens, s.dim);
+        fetch<D, N, THREADS>(sv, v, s.width, n0, s.tokens, s.dim);
+        cp_async_commit();
+        cp_async_wait<0>();
+        __syncthreads();
+        float p[KEYS][4], ds[KEYS][4];
+        clear(p);
+        clear(ds);
+        times_transposed<D, KEYS>(p, sq, warp * 16, sk);
+        times_transposed<D, KEYS>(ds, sdy, warp * 16, sv);
+        uint32_t bits = drop.threshold ? kept<KEYS>(s, drop, head, m0 + warp * 16, n0, false) : ~0u;
+#pragma unroll
+        for (int i = 0; i < KEYS; i++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                int key = n0 + acc_col(i, j), h = j >> 1;
+                bool seen = query[h] < s.tokens && key <= query[h] && key >= from[h];
+                float prob = seen ? ex2(p[i][j] * s.scale_log2 - l[h]) : 0.f;
+                float mask = bits >> (i * 4 + j) & 1 ? drop.scale : 0.f;
+                ds[i][j] = s.scale * prob * (mask * ds[i][j] - dl[h]);
+            }
+        times<D>(dq, ds, sk, 0);
+    }
+    put(d_qkv + (int64_t)head * s.dim, s.width, m0 + warp * 16, s.tokens, 0, s.dim, dq, 1.f, 1.f);
+}
+
+// dK and dV. A block owns 64 keys of a key head and walks over the queries that see them, in every query head of the
+// group. Scores are formed transposed, so that probabilities are already the left operand of what follows. For heads
+// above 128 the block owns 32 keys and two warps share a row of them, half of the columns each.
+template <int D>
+struct Key {
+    static const int SPLIT = D <= 128 ? 1 : 2, WARPS = 4, N = WARPS / SPLIT * 16, M = 32, THREADS = WARPS * 32;
+    static const int SHARED = (2 * M + 2 * N) * pitch(D);
+};
+
+template <int D>
+DEVICE void attention_dkv(Heads s, const uint32_t* seg_start, const bf16* qkv, Dropout drop, const bf16* dy,
+                                                    const float* lse, const float* delta, bf16* d_qkv, uint32_t shared) {
+    const int M = Key<D>::M, N = Key<D>::N, THREADS = Key<D>::THREADS, SPLIT = Key<D>::SPLIT, QUERIES = M / 8;
+    const int COLUMNS = D / SPLIT / 8;
+    const int kv = blockIdx.y, warp = threadIdx.x >> 5, n0 = blockIdx.x * N;
+    const int row = warp % (Key<D>::WARPS / SPLIT) * 16, column = warp / (Key<D>::WARPS / SPLIT) * (D / SPLIT);
+    const bf16 *k = qkv + (int64_t)(s.q + kv) * s.dim, *v = k + (int64_t)s.kv * s.dim;
+    const uint32_t sk = shared, sv = sk + N * pitch(D), sq = sv + N * pitch(D), sdy = sq + M * pitch(D);
+    fetch<D, N, THREADS>(sk, k, s.width, n0, s.tokens, s.dim);
+    fetch<D, N, THREADS>(sv, v, s.width, n0, s.tokens, s.dim);
+
+    const int last = n0 + N < s.tokens ? n0 + N : s.tokens;  // behind the last key
+    float dk[COLUMNS][4], dv[COLUMNS][4];
+    clear(dk);
+    clear(dv);
+    for (int head = kv * (s.q / s.kv); head < (kv + 1) * (s.q / s.kv); head++) {
+        const bf16* q = qkv + (int64_t)head * s.dim;
+        // queries see back to their segment's start: once one begins behind the keys, so do all after it
+        for (int m0 = n0; m0 < s.tokens && (int)seg_start[m0] < last; m0 += M) {
+            __syncthreads();
+            fetch<D, M, THREADS>(sq, q, s.width, m0, s.tokens, s.dim);
+            fetch<D, M, THREADS>(sdy, dy + (int64_t)head * s.dim, (int64_t)s.q * s.dim, m0, s.tokens, s.dim);
+            cp_async_commit();
+            cp_async_wait<0>();
+            __syncthreads();
+            float p[QUERIES][4], ds[QUERIES][4];
+            clear(p);
+            clear(ds);
+            times_transposed<D, QUERIES>(p, sk, row, sq);
+            times_transposed<D, QUERIES>(ds, sv, row, sdy);
+            uint32_t bits = drop.threshold ? kept<QUERIES>(s, drop, head, n0 + row, m0, true) : ~0u;
+#pragma unroll
+            for (int i = 0; i < QUERIES; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    int key = n0 + row + acc_row(j), query = m0 + acc_col(i, j);
+                    bool seen = query < s.tokens && key <= query && key >= (int)seg_start[query];
+                    float prob = 0.f, mask = bits >> (i * 4 + j) & 1 ? drop.scale : 0.f, d = 0.f;
+                    if (seen) {
+                        int64_t at = (int64_t)query * s.q + head;
+                        prob = ex2(p[i][j] * s.scale_log2 - lse[at] * LOG2E);
+                        d = s.scale * prob * (mask * ds[i][j] - delta[at]);
+                    }
+                    p[i][j] = prob * mask;
+                    ds[i][j] = d;
+                }
+            times<D>(dv, p, sdy, column);
+            times<D>(dk, ds, sq, column);
+        }
+    }
+    bf16* out = d_qkv + (int64_t)(s.q + kv) * s.dim;
+    put(out, s.width, n0 + row, s.tokens, column, s.dim, dk, 1.f, 1.f);
+    put(out + (int64_t)s.kv * s.dim, s.width, n0 + row, s.tokens, column, s.dim, dv, 1.f, 1.f);
+}
+
+#define ATTENTION_BWD(D)                                                                                            \
+    extern "C" __global__ void __launch_bounds__(Query<D>::THREADS) attention_dq_##D(                                  \
+            Heads s, const uint32_t* seg_start, const bf16* qkv, Dropout drop, const bf16* dy, const float* lse,           \
+            const float* delta, bf16* d_qkv) {                                                                             \
+        DYNAMIC_SHARED(shared);                                                                                          \
+        attention_dq<D>(s, seg_start, qkv, drop, dy, lse, delta, d_qkv, smem_u32(shared));                               \
+    }                                                                                                                  \
+    EXPORT_KERNEL(attention_dq_##D)                                                                                    \
+    extern "C" __global__ void __launch_bounds__(Key<D>::THREADS) attention_dkv_##D(                                   \
+            Heads s, const uint32_t* seg_start, const bf16* qkv, Dropout drop, const bf16* dy, const float* lse,           \
+            const float* delta, bf16* d_qkv) {                                                                             \
+        DYNAMIC_SHARED(shared);                                                                                          \
+        attention_dkv<D>(s, seg_start, qkv, drop, dy, lse, delta, d_qkv, smem_u32(shared));                              \
+    }                                                                                                                  \
+    EXPORT_KERNEL(attention_dkv_##D)
+
+ATTENTION_BWD(32)
+ATTENTION_BWD(64)
+ATTENTION_BWD(80)
+ATTENTION_BWD(96)
+ATTENTION_BWD(128)
+ATTENTION_BWD(192)
+ATTENTION_BWD(256)

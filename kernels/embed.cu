@@ -1,0 +1,64 @@
+// Token and position embeddings.
+//
+//   y[t] = mask * (scale * table[ids[t]] + positions[pos[t]])     [T, width] bf16
+//   d_table[ids[t]] += scale * mask * dy[t]                       [vocab, width] f32, in token order
+//
+// Forward: 2 T width bytes read and written; floor: bandwidth. Backward: a block per token. The first token of an id
+// owns its row and adds the others in order; the rest leave at once. No sort, no atomics, the same bits every time;
+// the search reads T ids per block from L2, which is small beside the head's work at any vocabulary.
+#include "dropout.cuh"
+#include "row.cuh"
+
+extern "C" __global__ void __launch_bounds__(256)
+embed(const uint32_t* ids, const uint32_t* pos, const bf16* table, const bf16* positions, float scale, Dropout drop,
+            bf16* y, int width) {
+    int64_t t = blockIdx.x;
+    const bf16* row = table + (int64_t)ids[t] * width;
+    FOR_PACKS(c, width) {
+        Pack p = load(row, c, width);
+#pragma unroll
+        for (int i = 0; i < 8; i++) p.v[i] *= scale;
+        if (positions) {
+            Pack q = load(positions + (int64_t)pos[t] * width, c, width);
+#pragma unroll
+            for (int i = 0; i < 8; i++) p.v[i] += q.v[i];
+        }
+#pragma unroll
+        for (int i = 0; i < 8; i++) p.v[i] *= factor(drop, t, 0, c + i);
+        store(y + t * width, c, width, p);
+    }
+}
+EXPORT_KERNEL(embed)
+
+// `index` is ids or pos. blockDim.x ids are looked at together; `same` [blockDim.x] says which of them are the own.
+extern "C" __global__ void __launch_bounds__(256)
+embed_bwd(const uint32_t* index, const bf16* dy, float scale, Dropout drop, float* d_table, int n, int width) {
+    DYNAMIC_SHARED(shared);
+    int* same = (int*)shared;
+    int* earlier = same + blockDim.x;
+    int t = blockIdx.x;
+    uint32_t own = index[t];
+    if (threadIdx.x == 0) *earlier = 0;
+    __syncthreads();
+    for (int u = threadIdx.x; u < t; u += blockDim.x)
+        if (index[u] == own) *earlier = 1;  // whoever writes, writes 1
+    __syncthreads();
+    if (*earlier) return;
+    for (int first = t; first < n; first += blockDim.x) {
+        int u = first + threadIdx.x;
+        __syncthreads();
+        same[threadIdx.x] = u < n && index[u] == own;
+        __syncthreads();
+        for (int k = 0; k < (int)blockDim.x && first + k < n; k++) {
+            if (!same[k]) continue;
+            int64_t from = (int64_t)(first + k) * width;
+            FOR_PACKS(c, width) {
+                Pack p = load(dy + from, c, width);
+#pragma unroll
+                for (int i = 0; i < 8; i++)
+                    if (c + i < width) d_table[(int64_t)own * width + c + i] += scale * factor(drop, first + k, 0, c + i) * p.v[i];
+            }
+        }
+    }
+}
+EXPORT_KERNEL(embed_bwd)

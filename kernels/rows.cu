@@ -1,0 +1,43 @@
+// Rows moved, masked and shifted: gather, scatter, bias, dropout. Bytes: 2 n width per operand; floor: bandwidth.
+// One block per row.
+#include "dropout.cuh"
+#include "row.cuh"
+
+// y[i] = x[rows[i]]
+extern "C" __global__ void __launch_bounds__(256) gather(const uint32_t* rows, const bf16* x, bf16* y, int width) {
+    int64_t i = blockIdx.x, from = rows[i];
+    FOR_PACKS(c, width) store(y + i * width, c, width, load(x + from * width, c, width));
+}
+EXPORT_KERNEL(gather)
+
+// dx[rows[i]] = dy[i]; the rows are distinct, the others were set to zero before.
+extern "C" __global__ void __launch_bounds__(256) scatter(const uint32_t* rows, const bf16* dy, bf16* dx, int width) {
+    int64_t i = blockIdx.x, to = rows[i];
+    FOR_PACKS(c, width) store(dx + to * width, c, width, load(dy + i * width, c, width));
+}
+EXPORT_KERNEL(scatter)
+
+// y[t] += alpha * bias
+extern "C" __global__ void __launch_bounds__(256) add_bias(bf16* y, const bf16* bias, float alpha, int width) {
+    bf16* row = y + (int64_t)blockIdx.x * width;
+    FOR_PACKS(c, width) {
+        Pack p = load(row, c, width), b = load(bias, c, width);
+#pragma unroll
+        for (int i = 0; i < 8; i++) p.v[i] += alpha * b.v[i];
+        store(row, c, width, p);
+    }
+}
+EXPORT_KERNEL(add_bias)
+
+// y = mask * x, or y += mask * x with `add`
+extern "C" __global__ void __launch_bounds__(256) mask_rows(const bf16* x, Dropout drop, bf16* y, int width, int add) {
+    int64_t t = blockIdx.x, row = t * width;
+    FOR_PACKS(c, width) {
+        Pack p = load(x + row, c, width), out = {};
+        if (add) out = load(y + row, c, width);
+#pragma unroll
+        for (int i = 0; i < 8; i++) out.v[i] += factor(drop, t, 0, c + i) * p.v[i];
+        store(y + row, c, width, out);
+    }
+}
+EXPORT_KERNEL(mask_rows)

@@ -1,0 +1,113 @@
+//! What the CUDA backend asks of a device: memory, launches, products. The driver is one, the emulator another, so that
+//! everything above (launch geometry, the order of arguments, which kernel when) is the same code on both.
+
+use super::arguments::{Arg, Geometry, WORDS};
+use crate::error::Result;
+
+/// The arguments of a kernel, in the order of its declaration.
+#[derive(Debug, Default)]
+pub struct Args(pub Vec<Arg>);
+
+impl Args {
+    fn and(mut self, arg: Arg) -> Args {
+        self.0.push(arg);
+        self
+    }
+
+    /// A pointer; 0 is null.
+    pub fn address(self, address: u64) -> Args {
+        self.and(Arg::Address(address))
+    }
+
+    /// An `int`. What may exceed 2^31 is passed as [`Args::long`].
+    pub fn int(self, n: usize) -> Args {
+        debug_assert!(i32::try_from(n).is_ok(), "{n} is passed as an int");
+        self.and(Arg::I32(n as i32))
+    }
+
+    /// An `int64_t`.
+    pub fn long(self, n: usize) -> Args {
+        self.and(Arg::I64(n as i64))
+    }
+
+    /// A `float`.
+    pub fn float(self, x: f64) -> Args {
+        self.and(Arg::F32(x as f32))
+    }
+
+    /// A structure by value, as words of 8 bytes.
+    pub fn words(self, words: &[u64]) -> Args {
+        let mut all = [0; WORDS];
+        all[..words.len()].copy_from_slice(words);
+        self.and(Arg::Struct(all, words.len() as u32))
+    }
+}
+
+/// Two 32-bit fields of a struct that share a word, the first in the lower half.
+pub fn halves(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << 32
+}
+
+/// A bf16 matrix inside a piece of memory, row-major.
+#[derive(Debug)]
+pub struct Operand<'a, M> {
+    /// Where it lies.
+    pub memory: &'a M,
+    /// Its first value.
+    pub first: usize,
+    /// Values from row to row.
+    pub ld: usize,
+    /// Whether its transpose is meant.
+    pub transposed: bool,
+}
+
+/// What a product is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Out {
+    /// Activations.
+    Bf16,
+    /// Logits and gradients of weights.
+    F32,
+}
+
+/// `c = alpha a b`, or `c += alpha a b`; `a [m, k]`, `b [k, n]`, `c [m, n]`, sums in f32.
+#[derive(Debug)]
+pub struct Product<'a, M> {
+    /// m, n, k.
+    pub shape: (usize, usize, usize),
+    /// Left.
+    pub a: Operand<'a, M>,
+    /// Right.
+    pub b: Operand<'a, M>,
+    /// Scale of the product.
+    pub alpha: f64,
+    /// Whether it is added to what is there.
+    pub accumulate: bool,
+    /// The format of `c`.
+    pub out: Out,
+    /// The first value of `c`.
+    pub first: usize,
+    /// Values from row to row of `c`.
+    pub ld: usize,
+}
+
+/// A device, or the emulation of one. Work is done in the order in which it is asked for; `download` waits for it.
+pub trait Device {
+    /// A piece of its memory, given back when dropped.
+    type Memory;
+
+    /// `bytes` zeros, aligned to 256 bytes.
+    fn alloc(&self, bytes: usize) -> Result<Self::Memory>;
+    /// What kernels know it by.
+    fn address(memory: &Self::Memory) -> u64;
+    /// Host to device.
+    fn upload(&self, to: &mut Self::Memory, bytes: &[u8]) -> Result;
+    /// Device to host.
+    fn download(&self, from: &Self::Memory, bytes: &mut [u8]) -> Result;
+    /// Sets the first bytes to zero.
+    fn clear(&self, memory: &mut Self::Memory, bytes: usize) -> Result;
+    /// Starts a kernel. Its arguments must be those of the kernel's declaration, and what they point to long enough.
+    fn launch(&self, kernel: &str, geometry: Geometry, args: Args) -> Result;
+    /// A product of matrices.
+    fn product(&self, product: Product<Self::Memory>, c: &mut Self::Memory) -> Result;
+}
