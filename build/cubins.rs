@@ -112,7 +112,7 @@ fn compiler(root: &Path) -> Result<Result<Nvrtc, String>, String> {
         variable(name);
     }
     let named = variable(nvrtc::VARIABLE).is_some_and(|name| name != "off");
-    match Nvrtc::find(&third_party.join("nvrtc")) {
+    match Nvrtc::find(Some(&third_party.join("nvrtc"))) {
         Err(why) if named => Err(why),
         found => Ok(found),
     }

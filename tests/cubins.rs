@@ -34,7 +34,7 @@ type Check = Result<(), Failed>;
 fn main() {
     let required = flag("EYEKERN_REQUIRE_NVRTC");
     let compiled = COMPILER.is_some() || required;
-    let nvrtc = Nvrtc::find(&root().join("third_party/nvrtc"));
+    let nvrtc = Nvrtc::find(Some(&root().join("third_party/nvrtc")));
     let found = nvrtc.is_ok() || required;
     // one compiler for all checks
     let nvrtc: &'static Result<Nvrtc, String> = Box::leak(Box::new(nvrtc));

@@ -120,7 +120,7 @@ fn gib(bytes: u64) -> String {
 fn cuda() -> (Vec<Finding>, bool) {
     let at = |path: Option<&Path>| path.map_or("in the process".to_string(), |path| path.display().to_string());
     let started = driver::start();
-    let nvrtc = Nvrtc::find(Path::new(""));
+    let nvrtc = Nvrtc::find(None);
     let products = libraries::open(CUBLASLT, &libraries::folders());
     let mut findings = vec![
         Finding::new(
@@ -165,7 +165,7 @@ fn cuda() -> (Vec<Finding>, bool) {
 /// Which kernels the binary has.
 fn machine_code(compiler_here: bool) -> std::result::Result<String, String> {
     let Some((major, minor)) = COMPILER else {
-        let sources = format!("sources only, {} files", SOURCES.len());
+        let sources = format!("sources only, {}", files(SOURCES.len()));
         return match compiler_here {
             true => Ok(format!("{sources}: compiled when a GPU is opened")),
             false => Err(format!("{sources}: {REMEDY}")),
@@ -178,7 +178,11 @@ fn machine_code(compiler_here: bool) -> std::result::Result<String, String> {
         }
     }
     let list = architectures.join(" ");
-    Ok(format!("{} files for {list}, compiled by NVRTC {major}.{minor}", SOURCES.len()))
+    Ok(format!("{} for {list}, compiled by NVRTC {major}.{minor}", files(SOURCES.len())))
+}
+
+fn files(n: usize) -> String {
+    format!("{n} {}", if n == 1 { "file" } else { "files" })
 }
 
 /// One device: what it is, which kernels it gets, and whether it computes.

@@ -1,6 +1,7 @@
 //! `eyekern doctor` and `eyekern kernels`, on a machine without a driver and with a made-up one (stub_cuda.c).
 
 use super::*;
+use eyekern::backend::cuda::driver::Driver;
 use eyekern::backend::cuda::kernels::{COMPILER, CUBINS, SOURCES};
 use eyekern::backend::cuda::libraries::{self, DRIVER};
 
@@ -50,9 +51,13 @@ const NO_LT: &str = "no cublasLt for matrix products (libcublasLt.so.13: cannot 
                      directory): install the Python package nvidia-cublas of version 13 or a CUDA 13 toolkit, or name the \
                      library's folder with EYEKERN_CUDA_LIB";
 
+fn files() -> String {
+    format!("{} {}", SOURCES.len(), if SOURCES.len() == 1 { "file" } else { "files" })
+}
+
 /// The line on kernels and the line on the compiler, as this build has them.
 fn of_this_build() -> [(bool, String, String); 2] {
-    let files = SOURCES.len();
+    let files = files();
     let line = |good, subject: &str, says: String| (good, subject.to_string(), says);
     match COMPILER {
         Some((major, minor)) => {
@@ -61,7 +66,7 @@ fn of_this_build() -> [(bool, String, String); 2] {
             list.retain(|architecture| seen.insert(*architecture));
             let list = list.join(" ");
             [
-                line(true, "kernels", format!("{files} files for {list}, compiled by NVRTC {major}.{minor}")),
+                line(true, "kernels", format!("{files} for {list}, compiled by NVRTC {major}.{minor}")),
                 line(true, "NVRTC", "not found, and not needed: the kernels are compiled".into()),
             ]
         }
@@ -69,7 +74,7 @@ fn of_this_build() -> [(bool, String, String); 2] {
             line(
                 false,
                 "kernels",
-                format!("sources only, {files} files: run `python3 scripts/fetch_nvrtc.py` and build again"),
+                format!("sources only, {files}: run `python3 scripts/fetch_nvrtc.py` and build again"),
             ),
             line(
                 false,
@@ -167,9 +172,113 @@ fn a_gpu_is_opened_and_tested() {
     assert_eq!(gpu("lost", "90"), (false, lost.to_string()));
     let wrong = "self-test: GPU 0 (Stub): 1 of 262144 results are wrong";
     assert_eq!(gpu("wrong", "90"), (false, wrong.to_string()));
-    // a GPU of a family without embedded code
+    // a GPU of a family without embedded code: refused without a compiler, compiled for with one
     let (good, text) = gpu("", "103");
     assert!(!good && text.starts_with("this build has no machine code for GPU 0 (Stub), sm_103a,"), "{text}");
+    let nvrtc = Path::new(env!("CARGO_MANIFEST_DIR")).join("third_party/nvrtc").display().to_string();
+    if Path::new(&nvrtc).is_dir() {
+        let driver = case.path("driver").display().to_string();
+        let env = [("LD_LIBRARY_PATH", driver.as_str()), ("STUB_CAPABILITY", "103"), ("EYEKERN_NVRTC", &nvrtc)];
+        let text = doctor(&case, &[], &env).trained();
+        let (good, text) = says(&findings(&text), "GPU 0");
+        let end = format!("kernel files: 0 embedded, {files} compiled now; self-test passed");
+        assert!(good && text.ends_with(&end), "{text}");
+    }
+}
+
+/// What [`Driver`] does and refuses. Runs in a process of its own, whose driver is the stub.
+#[test]
+fn the_driver_keeps_its_contract() {
+    let case = Case::empty();
+    if std::env::var_os("STUB").is_some() {
+        contract();
+        println!("the contract held");
+        return;
+    }
+    if COMPILER.is_none() || !stub(&case, include_str!("stub_cuda.c")) {
+        return;
+    }
+    let mut again = Command::new(std::env::current_exe().expect("this test"));
+    again.args(["--exact", "--nocapture", "cuda::the_driver_keeps_its_contract"]).env("STUB", "fine");
+    again.env("LD_LIBRARY_PATH", case.path("driver")).env("EYEKERN_CUDA_LIB", "").env("PATH", "");
+    let output = again.output().expect("starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("the contract held"), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn contract() {
+    let open = |index| Driver::open(index).map_err(|why| (why.exit_code(), why.to_string()));
+    let none = "no GPU 1: there is 1, GPU 0; see nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu";
+    assert_eq!(open(1).err(), Some((4, none.to_string())));
+    let driver = open(0).unwrap_or_else(|(_, why)| panic!("{why}"));
+    assert_eq!((driver.properties().capability, driver.memory().unwrap()), ((9, 0), (3 << 30, 8 << 30)));
+    assert!(!driver.stream().is_null() && !driver.compiled());
+    assert_eq!(driver.products().map_err(|why| why.to_string()), Err(NO_LT.to_string()));
+
+    let mut block = driver.alloc(10).unwrap();
+    driver.write(&mut block, 3, &[1, 2, 3, 4]).unwrap();
+    driver.zero(&mut block, 4, 2).unwrap();
+    let mut all = [9; 10];
+    driver.read(&block, 0, &mut all).unwrap();
+    assert_eq!(all, [0, 0, 0, 1, 0, 0, 4, 0, 0, 0]);
+    assert_eq!((block.bytes(), driver.alloc(0).unwrap().bytes()), (10, 0));
+    let beyond = |result: eyekern::error::Result| result.unwrap_err().to_string();
+    assert_eq!(beyond(driver.write(&mut block, 8, &[0; 3])), "3 bytes from 8 on are not within a block of 10");
+    assert_eq!(
+        beyond(driver.zero(&mut block, usize::MAX, 2)),
+        format!("2 bytes from {} on are not within a block of 10", usize::MAX)
+    );
+    assert_eq!(beyond(driver.read(&block, 11, &mut [])), "0 bytes from 11 on are not within a block of 10");
+
+    let launch = |name, shared, args: &[u64]| beyond(driver.launch(name, [1; 3], [32, 1, 1], shared, args));
+    let kernel = "GPU 0 (Stub): kernel widen_bf16: ";
+    assert_eq!(launch("no_such", 0, &[]), "GPU 0 (Stub): kernel no_such: there is no such kernel");
+    assert_eq!(launch("widen_bf16", 0, &[0, 0]), format!("{kernel}an argument is missing"));
+    assert_eq!(launch("widen_bf16", 0, &[0; 5]), format!("{kernel}2 arguments too many"));
+    let most = 227 * 1024;
+    let shared = format!("{kernel}{} bytes of shared memory, and the GPU has {most}", most + 1);
+    assert_eq!(launch("widen_bf16", most + 1, &[0; 3]), shared);
+}
+
+/// A library in all places at once, then in one less, and so on.
+#[test]
+fn libraries_are_found_in_the_documented_order() {
+    let case = Case::empty();
+    let system = ["/usr/local/cuda/lib64", "/usr/local/cuda-13/lib64"];
+    if !stub(&case, "int nothing;\n") || system.iter().any(|folder| Path::new(folder).exists()) {
+        return;
+    }
+    let site = "venv/lib/python3.12/site-packages/nvidia";
+    let cu13 = format!("{site}/cu13/lib");
+    let cublas = format!("{site}/cublas/lib");
+    let places =
+        ["named", "second", "home/lib64", "home/lib", "path/lib64", &cu13, &cublas, "python/nvidia/cu13/lib", "loader"];
+    for place in places {
+        std::fs::create_dir_all(case.path(place)).expect("creates");
+        std::fs::copy(case.path("driver/libcuda.so.1"), case.path(place).join("libcublasLt.so.13")).expect("copies");
+    }
+    let at = |place: &str| case.path(place).display().to_string();
+    std::fs::create_dir(case.path("bin")).expect("creates");
+    case.write("bin/python3", format!("#!/bin/sh\necho\necho {}\n", at("python")));
+    let mut mode = std::fs::metadata(case.path("bin/python3")).expect("a file").permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o755);
+    std::fs::set_permissions(case.path("bin/python3"), mode).expect("may be run");
+    let named = format!("{}:{}", at("named"), at("second"));
+    let (home, path, venv, bin, loader) = (at("home"), at("path"), at("venv"), at("bin"), at("loader"));
+    let env = [
+        ("EYEKERN_CUDA_LIB", named.as_str()),
+        ("CUDA_HOME", &home),
+        ("CUDA_PATH", &path),
+        ("VIRTUAL_ENV", &venv),
+        ("PATH", &bin),
+        ("LD_LIBRARY_PATH", &loader),
+    ];
+    for place in places {
+        let found = says(&findings(&doctor(&case, &[], &env).trained()), "cublasLt");
+        assert_eq!(found, (true, format!("{}/libcublasLt.so.13", at(place))));
+        std::fs::remove_dir_all(case.path(place)).expect("removes");
+    }
+    assert_eq!(says(&findings(&doctor(&case, &[], &env).trained()), "cublasLt"), (false, NO_LT.to_string()));
 }
 
 #[test]

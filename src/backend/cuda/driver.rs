@@ -234,7 +234,7 @@ impl Driver {
             return Ok(Some(code.into()));
         }
         let gpu = &self.properties.gpu;
-        let nvrtc = Nvrtc::find(Path::new("")).map_err(|why| failure::no_kernels(gpu, &architecture, &why))?;
+        let nvrtc = Nvrtc::find(None).map_err(|why| failure::no_kernels(gpu, &architecture, &why))?;
         let made = nvrtc.compile(*file, HEADERS, &architecture);
         self.compiled = true;
         let made = made.map_err(|why| Error::Device(format!("{gpu}: {} for {architecture}: {why}", file.name)))?;

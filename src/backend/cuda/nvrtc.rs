@@ -61,12 +61,15 @@ impl Drop for Owned<'_> {
 pub const VARIABLE: &str = "EYEKERN_NVRTC";
 
 impl Nvrtc {
-    /// Opens the compiler: what `EYEKERN_NVRTC` names, else that of the folder `first`, else the first of
-    /// [`libraries`]' search order. Fails with the reason.
-    pub fn find(first: &Path) -> Result<Nvrtc, String> {
+    /// Opens the compiler: what `EYEKERN_NVRTC` names, else that of the folder `own`, else the first in the search order
+    /// of [`libraries`]. Fails with the reason.
+    pub fn find(own: Option<&Path>) -> Result<Nvrtc, String> {
         let opened = match std::env::var(VARIABLE).unwrap_or_default().as_str() {
-            "" => libraries::open(libraries::NVRTC, &[first.to_path_buf()])
-                .or_else(|_| libraries::open(libraries::NVRTC, &libraries::folders()))?,
+            "" => {
+                let own = own.filter(|folder| folder.join(libraries::NVRTC).is_file());
+                let folders = own.map_or_else(libraries::folders, |folder| vec![folder.to_path_buf()]);
+                libraries::open(libraries::NVRTC, &folders)?
+            }
             "off" => return Err(format!("{VARIABLE}=off")),
             name => {
                 let path = Path::new(name);
