@@ -125,7 +125,7 @@ const NO_BITS: u32 = 8; // sh_type of sections that have a size but no bytes
 /// From sm_90 on, shared memory begins with 1 KiB of the system, which the section's size includes.
 const SYSTEM_SHARED: (u32, u32) = (90, 1024);
 
-const MAX_STACK: u8 = 0x11; // EIATTR_FRAME_SIZE
+const STACK: u8 = 0x11; // EIATTR_FRAME_SIZE
 const PARAMETER: u8 = 0x17; // EIATTR_KPARAM_INFO
 const REGISTERS: u8 = 0x2f; // EIATTR_REGCOUNT
 /// The format of attributes with a payload behind them.
@@ -222,7 +222,7 @@ impl<'a> Elf<'a> {
                 return Err(Malformed("a kernel has two codes"));
             }
         }
-        let (registers, stacks) = (self.per_kernel(REGISTERS)?, self.per_kernel(MAX_STACK)?);
+        let (registers, stacks) = (self.per_kernel(REGISTERS)?, self.per_kernel(STACK)?);
         for (&name, kernel) in &mut kernels {
             kernel.registers = *registers.get(name).ok_or(Malformed("a kernel has no register count"))?;
             kernel.stack = *stacks.get(name).ok_or(Malformed("a kernel has no stack size"))?;
