@@ -37,3 +37,34 @@ pub fn wanted(file: &str, architecture: &str) -> bool {
         None => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_runs_on_its_device_and_on_later_ones_of_the_family() {
+        let on = |device| ARCHITECTURES.into_iter().filter(|a| runs_on(a, device)).collect::<Vec<_>>();
+        assert_eq!(on((8, 0)), ["sm_80"]);
+        assert_eq!(on((8, 6)), ["sm_80"]);
+        assert_eq!(on((8, 9)), ["sm_80", "sm_89"]);
+        assert_eq!(on((9, 0)), ["sm_90a"]);
+        assert_eq!(on((10, 0)), ["sm_100a"]);
+        assert_eq!(on((12, 1)), ["sm_120"]);
+        assert_eq!([on((7, 5)), on((10, 3)), on((11, 0))], [[""; 0]; 3]);
+    }
+
+    #[test]
+    fn a_file_may_be_for_one_architecture() {
+        let of = |file| ARCHITECTURES.into_iter().filter(|a| wanted(file, a)).collect::<Vec<_>>();
+        assert_eq!(of("norm.cu"), ARCHITECTURES);
+        assert_eq!(of("gemm.sm90.cu"), ["sm_90a"]);
+        assert_eq!(of("gemm.sm100.cu"), ["sm_100a"]);
+        assert_eq!(of("small.gemm.cu"), ARCHITECTURES);
+    }
+
+    #[test]
+    fn each_device_has_its_own() {
+        assert_eq!([(8, 6), (9, 0), (10, 3), (12, 0)].map(of_device), ["sm_86", "sm_90a", "sm_103a", "sm_120"]);
+    }
+}

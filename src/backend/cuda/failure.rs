@@ -43,8 +43,16 @@ pub fn cuda(version: i32) -> String {
     format!("{}.{}", version / 1000, version % 1000 / 10)
 }
 
+/// A driver without a device.
+pub fn no_device() -> Error {
+    Error::Device(format!("the NVIDIA driver sees no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES, {WITHOUT}"))
+}
+
 /// There are fewer devices.
 pub fn no_such_device(index: usize, count: usize) -> Error {
+    if count == 0 {
+        return no_device();
+    }
     let there_are = if count == 1 { "there is 1, GPU 0".into() } else { format!("there are {count}, from GPU 0 on") };
     Error::Device(format!("no GPU {index}: {there_are}; see nvidia-smi and CUDA_VISIBLE_DEVICES, {WITHOUT}"))
 }
@@ -92,22 +100,20 @@ pub fn out_of_memory(gpu: &Gpu, asked: usize, memory: Option<(usize, usize)>) ->
 pub fn other(gpu: Option<&Gpu>, doing: &str, code: u32, words: &str) -> Error {
     let subject = gpu.map_or("the NVIDIA driver".to_string(), Gpu::to_string);
     let remedy = match code {
-        100 => {
-            return Error::Device(format!(
-                "the NVIDIA driver sees no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES, {WITHOUT}"
-            ));
-        }
-        // not initialised: kernel module missing, or of another version than the library
-        3 | 802 | 803 | 804 | 999 if doing == START => {
-            "restart the machine or reinstall the driver, then see nvidia-smi"
-        }
-        // contexts die of these, and nothing more can be done in this process
-        700 | 714..=719 => {
+        // CUDA_ERROR_NO_DEVICE
+        100 => return no_device(),
+        // NOT_INITIALIZED, SYSTEM_NOT_READY, SYSTEM_DRIVER_MISMATCH, COMPAT_NOT_SUPPORTED_ON_DEVICE, UNKNOWN
+        3 | 802..=804 | 999 if doing == START => "restart the machine or reinstall the driver, then see nvidia-smi",
+        // ILLEGAL_ADDRESS, ASSERT, from HARDWARE_STACK_ERROR to LAUNCH_FAILED: the context has died of it
+        700 | 710 | 714..=719 => {
             "a kernel went wrong, and this process cannot use the GPU any more; please report it with the recipe"
         }
-        46 | 101 | 214 | 215 | 220 | 226 | 709 | 710 => "the GPU was lost; see `dmesg` for its Xid, and start again",
+        // DEVICE_UNAVAILABLE, ECC_UNCORRECTABLE, NVLINK_UNCORRECTABLE, CONTAINED, CONTEXT_IS_DESTROYED
+        46 | 214 | 220 | 226 | 709 => "the GPU was lost; see `dmesg` for its Xid, and start again",
+        // LAUNCH_OUT_OF_RESOURCES
         701 => "the launch asks for more than the GPU has; please report it with the recipe",
-        209 | 218 | 222 | 223 => "the driver does not accept the kernels: update it, or build again with another NVRTC",
+        // NO_BINARY_FOR_GPU, INVALID_PTX, UNSUPPORTED_PTX_VERSION
+        209 | 218 | 222 => "the driver does not accept the kernels: update it, or build again with another NVRTC",
         _ => "see nvidia-smi and `eyekern doctor`",
     };
     Error::Device(format!("{subject}: {doing} failed: {words} (error {code}): {remedy}"))
