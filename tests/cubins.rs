@@ -351,7 +351,7 @@ fn headers(nvrtc: &Result<Nvrtc, String>) -> Check {
     let nvrtc = nvrtc.as_ref()?;
     let file =
         Source { name: "k.cu", text: "#include \"v.cuh\"\nextern \"C\" __global__ void k(int* x) { *x = VALUE; }" };
-    let with = |text| nvrtc.compile(file, &[Source { name: "v.cuh", text }], "sm_80").map(|c| c.cubin);
+    let with = |text| nvrtc.compile(file, &[Source { name: "v.cuh", text }], "sm_80").map(|c| (c.cubin, c.log));
     let (one, two) = (with("#define VALUE 1")?, with("#define VALUE 2")?);
     assert!(one != two && one == with("#define VALUE 1")?);
     Ok(())

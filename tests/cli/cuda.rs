@@ -163,6 +163,12 @@ fn a_gpu_is_opened_and_tested() {
         );
         assert_eq!(gpu("", capability), (true, fine), "{capability}");
     }
+    // it trains with all that it needs only
+    let last = |run: Ran| run.trained().lines().last().map(str::to_string);
+    assert_eq!(last(with_stub(&case, &[], "", "90")), Some("can train on: the processor".into()));
+    std::fs::copy(case.path("driver/libcuda.so.1"), case.path("driver/libcublasLt.so.13")).expect("copies");
+    assert_eq!(last(with_stub(&case, &[], "", "90")), Some("can train on: the processor and the GPU".into()));
+    assert_eq!(last(with_stub(&case, &[], "wrong", "90")), Some("can train on: the processor".into()));
     let memory = "self-test: GPU 0 (Stub) is out of memory: 0.00 GiB were asked for, and 3.00 of 8.00 GiB are free; lower \
                   data.max_tokens, train.per_device_train_batch_size or data.max_length, or end other programs on it \
                   (see nvidia-smi)";
