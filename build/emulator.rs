@@ -22,6 +22,16 @@ pub fn build() {
     build.cpp(true).std("c++17").opt_level(2).define("EYEKERN_EMULATED", None).include(&root);
     // FMA where the compiler likes it would give other bits on other hosts; #pragma unroll is CUDA's
     build.flag("-ffp-contract=off").flag("-Wno-unknown-pragmas").flag("-Wno-psabi").debug(true);
+    println!("cargo::rerun-if-env-changed=EYEKERN_SANITIZE");
+    if let Some(names) = env::var("EYEKERN_SANITIZE").ok().filter(|names| !names.is_empty()) {
+        // scripts/sanitize.sh; the runtimes come from the compiler, as rustc has none on stable
+        build.flag(format!("-fsanitize={names}")).flag("-fno-omit-frame-pointer").opt_level(1);
+        println!("cargo::rustc-link-arg=-Wl,--no-as-needed");
+        for name in names.split(',') {
+            let library = if name == "undefined" { "ubsan" } else { "asan" };
+            println!("cargo::rustc-link-arg=-l{library}");
+        }
+    }
     build.files(files(&root.join("emulator"), "cpp"));
     for (folder, prefix) in [(root.clone(), "kernel"), (root.join("tests"), "test")] {
         for kernel in files(&folder, "cu") {

@@ -1,7 +1,7 @@
 //! The emulator: right kernels give the reference's numbers, the same bits for every order of threads and any number
 //! of host threads; each defect planted in kernels/tests is noticed, by the means that docs/emulator.md names.
 
-use eyekern::backend::cuda::emulated::{Emulator, Schedule};
+use eyekern::backend::cuda::emulated::{Emulator, Memory, Schedule};
 use eyekern::backend::cuda::{Arg, Geometry};
 use eyekern::error::Result;
 use eyekern::random::{Purpose, Stream};
@@ -169,9 +169,9 @@ fn a_product_by_tma_and_wgmma_is_right_in_every_order() {
 
 /// Wrong under seed 0, and under at least `others` of seven more.
 fn differs(run: Run, kernel: &str, reference: &[f64], limit: f64, others: usize) {
-    let wrong = |seed| run(&emulator(seed, 1), kernel).map_or(true, |y| !(far(&y, reference) <= limit));
-    assert!(wrong(0), "{kernel} passes under seed 0");
-    let count = (1..8).filter(|&seed| wrong(seed)).count();
+    let right = |seed| run(&emulator(seed, 1), kernel).is_ok_and(|y| far(&y, reference) <= limit);
+    assert!(!right(0), "{kernel} passes under seed 0");
+    let count = (1..8).filter(|&seed| !right(seed)).count();
     assert!(count >= others, "{kernel} is wrong under {count} of 7 seeds");
 }
 
@@ -255,6 +255,152 @@ fn messages_name_the_line() {
     let line = 1 + source.lines().position(|l| l.contains("planted: shared_past_end")).expect("the defect");
     let text = message(attention(&emulator(0, 1), "test_attention_shared_past_end"));
     assert!(text.starts_with(&format!("test_attention_shared_past_end: attention.cu:{line}: ")), "{text}");
+}
+
+#[test]
+fn faults_do_not_end_the_process() {
+    let text = message(rmsnorm(&emulator(0, 2), "test_rmsnorm_null_pointer"));
+    assert!(text.contains("memory fault at address 0x40, after this operation; block ("), "{text}");
+    assert!(text.ends_with("thread (77, 0, 0)"), "{text}");
+    let text = message(rmsnorm(&emulator(3, 1), "test_rmsnorm_endless_recursion"));
+    assert!(text.contains("the thread's stack of 60 KiB overflowed"), "{text}");
+}
+
+// ---- wrappers, one by one
+
+/// Device memory with `values`.
+fn up<T: bytemuck::Pod>(on: &Emulator, values: &[T]) -> Memory<T> {
+    on.upload(values).expect("memory")
+}
+
+fn warp(on: &Emulator, kernel: &str, blocks: u32, args: &[Arg]) {
+    launch(on, kernel, Geometry::line(blocks, 32, 512), args).expect("runs");
+}
+
+#[test]
+fn lanes_exchange_values() {
+    for seed in 0..4 {
+        let on = emulator(seed, 1);
+        let x: Vec<u32> = (0..32).map(|i| i * i + 5).collect();
+        let (dx, out) = (up(&on, &x), up(&on, &[0u32; 96]));
+        warp(&on, "test_lanes", 1, &[dx.arg(), out.arg()]);
+        let out = out.read().expect("read");
+        let votes = (0..32).filter(|&i| x[i].is_multiple_of(3)).fold(0u32, |bits, i| bits | 1 << i);
+        for i in 0..32 {
+            assert_eq!([out[i], out[32 + i], out[64 + i]], [x[i ^ 21], x[(i * 7 + 3) % 32], votes]);
+        }
+    }
+}
+
+#[test]
+fn numbers_are_rounded_as_ptx_says() {
+    let on = emulator(0, 2);
+    let mut x = uniform(1024, 8);
+    x.iter_mut().enumerate().for_each(|(i, v)| *v *= 2f32.powi(i as i32 % 40 - 20));
+    // ties to even both ways, overflow to infinity, signed zeros, subnormals, infinities, NaN with any payload
+    let special = [
+        0x3f80_8000,
+        0x3f81_8000,
+        0x3f80_8001,
+        0x7f7f_ffff,
+        0x8000_0000,
+        0x0000_0001,
+        0x0080_0000,
+        0x7f80_0000,
+        0xff80_0000,
+        0x7fc0_0000,
+        0x7f80_0001,
+        0xffff_ffff,
+    ];
+    special.iter().enumerate().for_each(|(i, &bits)| x[i] = f32::from_bits(bits));
+    let n = x.len();
+    let dx = up(&on, &x);
+    let pairs = up(&on, &vec![0u32; n]);
+    let [wide, powers, logs, roots] = [(); 4].map(|()| up(&on, &vec![0f32; n]));
+    warp(&on, "test_numbers", 32, &[dx.arg(), pairs.arg(), wide.arg(), powers.arg(), logs.arg(), roots.arg()]);
+    let (pairs, wide) = (pairs.read().expect("read"), wide.read().expect("read"));
+    let (powers, logs, roots) = (powers.read().expect("read"), logs.read().expect("read"), roots.read().expect("read"));
+    let near = |a: f32, b: f64| a.is_nan() && b.is_nan() || f64::from(a) == b || ((f64::from(a) - b) / b).abs() < 3e-7;
+    for (i, &v) in x.iter().enumerate() {
+        let expected = if v.is_nan() {
+            0x7fff_7fff
+        } else {
+            u32::from(bf16::from_f32(v).to_bits()) | u32::from(bf16::from_f32(-v).to_bits()) << 16
+        };
+        assert_eq!(pairs[i], expected, "{v:e} {:#x}", v.to_bits());
+        assert_eq!(wide[i].to_bits(), pairs[i] << 16);
+        let flushed = if v.is_subnormal() { 0.0 } else { f64::from(v) };
+        let power = flushed.exp2() as f32;
+        assert!(
+            near(powers[i], if power.is_subnormal() { 0.0 } else { f64::from(power) }),
+            "2^{v:e} = {:e}",
+            powers[i]
+        );
+        let log = flushed.abs().log2();
+        assert!(near(logs[i], log) || (f64::from(logs[i]) - log).abs() < 3e-7, "log2 {v:e} = {:e}", logs[i]);
+        assert!(near(roots[i], flushed.abs().sqrt().recip()), "1 / sqrt {v:e} = {:e}", roots[i]);
+    }
+}
+
+/// PTX ISA, "Warp-level matrix load instruction: ldmatrix": lane l receives of each matrix row l / 4, columns
+/// 2 (l % 4) and the next; transposed, the same of the transposed matrix.
+#[test]
+fn ldmatrix_gives_each_lane_its_fragment() {
+    for seed in 0..4 {
+        let on = emulator(seed, 1);
+        let x: Vec<u16> = (0..256).map(|i| i * 3 + 1).collect();
+        let dx = up(&on, &x);
+        let (plain, transposed) = (up(&on, &[0u32; 128]), up(&on, &[0u32; 128]));
+        warp(&on, "test_ldmatrix", 1, &[dx.arg(), plain.arg(), transposed.arg()]);
+        let (plain, transposed) = (plain.read().expect("read"), transposed.read().expect("read"));
+        for (lane, matrix) in (0..32).flat_map(|l| (0..4).map(move |m| (l, m))) {
+            let at = |row: usize, column: usize| u32::from(x[(matrix % 2 * 8 + row) * 16 + matrix / 2 * 8 + column]);
+            let (row, column) = (lane / 4, lane % 4 * 2);
+            assert_eq!(plain[lane * 4 + matrix], at(row, column) | at(row, column + 1) << 16);
+            assert_eq!(transposed[lane * 4 + matrix], at(column, row) | at(column + 1, row) << 16);
+        }
+    }
+}
+
+#[test]
+fn mma_multiplies_whole_numbers_exactly() {
+    for seed in 0..4 {
+        let on = emulator(seed, 1);
+        let whole = |n: usize, step: usize| -> Vec<f32> { (0..n).map(|i| ((i * step) % 31) as f32 - 15.0).collect() };
+        let (a, b, c) = (whole(256, 7), whole(128, 11), whole(128, 5));
+        let (da, db, dc) = (up(&on, &narrow(&a)), up(&on, &narrow(&b)), up(&on, &c));
+        let d = up(&on, &[0f32; 128]);
+        warp(&on, "test_mma", 1, &[da.arg(), db.arg(), dc.arg(), d.arg()]);
+        let d = d.read().expect("read");
+        for (row, column) in (0..16).flat_map(|r| (0..8).map(move |c| (r, c))) {
+            let product: f32 = (0..16).map(|k| a[row * 16 + k] * b[column * 16 + k]).sum();
+            assert_eq!(d[row * 8 + column], c[row * 8 + column] + product, "row {row}, column {column}");
+        }
+    }
+}
+
+#[test]
+fn named_barriers_pair_a_producer_with_a_consumer() {
+    for seed in 0..8 {
+        let on = emulator(seed, 1);
+        let x = uniform(40, 9);
+        let (dx, y) = (up(&on, &x), up(&on, &[0f32; 40]));
+        let args = [dx.arg(), y.arg(), Arg::I32(40)];
+        launch(&on, "test_named_barriers", Geometry::line(1, 64, 4), &args).expect("runs");
+        let expected: Vec<f32> = x.iter().map(|x| 2.0 * x + 1.0).collect();
+        assert_eq!(y.read().expect("read"), expected, "seed {seed}");
+    }
+}
+
+#[test]
+fn atomics_count_every_thread() {
+    let on = emulator(5, 4);
+    let (sum, count, zeros) = (up(&on, &[0f32]), up(&on, &[1u32]), up(&on, &[7u32; 128]));
+    let args = [sum.arg(), count.arg(), zeros.arg()];
+    launch(&on, "test_atomics_and_zeros", Geometry { grid: [3, 2, 1], block: [16, 4, 2], shared: 512 }, &args)
+        .expect("runs");
+    assert_eq!((sum.read().expect("read"), count.read().expect("read")), (vec![384.0], vec![1 + 3 * 768]));
+    assert_eq!(zeros.read().expect("read"), [0; 128]);
 }
 
 // ---- the device

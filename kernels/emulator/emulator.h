@@ -78,8 +78,9 @@ struct Block {
     uint32_t shared_bytes;
 };
 
-extern thread_local Thread* current __attribute__((tls_model("initial-exec")));
-extern thread_local Block block __attribute__((tls_model("initial-exec")));
+// __thread, not thread_local: these need no constructor, and access without a wrapper function that would look for one.
+extern __thread Thread* current __attribute__((tls_model("initial-exec")));
+extern __thread Block block __attribute__((tls_model("initial-exec")));
 
 // Shared addresses do not begin at 0, so that an address that was never set is out of bounds.
 constexpr uint32_t SHARED_BASE = 1024;

@@ -88,7 +88,7 @@ struct TmaLoad {
 
 struct Wgmma {
     uint64_t a, b; // descriptors
-    uint32_t columns, group;
+    uint32_t group;
     float* d[128];
 };
 
@@ -168,7 +168,7 @@ class Multiprocessor {
     void describe_deadlock();
 };
 
-extern thread_local Multiprocessor* processor __attribute__((tls_model("initial-exec")));
+extern __thread Multiprocessor* processor __attribute__((tls_model("initial-exec")));
 inline Fiber* self() { return static_cast<Fiber*>(current); }
 
 // One asynchronous operation is carried out; false if none is under way.
@@ -178,6 +178,15 @@ void check_nothing_in_flight();
 
 void write_red_zone(unsigned char* begin, size_t bytes);
 bool red_zone_intact(const unsigned char* begin, size_t bytes, size_t* first);
+
+// Compiled for wider vectors as well, chosen when the program starts. No clone fuses multiply and add (-ffp-contract=off),
+// so all give the same bits.
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(EYEKERN_TSAN)
+#define WIDE __attribute__((target_clones("avx2", "default")))
+#else
+#define WIDE
+#endif
+typedef float Floats __attribute__((vector_size(32)));
 
 // memcpy and memset are functions that sanitizers watch: under ThreadSanitizer the emulator must not call them on a
 // thread's behalf. Of a constant size they are instructions.

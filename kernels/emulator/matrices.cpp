@@ -27,8 +27,7 @@ void move_matrices_transposed(void** operands) {
 }
 
 // Sums in order of k, in f32. The hardware sums several products at once and truncates: results differ in the last bits.
-void multiply_16816(void** operands) {
-    typedef float Row __attribute__((vector_size(32)));
+WIDE void multiply_16816(void** operands) {
     Multiply16816** lane = reinterpret_cast<Multiply16816**>(operands);
     alignas(32) float a[16][16], b[16][8], d[16][8];
     for (int i = 0; i < 32; i++) {
@@ -44,9 +43,9 @@ void multiply_16816(void** operands) {
         d[g + 8][t] = x.d[2], d[g + 8][t + 1] = x.d[3];
     }
     for (int row = 0; row < 16; row++) {
-        Row sum = *reinterpret_cast<Row*>(d[row]);
-        for (int k = 0; k < 16; k++) sum += a[row][k] * *reinterpret_cast<Row*>(b[k]);
-        *reinterpret_cast<Row*>(d[row]) = sum;
+        Floats sum = *reinterpret_cast<Floats*>(d[row]);
+        for (int k = 0; k < 16; k++) sum += a[row][k] * *reinterpret_cast<Floats*>(b[k]);
+        *reinterpret_cast<Floats*>(d[row]) = sum;
     }
     for (int i = 0; i < 32; i++) {
         float* out = lane[i]->d;

@@ -9,9 +9,9 @@
 
 namespace emulator {
 
-thread_local Thread* current;
-thread_local Block block;
-thread_local Multiprocessor* processor;
+__thread Thread* current;
+__thread Block block;
+__thread Multiprocessor* processor;
 
 constexpr size_t ARENA_OFFSET = 1024; // of shared memory in its pages: keeps its alignment, leaves room for a red zone
 static_assert(ARENA_OFFSET >= RED_ZONE, "room for a red zone");

@@ -9,7 +9,7 @@ void mbarrier_init(uint32_t mbarrier, uint32_t arrivals);
 void mbarrier_arrive(uint32_t mbarrier, uint32_t bytes);
 void mbarrier_wait(uint32_t mbarrier, uint32_t parity);
 void tma_load(uint32_t to, const void* map, uint32_t mbarrier, int column, int row);
-void wgmma_issue(float* d, uint32_t columns, uint64_t a, uint64_t b);
+void wgmma_issue(float* d, uint64_t a, uint64_t b);
 void wgmma_commit();
 void wgmma_wait(uint32_t pending);
 } // namespace emulator
@@ -47,7 +47,7 @@ template <int Pending> DEVICE void wgmma_wait(CALLER) {
 }
 DEVICE void wgmma_m64n128k16(float (&d)[64], uint64_t a, uint64_t b, CALLER) {
     emulator::enter("wgmma_m64n128k16", at);
-    emulator::wgmma_issue(d, 128, a, b);
+    emulator::wgmma_issue(d, a, b);
 }
 template <int Registers> DEVICE void setmaxnreg_dec() {
     static_assert(Registers >= 24 && Registers <= 256 && Registers % 8 == 0, "24 to 256, a multiple of 8");

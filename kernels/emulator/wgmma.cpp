@@ -14,38 +14,55 @@ struct Operand {
         : start((uint32_t)(descriptor & 0x3fff) << 4), group_bytes((uint32_t)(descriptor >> 32 & 0x3fff) << 4) {
         if (descriptor >> 62 != 1) fail("the emulator knows only operands with the 128-byte swizzle");
     }
-    float at(int row, int k) const {
-        uint32_t address = start + (uint32_t)(row / 8) * group_bytes + (uint32_t)(row % 8) * 128 + (uint32_t)k * 2;
-        address ^= (address >> 7 & 7) << 4;
-        return to_float(*reinterpret_cast<bf16*>(shared(address, 2, 2)));
+    // 16 values of a row: two pieces of 16 bytes, whose places the swizzle exchanges.
+    void row(int row, float* out) const {
+        const uint32_t first = start + (uint32_t)(row / 8) * group_bytes + (uint32_t)(row % 8) * 128;
+        for (uint32_t piece = 0; piece < 2; piece++) {
+            uint32_t address = first + piece * 16;
+            address ^= (address >> 7 & 7) << 4;
+            const bf16* from = reinterpret_cast<const bf16*>(shared(address, 16, 16));
+            for (int i = 0; i < 8; i++) *out++ = to_float(from[i]);
+        }
     }
 };
 
-// Sums in order of k, in f32.
-static void carry_out(const Wgmma& product) {
-    static thread_local float a[64][16], b[16][256], d[64][256];
-    const Operand left(product.a), right(product.b);
-    const int columns = (int)product.columns;
-    for (int row = 0; row < 64; row++)
-        for (int k = 0; k < 16; k++) a[row][k] = left.at(row, k);
-    for (int column = 0; column < columns; column++)
-        for (int k = 0; k < 16; k++) b[k][column] = right.at(column, k);
+constexpr int ROWS = 64, COLUMNS = 128, DEPTH = 16;
+struct Tiles {
+    alignas(32) float a[ROWS][DEPTH], b[DEPTH][COLUMNS], d[ROWS][COLUMNS];
+};
 
+// Sums in order of k, in f32.
+WIDE static void multiply(Tiles& t) {
+    for (int row = 0; row < ROWS; row++)
+        for (int column = 0; column < COLUMNS; column += 8) {
+            Floats sum = *reinterpret_cast<Floats*>(&t.d[row][column]);
+            for (int k = 0; k < DEPTH; k++) sum += t.a[row][k] * *reinterpret_cast<Floats*>(&t.b[k][column]);
+            *reinterpret_cast<Floats*>(&t.d[row][column]) = sum;
+        }
+}
+
+static void carry_out(const Wgmma& product) {
+    static thread_local Tiles own;
+    Tiles& tiles = own;
+    const Operand a(product.a), b(product.b);
+    for (int row = 0; row < ROWS; row++) a.row(row, tiles.a[row]);
+    for (int column = 0; column < COLUMNS; column++) {
+        float values[DEPTH];
+        b.row(column, values);
+        for (int k = 0; k < DEPTH; k++) tiles.b[k][column] = values[k];
+    }
     auto fragments = [&](auto each) {
         for (int t = 0; t < 128; t++) {
-            const int row = t / 32 * 16 + t % 32 / 4, column = t % 4 * 2;
-            for (int i = 0; i < columns / 8; i++)
-                for (int half = 0; half < 2; half++)
-                    for (int j = 0; j < 2; j++)
-                        each(d[row + half * 8][column + i * 8 + j], product.d[t][i * 4 + half * 2 + j]);
+            float* upper = &tiles.d[t / 32 * 16 + t % 32 / 4][t % 4 * 2];
+            for (int i = 0; i < COLUMNS / 8; i++)
+                for (int j = 0; j < 2; j++) {
+                    each(upper[i * 8 + j], product.d[t][i * 4 + j]);
+                    each(upper[8 * COLUMNS + i * 8 + j], product.d[t][i * 4 + 2 + j]);
+                }
         }
     };
     fragments([](float& tile, float& own) { tile = own; });
-    for (int row = 0; row < 64; row++)
-        for (int k = 0; k < 16; k++) {
-            const float x = a[row][k];
-            for (int column = 0; column < columns; column++) d[row][column] += x * b[k][column];
-        }
+    multiply(tiles);
     fragments([](float& tile, float& own) { own = tile; });
 }
 
@@ -62,7 +79,7 @@ static void finish(Warpgroup& group, uint32_t pending) {
     group.queued = left;
 }
 
-static void together(Kind kind, uint32_t number, float* d, uint64_t a, uint64_t b) {
+static void together(Kind kind, uint32_t pending, float* d, uint64_t a, uint64_t b) {
     Multiprocessor& m = *processor;
     Fiber& fiber = *self();
     const uint32_t first = fiber.linear / 128 * 128;
@@ -92,20 +109,19 @@ static void together(Kind kind, uint32_t number, float* d, uint64_t a, uint64_t 
         Wgmma& product = group.queue[group.queued++];
         product.a = a;
         product.b = b;
-        product.columns = number;
         product.group = group.group;
         for (int i = 0; i < 128; i++) product.d[i] = group.d[i];
     } else if (kind == COMMIT) {
         group.group++;
     } else {
-        finish(group, number);
+        finish(group, pending);
     }
     sanitizer::release(&group);
     for (uint32_t i = first; i < first + 128; i++)
         if (m.fibers[i].wait == Wait::warpgroup) m.wake(m.fibers[i]);
 }
 
-void wgmma_issue(float* d, uint32_t columns, uint64_t a, uint64_t b) { together(MULTIPLY, columns, d, a, b); }
+void wgmma_issue(float* d, uint64_t a, uint64_t b) { together(MULTIPLY, 0, d, a, b); }
 void wgmma_commit() { together(COMMIT, 0, nullptr, 0, 0); }
 void wgmma_wait(uint32_t pending) { together(WAIT, pending, nullptr, 0, 0); }
 
