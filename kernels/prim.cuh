@@ -118,7 +118,9 @@ DEVICE void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memor
 
 // Until at most `Pending` of this thread's groups are under way. Others see the bytes after a barrier.
 // [data-movement-and-conversion-instructions-cp-async-wait-group]
-template <int Pending> DEVICE void cp_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory"); }
+template <int Pending> DEVICE void cp_async_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
 
 // ---- between lanes; all 32 take part [data-movement-and-conversion-instructions-shfl-sync]
 

@@ -5,7 +5,8 @@
 #     scripts/sanitize.sh                      both, in a driver without Rust
 #     scripts/sanitize.sh address              one of them (address, thread)
 #     scripts/sanitize.sh none                 the same driver without, for times per launch on one host thread
-#     scripts/sanitize.sh cargo --test NAME    a Rust test under AddressSanitizer, so all kernels that it launches
+#     scripts/sanitize.sh cargo --test NAME    a Rust test under AddressSanitizer, so all kernels that it launches;
+#                                              tests named plain_* make faults on purpose and are left out
 #
 # Needs g++ with its sanitizers' runtimes, on Linux.
 set -euo pipefail
@@ -100,10 +101,10 @@ cargo)
     target=$(rustc -vV | sed -n 's/^host: //p')
     runner=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$target")_RUNNER
     export "$runner=env LD_PRELOAD=$(g++ -print-file-name=libasan.so):$(g++ -print-file-name=libubsan.so)"
-    EYEKERN_SANITIZE=address,undefined cargo test --release --locked --features emulator --target-dir "$out/cargo" "$@"
+    EYEKERN_SANITIZE=address,undefined cargo test --release --locked --features emulator "$@" -- --skip plain_
     ;;
 *)
-    sed -n '2,10s/^# \?//p' "$0"
+    sed -n '2,11s/^# \?//p' "$0"
     exit 2
     ;;
 esac

@@ -22,7 +22,8 @@ void warp_collective(WarpOperation execute, void* operands) {
         fail("the lanes of a warp must execute it together, but others are in %s at %s:%d", warp.operation,
              name_of(warp.site.file), warp.site.line);
     }
-    if (warp.live != ~0u) fail("all 32 lanes must take part, but of this warp only %d are left", __builtin_popcount(warp.live));
+    if (warp.live != ~0u)
+        fail("all 32 lanes must take part, but of this warp only %d are left", __builtin_popcount(warp.live));
     warp.operands[fiber.lane] = operands;
     warp.arrived |= 1u << fiber.lane;
     sanitizer::release(&warp);

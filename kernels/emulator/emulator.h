@@ -146,14 +146,13 @@ struct Kernel {
 void enroll(const Kernel& kernel);
 
 template <class T> constexpr Parameter parameter() {
-    constexpr char kind = __is_class(T)                                            ? 's'
-                          : std::is_pointer<T>::value                              ? 'p'
-                          : std::is_floating_point<T>::value                       ? 'f'
-                                                                                   : 'i';
+    constexpr char kind = __is_class(T)                      ? 's'
+                          : std::is_pointer<T>::value        ? 'p'
+                          : std::is_floating_point<T>::value ? 'f'
+                                                             : 'i';
     return {kind, sizeof(T)};
 }
-template <class... A, size_t... I>
-inline void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
+template <class... A, size_t... I> inline void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
     kernel(*static_cast<A*>(arguments[I])...);
 }
 template <auto kernel> struct Enrolled;

@@ -18,7 +18,8 @@ static void on_fault(int signal, siginfo_t* info, void*) {
     if (processor && current) {
         // the handler's frame is abandoned together with the faulting thread
         if (signal == SIGFPE) fail("arithmetic fault (an integer divided by zero), after this operation");
-        if (processor->in_guard_page(info->si_addr)) fail("the thread's stack of 60 KiB overflowed, after this operation");
+        if (processor->in_guard_page(info->si_addr))
+            fail("the thread's stack of 60 KiB overflowed, after this operation");
         fail("memory fault at address %p, after this operation", info->si_addr);
     }
     for (int i = 0; i < 3; i++)

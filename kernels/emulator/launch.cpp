@@ -19,14 +19,18 @@ static std::string nearest(const std::string& name) {
 }
 
 static std::string describe(char kind, uint32_t bytes) {
-    const char* name = kind == 'p' ? "pointer" : kind == 'i' ? "integer" : kind == 'f' ? "floating-point number" : "structure";
+    const char* name = kind == 'p'   ? "pointer"
+                       : kind == 'i' ? "integer"
+                       : kind == 'f' ? "floating-point number"
+                                     : "structure";
     return std::string(kind == 'i' ? "an " : "a ") + name + " of " + std::to_string(bytes) + " bytes";
 }
 
 static std::string check_arguments(EyekernDevice& device, const Kernel& kernel, void** arguments, const char* kinds,
                                    const uint32_t* sizes, uint32_t count) {
     if (count != kernel.count)
-        return std::string(kernel.name) + " takes " + std::to_string(kernel.count) + " arguments, not " + std::to_string(count);
+        return std::string(kernel.name) + " takes " + std::to_string(kernel.count) + " arguments, not " +
+               std::to_string(count);
     for (uint32_t i = 0; i < count; i++) {
         const Parameter& p = kernel.parameters[i];
         std::string which = std::string(kernel.name) + ": argument " + std::to_string(i + 1);
@@ -42,13 +46,16 @@ static std::string check_arguments(EyekernDevice& device, const Kernel& kernel, 
 
 static std::string check_geometry(uint3 grid, uint3 block, uint32_t shared_bytes) {
     const uint64_t threads = (uint64_t)block.x * block.y * block.z;
-    auto shape = [](uint3 v) { return std::to_string(v.x) + " x " + std::to_string(v.y) + " x " + std::to_string(v.z); };
+    auto shape = [](uint3 v) {
+        return std::to_string(v.x) + " x " + std::to_string(v.y) + " x " + std::to_string(v.z);
+    };
     if (block.z > 64 || threads == 0 || threads > MAX_THREADS)
         return "a block of " + shape(block) + " threads: 1 to " + std::to_string(MAX_THREADS) + " are possible";
     if (!grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
         return "a grid of " + shape(grid) + " blocks: 1 to 2147483647 x 65535 x 65535 are possible";
     if (shared_bytes > MAX_SHARED)
-        return std::to_string(shared_bytes) + " bytes of shared memory: at most " + std::to_string(MAX_SHARED) + " are possible";
+        return std::to_string(shared_bytes) + " bytes of shared memory: at most " + std::to_string(MAX_SHARED) +
+               " are possible";
     return "";
 }
 

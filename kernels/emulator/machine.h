@@ -140,8 +140,8 @@ class Multiprocessor {
     Launch* launch = nullptr;
     size_t last_extent = 0; // where the last checked address lay
 
-    void suspend();  // the current thread cannot go on: switches to one that can
-    void to_host();  // leaves the block
+    void suspend(); // the current thread cannot go on: switches to one that can
+    void to_host(); // leaves the block
     void wake(Fiber& fiber);
     void sleep(Wait wait, uint32_t on);
     uint32_t draw(uint32_t n);
@@ -179,8 +179,8 @@ void check_nothing_in_flight();
 void write_red_zone(unsigned char* begin, size_t bytes);
 bool red_zone_intact(const unsigned char* begin, size_t bytes, size_t* first);
 
-// Compiled for wider vectors as well, chosen when the program starts. No clone fuses multiply and add (-ffp-contract=off),
-// so all give the same bits.
+// Compiled for wider vectors as well, chosen when the program starts. No clone fuses multiply and add
+// (-ffp-contract=off), so all give the same bits.
 #if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(EYEKERN_TSAN)
 #define WIDE __attribute__((target_clones("avx2", "default")))
 #else

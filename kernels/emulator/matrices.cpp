@@ -26,7 +26,8 @@ void move_matrices_transposed(void** operands) {
         }
 }
 
-// Sums in order of k, in f32. The hardware sums several products at once and truncates: results differ in the last bits.
+// Sums in order of k, in f32. The hardware sums several products at once and truncates: results differ in the last
+// bits.
 WIDE void multiply_16816(void** operands) {
     Multiply16816** lane = reinterpret_cast<Multiply16816**>(operands);
     alignas(32) float a[16][16], b[16][8], d[16][8];

@@ -34,7 +34,8 @@ static const Extent* extent_of(const void* p) {
     const unsigned char* at = static_cast<const unsigned char*>(p);
     auto holds = [at](const Extent& e) { return at >= e.begin && (size_t)(at - e.begin) < e.bytes; };
     if (m.last_extent < memory.size() && holds(memory[m.last_extent])) return &memory[m.last_extent];
-    auto next = std::upper_bound(memory.begin(), memory.end(), at, [](const unsigned char* a, const Extent& e) { return a < e.begin; });
+    auto next = std::upper_bound(memory.begin(), memory.end(), at,
+                                 [](const unsigned char* a, const Extent& e) { return a < e.begin; });
     if (next == memory.begin()) return nullptr;
     if (!holds(*--next)) return nullptr;
     m.last_extent = (size_t)(next - memory.begin());
@@ -56,7 +57,8 @@ static __attribute__((cold, noreturn)) void fail_global(const void* p, uint32_t 
 
 void check_global(const void* p, uint32_t bytes, uint32_t align) {
     const Extent* extent = extent_of(p);
-    if (!extent || bytes > extent->bytes - (size_t)(static_cast<const unsigned char*>(p) - extent->begin)) fail_global(p, bytes);
+    if (!extent || bytes > extent->bytes - (size_t)(static_cast<const unsigned char*>(p) - extent->begin))
+        fail_global(p, bytes);
     if ((uintptr_t)p & (align - 1)) fail("%u bytes at %p are not aligned to %u", bytes, p, align);
 }
 
@@ -68,8 +70,10 @@ void check_anywhere(const void* p, uint32_t bytes, uint32_t align) {
 
 void fail_shared(uint32_t address, uint32_t bytes, uint32_t align) {
     int64_t offset = (int64_t)(int32_t)(address - SHARED_BASE);
-    if (address & (align - 1)) fail("%u bytes at byte %lld of shared memory are not aligned to %u", bytes, (long long)offset, align);
-    fail("%u bytes at byte %lld of shared memory are outside its %u bytes", bytes, (long long)offset, block.shared_bytes);
+    if (address & (align - 1))
+        fail("%u bytes at byte %lld of shared memory are not aligned to %u", bytes, (long long)offset, align);
+    fail("%u bytes at byte %lld of shared memory are outside its %u bytes", bytes, (long long)offset,
+         block.shared_bytes);
 }
 
 } // namespace emulator
@@ -89,7 +93,8 @@ unsigned char* EyekernDevice::find(uint64_t address, uint64_t bytes, std::string
     auto next = allocations.upper_bound(address);
     if (next != allocations.begin()) {
         const auto& [begin, held] = *--next;
-        if (address - begin <= held && bytes <= held - (address - begin)) return reinterpret_cast<unsigned char*>(address);
+        if (address - begin <= held && bytes <= held - (address - begin))
+            return reinterpret_cast<unsigned char*>(address);
         if (address - begin <= held) {
             why = std::to_string(bytes) + " bytes at byte " + std::to_string(address - begin) +
                   " reach past the end of an allocation of " + std::to_string(held) + " bytes";
@@ -114,7 +119,8 @@ EyekernDevice::~EyekernDevice() {
 
 std::vector<Extent> EyekernDevice::extents() const {
     std::vector<Extent> list;
-    for (const auto& [address, bytes] : allocations) list.push_back({reinterpret_cast<unsigned char*>(address), (size_t)bytes});
+    for (const auto& [address, bytes] : allocations)
+        list.push_back({reinterpret_cast<unsigned char*>(address), (size_t)bytes});
     return list;
 }
 
@@ -124,8 +130,10 @@ std::string EyekernDevice::find_damage() {
         unsigned char* begin = reinterpret_cast<unsigned char*>(address);
         size_t where = 0;
         std::string place;
-        if (!red_zone_intact(begin - RED_ZONE, RED_ZONE, &where)) place = std::to_string(RED_ZONE - where) + " bytes before";
-        else if (!red_zone_intact(begin + bytes, RED_ZONE, &where)) place = std::to_string(where) + " bytes past the end of";
+        if (!red_zone_intact(begin - RED_ZONE, RED_ZONE, &where))
+            place = std::to_string(RED_ZONE - where) + " bytes before";
+        else if (!red_zone_intact(begin + bytes, RED_ZONE, &where))
+            place = std::to_string(where) + " bytes past the end of";
         else continue;
         write_red_zone(begin - RED_ZONE, RED_ZONE);
         write_red_zone(begin + bytes, RED_ZONE);
@@ -152,8 +160,9 @@ int eyekern_device_alloc(EyekernDevice* device, uint64_t bytes, uint64_t* addres
     if (bytes == 0) return report(error, size, "an allocation of 0 bytes");
     void* p = nullptr;
     if (bytes > device->capacity - device->used || posix_memalign(&p, 256, bytes + 2 * RED_ZONE)) {
-        return report(error, size, "out of memory: " + std::to_string(bytes) + " bytes were asked for and " +
-                                       std::to_string(device->capacity - device->used) + " are free");
+        return report(error, size,
+                      "out of memory: " + std::to_string(bytes) + " bytes were asked for and " +
+                          std::to_string(device->capacity - device->used) + " are free");
     }
     unsigned char* begin = static_cast<unsigned char*>(p) + RED_ZONE;
     memset(begin, POISON, bytes);
@@ -175,7 +184,8 @@ int eyekern_device_free(EyekernDevice* device, uint64_t address, char* error, si
     return 0;
 }
 
-int eyekern_device_write(EyekernDevice* device, uint64_t to, const void* from, uint64_t bytes, char* error, size_t size) {
+int eyekern_device_write(EyekernDevice* device, uint64_t to, const void* from, uint64_t bytes, char* error,
+                         size_t size) {
     std::lock_guard<std::mutex> lock(device->mutex);
     std::string why;
     unsigned char* p = device->find(to, bytes, why);

@@ -1,5 +1,6 @@
 // Memory straight from the system, for what threads of many blocks use one after the other.
 #pragma once
+#include "sanitizer.h"
 #include <cstddef>
 #include <new>
 #include <sys/mman.h>
@@ -40,12 +41,16 @@ template <class T> class Pages {
     size_t count = 0, capacity = 0;
 
     static void* map(void* at, size_t n, int flags) {
-        void* p = mmap(at, n * sizeof(T), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
+        void* p =
+            mmap(at, n * sizeof(T), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
         if (p == MAP_FAILED) throw std::bad_alloc();
         return p;
     }
     void release() {
-        if (first) munmap(first, capacity * sizeof(T));
+        if (first) {
+            sanitizer::unpoison(first, capacity * sizeof(T)); // the next one to get these addresses knows nothing of us
+            munmap(first, capacity * sizeof(T));
+        }
         first = nullptr;
         capacity = 0;
     }

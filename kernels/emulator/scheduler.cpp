@@ -211,7 +211,8 @@ void Multiprocessor::prepare_block(uint64_t number) {
     forget_history();
     const uint3 size = launch->block, grid = launch->grid;
     const uint32_t threads = size.x * size.y * size.z;
-    block.index = {(unsigned)(number % grid.x), (unsigned)(number / grid.x % grid.y), (unsigned)(number / grid.x / grid.y)};
+    block.index = {(unsigned)(number % grid.x), (unsigned)(number / grid.x % grid.y),
+                   (unsigned)(number / grid.x / grid.y)};
     block.size = size;
     block.grid = grid;
     block.shared = arena.begin() + ARENA_OFFSET;
@@ -262,8 +263,8 @@ void Multiprocessor::check_end(uint64_t number) {
     bool above = !below && !red_zone_intact(block.shared + block.shared_bytes, RED_ZONE, &where);
     if (!failed && (below || above)) {
         snprintf(error, sizeof error, "shared memory was written %zu bytes %s its %u bytes; block (%u, %u, %u)",
-                 below ? RED_ZONE - where : where, below ? "before" : "past the end of", block.shared_bytes, block.index.x,
-                 block.index.y, block.index.z);
+                 below ? RED_ZONE - where : where, below ? "before" : "past the end of", block.shared_bytes,
+                 block.index.x, block.index.y, block.index.z);
         failed = true;
     }
     if (!failed) return;

@@ -131,10 +131,14 @@ int eyekern_device_tensor_map(EyekernDevice* device, void* map, uint64_t base, u
                               uint32_t swizzle, char* error, size_t size) {
     std::lock_guard<std::mutex> lock(device->mutex);
     const uint32_t box_bytes = box_columns * element;
-    if (!columns || !rows || (element != 2 && element != 4)) return report(error, size, "a tensor map of an empty matrix, or of elements that have neither 2 nor 4 bytes");
-    if (base % 16 || row_bytes % 16 || row_bytes < columns * element) return report(error, size, "TMA needs an address and rows at multiples of 16 bytes");
-    if (!box_columns || !box_rows || box_columns > 256 || box_rows > 256 || box_bytes % 16) return report(error, size, "a box of TMA has 1 to 256 rows and columns, and rows of a multiple of 16 bytes");
-    if (swizzle != 0 && (swizzle != 128 || box_bytes != 128)) return report(error, size, "the emulator knows no swizzle and that of 128 bytes, with rows of 128 bytes");
+    if (!columns || !rows || (element != 2 && element != 4))
+        return report(error, size, "a tensor map of an empty matrix, or of elements that have neither 2 nor 4 bytes");
+    if (base % 16 || row_bytes % 16 || row_bytes < columns * element)
+        return report(error, size, "TMA needs an address and rows at multiples of 16 bytes");
+    if (!box_columns || !box_rows || box_columns > 256 || box_rows > 256 || box_bytes % 16)
+        return report(error, size, "a box of TMA has 1 to 256 rows and columns, and rows of a multiple of 16 bytes");
+    if (swizzle != 0 && (swizzle != 128 || box_bytes != 128))
+        return report(error, size, "the emulator knows no swizzle and that of 128 bytes, with rows of 128 bytes");
     std::string why;
     unsigned char* begin = device->find(base, (rows - 1) * row_bytes + columns * element, why);
     if (!begin) return report(error, size, "tensor map: " + why);

@@ -45,7 +45,8 @@ DEVICE void attention(const bf16* q, const bf16* k, const bf16* v, bf16* o, floa
         if (tile == 0) {
 #pragma unroll
             for (int kk = 0; kk < 4; kk++)
-                ldmatrix_x4(query[kk], q_tile + place(warp * 16 + lane % 16, kk * 2 + lane / 16)); // planted: no_barrier
+                ldmatrix_x4(query[kk],
+                            q_tile + place(warp * 16 + lane % 16, kk * 2 + lane / 16)); // planted: no_barrier
         }
         if (tile + 1 < tiles) copy_tile(k_tiles + (tile + 1) % 2 * TILE_BYTES, k, (tile + 1) * TILE, length);
         cp_async_commit();
@@ -97,10 +98,10 @@ DEVICE void attention(const bf16* q, const bf16* k, const bf16* v, bf16* o, floa
         const uint32_t beyond = defect == Defect::shared_past_end ? 2 * TILE_BYTES : 0;
 #pragma unroll
         for (int kk = 0; kk < 4; kk++) {
-            const uint32_t a[4] = {
-                pack_bf16x2(score[2 * kk][0], score[2 * kk][1]), pack_bf16x2(score[2 * kk][2], score[2 * kk][3]),
-                pack_bf16x2(score[2 * kk + 1][0], score[2 * kk + 1][1]),
-                pack_bf16x2(score[2 * kk + 1][2], score[2 * kk + 1][3])};
+            const uint32_t a[4] = {pack_bf16x2(score[2 * kk][0], score[2 * kk][1]),
+                                   pack_bf16x2(score[2 * kk][2], score[2 * kk][3]),
+                                   pack_bf16x2(score[2 * kk + 1][0], score[2 * kk + 1][1]),
+                                   pack_bf16x2(score[2 * kk + 1][2], score[2 * kk + 1][3])};
 #pragma unroll
             for (int n = 0; n < 4; n++) {
                 uint32_t b[4];

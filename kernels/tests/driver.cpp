@@ -106,16 +106,26 @@ static double attention() {
     const int heads = 2, length = 150, dim = 64;
     const size_t n = (size_t)heads * length * dim;
     const vector<uint16_t> q = halves(n), k = halves(n), v = halves(n);
-    uint64_t dq = upload(q), dk = upload(k), dv = upload(v), dout = upload(q), dl = upload(vector<float>(heads * length));
+    uint64_t dq = upload(q), dk = upload(k), dv = upload(v), dout = upload(q),
+             dl = upload(vector<float>(heads * length));
     int total = length;
     float scale = 0.125f * 1.44269504f;
-    Arguments().add('p', dq).add('p', dk).add('p', dv).add('p', dout).add('p', dl).add('i', total).add('f', scale)
+    Arguments()
+        .add('p', dq)
+        .add('p', dk)
+        .add('p', dv)
+        .add('p', dout)
+        .add('p', dl)
+        .add('i', total)
+        .add('f', scale)
         .launch({(length + 63) / 64, heads, 1}, 128, 40960);
     const vector<uint16_t> o = download<uint16_t>(dout, n);
     const vector<float> lse = download<float>(dl, heads * length);
     for (int h = 0; h < heads; h++)
         for (int i = 0; i < length; i++) {
-            auto at = [&](const vector<uint16_t>& t, int row, int c) { return (double)widen(t[((size_t)h * length + row) * dim + c]); };
+            auto at = [&](const vector<uint16_t>& t, int row, int c) {
+                return (double)widen(t[((size_t)h * length + row) * dim + c]);
+            };
             vector<double> p(i + 1);
             double top = -1e300, sum = 0;
             for (int j = 0; j <= i; j++) {
@@ -143,7 +153,8 @@ static double gemm() {
     stop(eyekern_device_tensor_map(device, &am, da, k, m, k * 2, 64, 64, 2, 128, error, sizeof error));
     stop(eyekern_device_tensor_map(device, &bm, db, k, n, k * 2, 64, 128, 2, 128, error, sizeof error));
     int kk = k, row = n;
-    Arguments().add('s', am).add('s', bm).add('p', dc).add('i', kk).add('i', row).launch({m / 64, n / 128, 1}, 256, 98368);
+    Arguments().add('s', am).add('s', bm).add('p', dc).add('i', kk).add('i', row).launch({m / 64, n / 128, 1}, 256,
+                                                                                         98368);
     const vector<float> c = download<float>(dc, m * n);
     for (int i = 0; i < m; i++)
         for (int j = 0; j < n; j++) {
@@ -165,9 +176,13 @@ int main(int count, char** words) {
     if (count > 4) repeat = (uint32_t)atoi(words[4]);
     const std::string name = kernel;
     auto is = [&](const char* prefix) { return name.rfind(prefix, 0) == 0; };
-    const double limit = is("test_rmsnorm") ? rmsnorm() : is("test_attention") ? attention() : is("test_gemm_sm90") ? gemm() : -1;
+    const double limit = is("test_rmsnorm")     ? rmsnorm()
+                         : is("test_attention") ? attention()
+                         : is("test_gemm_sm90") ? gemm()
+                                                : -1;
     eyekern_device_close(device);
     const bool right = worst <= limit;
-    printf("%s, seed %llu: largest error %.3g, %s\n", kernel, (unsigned long long)seed, worst, right ? "right" : "WRONG");
+    printf("%s, seed %llu: largest error %.3g, %s\n", kernel, (unsigned long long)seed, worst,
+           right ? "right" : "WRONG");
     return right ? 0 : 1;
 }

@@ -6,8 +6,7 @@
 
 enum class Defect { none, no_wait, early_release };
 
-template <Defect defect>
-DEVICE void gemm(const TensorMap& a, const TensorMap& b, float* c, int k_total, int c_row) {
+template <Defect defect> DEVICE void gemm(const TensorMap& a, const TensorMap& b, float* c, int k_total, int c_row) {
     DYNAMIC_SHARED(shared);
     constexpr int STAGES = 4;
     constexpr uint32_t A_BYTES = 64 * 128, B_BYTES = 128 * 128;
@@ -67,9 +66,8 @@ DEVICE void gemm(const TensorMap& a, const TensorMap& b, float* c, int k_total, 
 }
 
 #define GEMM(name, defect)                                                                                             \
-    extern "C" __global__ void __launch_bounds__(256, 1) name(const __grid_constant__ TensorMap a,                     \
-                                                              const __grid_constant__ TensorMap b, float* c, int k,    \
-                                                              int c_row) {                                             \
+    extern "C" __global__ void __launch_bounds__(256, 1)                                                               \
+        name(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, float* c, int k, int c_row) {   \
         gemm<Defect::defect>(a, b, c, k, c_row);                                                                       \
     }                                                                                                                  \
     EXPORT_KERNEL(name)

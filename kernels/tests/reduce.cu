@@ -47,10 +47,8 @@ template <Defect defect> DEVICE void rmsnorm(const float* x, float* y, int n, fl
     if (defect != Defect::lost_lane || thread % 32 < 16)
         for (int mask = 16; mask > 0; mask /= 2) sum += shfl_xor(sum, mask);
     if (thread % 32 == 0) {
-        if constexpr (defect == Defect::shared_past_end)
-            sums[thread / 32 + 1] = sum; // planted: shared_past_end
-        else
-            sums[thread / 32] = sum; // planted: no_barrier
+        if constexpr (defect == Defect::shared_past_end) sums[thread / 32 + 1] = sum; // planted: shared_past_end
+        else sums[thread / 32] = sum;                                                 // planted: no_barrier
     }
     if constexpr (defect == Defect::divergent_barrier) {
         if (thread < 32) __syncthreads();
@@ -62,7 +60,8 @@ template <Defect defect> DEVICE void rmsnorm(const float* x, float* y, int n, fl
     const float scale = rsqrt(total / n + eps);
     for (int i = thread; i < n; i += blockDim.x) store(y + (int64_t)blockIdx.x * n + i, load(row + i) * scale);
     if constexpr (defect == Defect::global_past_end_raw) {
-        if (thread == 0 && blockIdx.x == gridDim.x - 1) y[(int64_t)gridDim.x * n + 2] = 0.0f; // planted: global_past_end_raw
+        if (thread == 0 && blockIdx.x == gridDim.x - 1)
+            y[(int64_t)gridDim.x * n + 2] = 0.0f; // planted: global_past_end_raw
     }
     if constexpr (defect == Defect::blocks_race) {
         if (thread == 0) y[0] += total; // planted: blocks_race
