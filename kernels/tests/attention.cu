@@ -44,9 +44,10 @@ DEVICE void attention(const bf16* q, const bf16* k, const bf16* v, bf16* o, floa
         if constexpr (defect != Defect::no_barrier) __syncthreads();
         if (tile == 0) {
 #pragma unroll
-            for (int kk = 0; kk < 4; kk++)
-                ldmatrix_x4(query[kk],
-                            q_tile + place(warp * 16 + lane % 16, kk * 2 + lane / 16)); // planted: no_barrier
+            for (int kk = 0; kk < 4; kk++) {
+                const uint32_t rows = q_tile + place(warp * 16 + lane % 16, kk * 2 + lane / 16);
+                ldmatrix_x4(query[kk], rows); // planted: no_barrier
+            }
         }
         if (tile + 1 < tiles) copy_tile(k_tiles + (tile + 1) % 2 * TILE_BYTES, k, (tile + 1) * TILE, length);
         cp_async_commit();
