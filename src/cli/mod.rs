@@ -238,6 +238,9 @@ pub enum Device {
     Auto,
     /// The processor.
     Cpu,
+    /// The CUDA kernels, run by the emulator: slow, for tests of kernels.
+    #[cfg(feature = "emulator")]
+    Emulated,
 }
 
 /// Parses `args` (the program's name first), runs the command and returns its exit code.

@@ -35,6 +35,14 @@ pub fn start(prepared: Prepared, device: Device, out: &mut Terminal) -> Result {
             let mut reporter = Reporter::new(out, every, device);
             run::run(cpu, prepared, &mut |event| reporter.event(event))?;
         }
+        #[cfg(feature = "emulator")]
+        Device::Emulated => {
+            use crate::backend::cuda::{Cuda, emulated::Schedule, emulation::Emulated};
+            let device = "CUDA kernels, emulated, bf16".to_string();
+            let mut reporter = Reporter::new(out, every, device);
+            let cuda = Cuda::new(Emulated::open(Schedule::default())?);
+            run::run(cuda, prepared, &mut |event| reporter.event(event))?;
+        }
     }
     Ok(())
 }
