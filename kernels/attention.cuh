@@ -22,7 +22,7 @@ const float LN2 = 0.6931471805599453f, LOG2E = 1.4426950408889634f;
 const float MASKED = -1e30f;  // finite, so that a row of nothing else still subtracts to 0
 
 // Bytes of a row of a tile.
-constexpr int pitch(int width) { return width * 2 + 16; }
+DEVICE constexpr int pitch(int width) { return width * 2 + 16; }
 
 // Rows row0.. of `src` (columns 0..dim, rows `stride` apart) on their way to the tile `at`; zeros beyond `limit` and dim.
 template <int D, int ROWS, int THREADS>

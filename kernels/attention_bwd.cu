@@ -25,7 +25,6 @@ EXPORT_KERNEL(attention_delta)
 template <int D>
 struct Query {
     static const int WARPS = D <= 128 ? 4 : 2, M = WARPS * 16, N = D <= 128 ? 64 : 32, THREADS = WARPS * 32;
-    static const int SHARED = (2 * M + 2 * N) * pitch(D);
 };
 
 template <int D>
@@ -86,7 +85,6 @@ DEVICE void attention_dq(Heads s, const uint32_t* seg_start, const bf16* qkv, Dr
 template <int D>
 struct Key {
     static const int SPLIT = D <= 128 ? 1 : 2, WARPS = 4, N = WARPS / SPLIT * 16, M = 32, THREADS = WARPS * 32;
-    static const int SHARED = (2 * M + 2 * N) * pitch(D);
 };
 
 template <int D>

@@ -11,7 +11,6 @@
 template <int D>
 struct Forward {
     static const int M = 64, N = D <= 128 ? 64 : 32, THREADS = 128;
-    static const int SHARED = (M + 2 * N) * pitch(D);
 };
 
 template <int D>
