@@ -187,6 +187,12 @@ fn a_missing_wait_is_noticed() {
 }
 
 #[test]
+fn copies_that_no_one_waits_for_are_noticed() {
+    let text = message(attention(&emulator(0, 1), "test_attention_never_waits"));
+    assert!(text.contains("the thread returns with 12 asynchronous copies that it never waited for"), "{text}");
+}
+
+#[test]
 fn a_wrong_fragment_is_noticed() {
     differs(attention, "test_attention_wrong_fragment", &attention_reference(), 4e-3, 7);
 }
@@ -437,6 +443,8 @@ fn arguments_are_compared_with_the_kernel() {
         refused(&[x.arg(), Arg::Address(64), n, eps]),
         "test_rmsnorm: argument 2: 0x40 lies in no memory of the device"
     );
+    let freed = on.alloc::<f32>(8).expect("memory").arg();
+    assert!(refused(&[x.arg(), freed, n, eps]).ends_with("lies in no memory of the device"));
     let unknown = launch(&on, "rms", shape, &[]).expect_err("refused").to_string();
     assert!(
         unknown.starts_with("no kernel is called rms; there are ") && unknown.contains("test_rmsnorm"),

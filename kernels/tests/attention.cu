@@ -4,7 +4,7 @@
 // q, k, v, o: [heads, length, 64] bf16; lse: [heads, length]. Grid: tiles of queries x heads; 128 threads; 40 KiB.
 #include "prim.cuh"
 
-enum class Defect { none, no_barrier, no_wait, shared_past_end, wrong_fragment };
+enum class Defect { none, no_barrier, no_wait, never_waits, shared_past_end, wrong_fragment };
 
 constexpr int TILE = 64, DIM = 64, TILE_BYTES = TILE * DIM * 2;
 constexpr float NEVER = -1e30f;
@@ -23,6 +23,7 @@ DEVICE void copy_tile(uint32_t to, const bf16* from, int first, int length) {
 
 template <Defect defect>
 DEVICE void attention(const bf16* q, const bf16* k, const bf16* v, bf16* o, float* lse, int length, float scale_log2) {
+    constexpr bool waits = defect != Defect::no_wait && defect != Defect::never_waits;
     DYNAMIC_SHARED(shared);
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, first = blockIdx.x * TILE;
     const int64_t head = (int64_t)blockIdx.y * length;
@@ -40,7 +41,7 @@ DEVICE void attention(const bf16* q, const bf16* k, const bf16* v, bf16* o, floa
     uint32_t query[4][4];
     for (int tile = 0; tile < tiles; tile++) {
         const uint32_t k_tile = k_tiles + tile % 2 * TILE_BYTES, v_tile = v_tiles + tile % 2 * TILE_BYTES;
-        if constexpr (defect != Defect::no_wait) cp_async_wait<1>(); // the values may still be under way
+        if constexpr (waits) cp_async_wait<1>(); // the values may still be under way
         if constexpr (defect != Defect::no_barrier) __syncthreads();
         if (tile == 0) {
 #pragma unroll
@@ -92,7 +93,7 @@ DEVICE void attention(const bf16* q, const bf16* k, const bf16* v, bf16* o, floa
             part += shfl_xor(part, 2);
             sum[h] = sum[h] * shrink + part;
         }
-        if constexpr (defect != Defect::no_wait) cp_async_wait<1>(); // the values are here
+        if constexpr (waits) cp_async_wait<1>(); // the values are here
         __syncthreads();
         if (tile + 1 < tiles) copy_tile(v_tiles + (tile + 1) % 2 * TILE_BYTES, v, (tile + 1) * TILE, length);
         cp_async_commit();
@@ -137,5 +138,6 @@ DEVICE void attention(const bf16* q, const bf16* k, const bf16* v, bf16* o, floa
 ATTENTION(test_attention, none)
 ATTENTION(test_attention_no_barrier, no_barrier)
 ATTENTION(test_attention_no_wait, no_wait)
+ATTENTION(test_attention_never_waits, never_waits)
 ATTENTION(test_attention_shared_past_end, shared_past_end)
 ATTENTION(test_attention_wrong_fragment, wrong_fragment)
