@@ -70,7 +70,7 @@ fn objective<B: Backend>(lab: &mut Lab<B>, gamma: f64, weighted: bool, examples:
     let mut scalars = vec![0.0; scalar::SCALARS];
     (scalars[scalar::INV_NORM], scalars[scalar::INV_PAIRS]) = (0.125, 0.25);
     let scalars = lab.stat_of(&scalars);
-    let (mut coef, mut sums) = (lab.poison_stat(rows), lab.stat_of(&vec![0.5; tally::TALLY]));
+    let (mut coef, mut sums) = (lab.poison_stat(rows), lab.stat_of(&[0.5; tally::TALLY]));
     let s = Objective { first: 0, rows, first_example: 0, examples, gamma, beta: 0.5, weighted_pairs: weighted };
     lab.b.objective(s, &starts, &logp, &weight, &path, &reference, &scalars, &mut coef, &mut sums).expect("objective");
     vec![

@@ -2,8 +2,6 @@
 //!
 //! [`Cuda`] is written once over a [`Device`]. This file maps the trait onto the operator families, a file each.
 
-#![allow(clippy::too_many_arguments)] // operations name their operands, as in the trait
-
 use super::Geometry;
 use super::device::{Args, Device, halves};
 use crate::backend::*;
