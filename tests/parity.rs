@@ -5,8 +5,7 @@ mod support;
 
 use eyekern::backend::AdamW;
 use eyekern::backend::cpu::Cpu;
-use eyekern::data::pack;
-use eyekern::data::{Batch, Example};
+use eyekern::data::Batch;
 use eyekern::model::adapter::LoraConfig;
 use eyekern::model::checkpoint::Checkpoint;
 use eyekern::model::config::{Positions, Spec};
@@ -17,7 +16,6 @@ use eyekern::train::step::Machine;
 use libtest_mimic::{Arguments, Failed, Trial};
 use safetensors::Dtype;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use support::folder::{Folder, batch_of, folders};
 use support::*;
