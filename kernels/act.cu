@@ -44,7 +44,7 @@ extern "C" __global__ void __launch_bounds__(256) act(const bf16* x, bf16* y, in
 EXPORT_KERNEL(act)
 
 extern "C" __global__ void __launch_bounds__(256)
-act_bwd(const bf16* x, const bf16* dy, bf16* dx, int width, int kind) {
+    act_bwd(const bf16* x, const bf16* dy, bf16* dx, int width, int kind) {
     int64_t t = blockIdx.x;
     if (kind == SWIGLU) {
         const bf16 *gate = x + t * 2 * width, *up = gate + width;

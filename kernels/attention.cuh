@@ -12,19 +12,20 @@
 #include "prim.cuh"
 
 struct Heads {
-    int64_t width;  // columns of the packed buffer
+    int64_t width; // columns of the packed buffer
     int tokens, q, kv, dim;
-    float scale;  // on the scores
-    float scale_log2;  // scale / ln 2
+    float scale;      // on the scores
+    float scale_log2; // scale / ln 2
 };
 
 const float LN2 = 0.6931471805599453f, LOG2E = 1.4426950408889634f;
-const float MASKED = -1e30f;  // finite, so that a row of nothing else still subtracts to 0
+const float MASKED = -1e30f; // finite, so that a row of nothing else still subtracts to 0
 
 // Bytes of a row of a tile.
 DEVICE constexpr int pitch(int width) { return width * 2 + 16; }
 
-// Rows row0.. of `src` (columns 0..dim, rows `stride` apart) on their way to the tile `at`; zeros beyond `limit` and dim.
+// Rows row0.. of `src` (columns 0..dim, rows `stride` apart) on their way to the tile `at`; zeros beyond `limit` and
+// dim.
 template <int D, int ROWS, int THREADS>
 DEVICE void fetch(uint32_t at, const bf16* src, int64_t stride, int row0, int limit, int dim) {
     const int CHUNKS = D / 8;
@@ -37,29 +38,25 @@ DEVICE void fetch(uint32_t at, const bf16* src, int64_t stride, int row0, int li
 }
 
 // Operand A [16 rows, 16 k] of a tile at (row, k).
-template <int D>
-DEVICE void operand_a(uint32_t (&frag)[4], uint32_t at, int row, int k) {
+template <int D> DEVICE void operand_a(uint32_t (&frag)[4], uint32_t at, int row, int k) {
     int lane = threadIdx.x & 31;
     ldmatrix_x4(frag, at + (row + (lane & 15)) * pitch(D) + (k + (lane >> 4) * 8) * 2);
 }
 
 // Operand B [16 k, 16 n] where n runs along the tile's rows: the tile transposed.
-template <int D>
-DEVICE void operand_b_of_rows(uint32_t (&frag)[4], uint32_t at, int n, int k) {
+template <int D> DEVICE void operand_b_of_rows(uint32_t (&frag)[4], uint32_t at, int n, int k) {
     int lane = threadIdx.x & 31;
     ldmatrix_x4(frag, at + (n + ((lane >> 4) << 3) + (lane & 7)) * pitch(D) + (k + ((lane >> 3) & 1) * 8) * 2);
 }
 
 // Operand B [16 k, 16 n] where k runs along the tile's rows.
-template <int D>
-DEVICE void operand_b_of_columns(uint32_t (&frag)[4], uint32_t at, int k, int n) {
+template <int D> DEVICE void operand_b_of_columns(uint32_t (&frag)[4], uint32_t at, int k, int n) {
     int lane = threadIdx.x & 31;
     ldmatrix_x4_trans(frag, at + (k + (lane & 7) + ((lane >> 3) & 1) * 8) * pitch(D) + (n + (lane >> 4) * 8) * 2);
 }
 
 // acc [16, N * 8] += A [16 rows of `x` from `row`, D] Y^T with Y [N * 8 rows of `y`, D].
-template <int D, int N>
-DEVICE void times_transposed(float (&acc)[N][4], uint32_t x, int row, uint32_t y) {
+template <int D, int N> DEVICE void times_transposed(float (&acc)[N][4], uint32_t x, int row, uint32_t y) {
 #pragma unroll
     for (int k = 0; k < D; k += 16) {
         uint32_t a[4];
@@ -74,13 +71,13 @@ DEVICE void times_transposed(float (&acc)[N][4], uint32_t x, int row, uint32_t y
     }
 }
 
-// acc [16, C * 8] += P [16, K * 8] Y, with P rounded to bf16 from accumulators and Y [K * 8 rows, columns from `column`].
-template <int D, int K, int C>
-DEVICE void times(float (&acc)[C][4], const float (&p)[K][4], uint32_t y, int column) {
+// acc [16, C * 8] += P [16, K * 8] Y, with P rounded to bf16 from accumulators and Y [K * 8 rows, columns from
+// `column`].
+template <int D, int K, int C> DEVICE void times(float (&acc)[C][4], const float (&p)[K][4], uint32_t y, int column) {
 #pragma unroll
     for (int k = 0; k < K; k += 2) {
-        uint32_t a[4] = {pack_bf16x2(p[k][0], p[k][1]), pack_bf16x2(p[k][2], p[k][3]), pack_bf16x2(p[k + 1][0], p[k + 1][1]),
-                                          pack_bf16x2(p[k + 1][2], p[k + 1][3])};
+        uint32_t a[4] = {pack_bf16x2(p[k][0], p[k][1]), pack_bf16x2(p[k][2], p[k][3]),
+                         pack_bf16x2(p[k + 1][0], p[k + 1][1]), pack_bf16x2(p[k + 1][2], p[k + 1][3])};
 #pragma unroll
         for (int n = 0; n < C; n += 2) {
             uint32_t b[4];
@@ -91,8 +88,7 @@ DEVICE void times(float (&acc)[C][4], const float (&p)[K][4], uint32_t y, int co
     }
 }
 
-template <int N>
-DEVICE void clear(float (&acc)[N][4]) {
+template <int N> DEVICE void clear(float (&acc)[N][4]) {
 #pragma unroll
     for (int i = 0; i < N; i++)
 #pragma unroll
@@ -121,7 +117,7 @@ DEVICE uint32_t kept(const Heads& s, const Dropout& drop, int head, int row0, in
 // Rows row0 + acc_row of a [_, ld] bf16 matrix from accumulators times `factor`, columns from `column` below dim.
 template <int N>
 DEVICE void put(bf16* out, int64_t ld, int row0, int limit, int column, int dim, const float (&acc)[N][4], float low,
-                                float high) {
+                float high) {
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         int row = row0 + acc_row(h * 2);
@@ -129,8 +125,9 @@ DEVICE void put(bf16* out, int64_t ld, int row0, int limit, int column, int dim,
         float f = h ? high : low;
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            int c = column + acc_col(i, 0);  // even, and dim is a multiple of 8
-            if (c < dim) store((uint32_t*)(out + (int64_t)row * ld + c), pack_bf16x2(acc[i][h * 2] * f, acc[i][h * 2 + 1] * f));
+            int c = column + acc_col(i, 0); // even, and dim is a multiple of 8
+            if (c < dim)
+                store((uint32_t*)(out + (int64_t)row * ld + c), pack_bf16x2(acc[i][h * 2] * f, acc[i][h * 2 + 1] * f));
         }
     }
 }

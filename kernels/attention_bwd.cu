@@ -10,7 +10,7 @@
 
 // delta [T, q]: a warp per (token, head).
 extern "C" __global__ void __launch_bounds__(256)
-attention_delta(const bf16* y, const bf16* dy, float* delta, int64_t rows, int dim) {
+    attention_delta(const bf16* y, const bf16* dy, float* delta, int64_t rows, int dim) {
     int64_t row = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     if (row >= rows) return;
     float sum = 0.f;
@@ -22,14 +22,13 @@ attention_delta(const bf16* y, const bf16* dy, float* delta, int64_t rows, int d
 EXPORT_KERNEL(attention_delta)
 
 // dQ. A block owns 64 queries of a head (32 for heads above 128) and walks over their keys.
-template <int D>
-struct Query {
+template <int D> struct Query {
     static const int WARPS = D <= 128 ? 4 : 2, M = WARPS * 16, N = D <= 128 ? 64 : 32, THREADS = WARPS * 32;
 };
 
 template <int D>
 DEVICE void attention_dq(Heads s, const uint32_t* seg_start, const bf16* qkv, Dropout drop, const bf16* dy,
-                                                  const float* lse, const float* delta, bf16* d_qkv, uint32_t shared) {
+                         const float* lse, const float* delta, bf16* d_qkv, uint32_t shared) {
     const int M = Query<D>::M, N = Query<D>::N, THREADS = Query<D>::THREADS, KEYS = N / 8;
     const int head = blockIdx.y, warp = threadIdx.x >> 5, m0 = (gridDim.x - 1 - blockIdx.x) * M;
     const int kv = head / (s.q / s.kv);
@@ -52,7 +51,7 @@ DEVICE void attention_dq(Heads s, const uint32_t* seg_start, const bf16* qkv, Dr
     float dq[D / 8][4];
     clear(dq);
     for (int n0 = first; n0 < end; n0 += N) {
-        __syncthreads();  // the tiles before are read
+        __syncthreads(); // the tiles before are read
         fetch<D, N, THREADS>(sk, k, s.width, n0, s.tokens, s.dim);
         fetch<D, N, THREADS>(sv, v, s.width, n0, s.tokens, s.dim);
         cp_async_commit();
@@ -82,14 +81,13 @@ DEVICE void attention_dq(Heads s, const uint32_t* seg_start, const bf16* qkv, Dr
 // dK and dV. A block owns 64 keys of a key head and walks over the queries that see them, in every query head of the
 // group. Scores are formed transposed, so that probabilities are already the left operand of what follows. For heads
 // above 128 the block owns 32 keys and two warps share a row of them, half of the columns each.
-template <int D>
-struct Key {
+template <int D> struct Key {
     static const int SPLIT = D <= 128 ? 1 : 2, WARPS = 4, N = WARPS / SPLIT * 16, M = 32, THREADS = WARPS * 32;
 };
 
 template <int D>
 DEVICE void attention_dkv(Heads s, const uint32_t* seg_start, const bf16* qkv, Dropout drop, const bf16* dy,
-                                                    const float* lse, const float* delta, bf16* d_qkv, uint32_t shared) {
+                          const float* lse, const float* delta, bf16* d_qkv, uint32_t shared) {
     const int M = Key<D>::M, N = Key<D>::N, THREADS = Key<D>::THREADS, SPLIT = Key<D>::SPLIT, QUERIES = M / 8;
     const int COLUMNS = D / SPLIT / 8;
     const int kv = blockIdx.y, warp = threadIdx.x >> 5, n0 = blockIdx.x * N;
@@ -99,7 +97,7 @@ DEVICE void attention_dkv(Heads s, const uint32_t* seg_start, const bf16* qkv, D
     fetch<D, N, THREADS>(sk, k, s.width, n0, s.tokens, s.dim);
     fetch<D, N, THREADS>(sv, v, s.width, n0, s.tokens, s.dim);
 
-    const int last = n0 + N < s.tokens ? n0 + N : s.tokens;  // behind the last key
+    const int last = n0 + N < s.tokens ? n0 + N : s.tokens; // behind the last key
     float dk[COLUMNS][4], dv[COLUMNS][4];
     clear(dk);
     clear(dv);
@@ -143,19 +141,19 @@ DEVICE void attention_dkv(Heads s, const uint32_t* seg_start, const bf16* qkv, D
     put(out + (int64_t)s.kv * s.dim, s.width, n0 + row, s.tokens, column, s.dim, dv, 1.f, 1.f);
 }
 
-#define ATTENTION_BWD(D)                                                                                            \
-    extern "C" __global__ void __launch_bounds__(Query<D>::THREADS) attention_dq_##D(                                  \
-            Heads s, const uint32_t* seg_start, const bf16* qkv, Dropout drop, const bf16* dy, const float* lse,           \
-            const float* delta, bf16* d_qkv) {                                                                             \
-        DYNAMIC_SHARED(shared);                                                                                          \
-        attention_dq<D>(s, seg_start, qkv, drop, dy, lse, delta, d_qkv, smem_u32(shared));                               \
+#define ATTENTION_BWD(D)                                                                                               \
+    extern "C" __global__ void __launch_bounds__(Query<D>::THREADS)                                                    \
+        attention_dq_##D(Heads s, const uint32_t* seg_start, const bf16* qkv, Dropout drop, const bf16* dy,            \
+                         const float* lse, const float* delta, bf16* d_qkv) {                                          \
+        DYNAMIC_SHARED(shared);                                                                                        \
+        attention_dq<D>(s, seg_start, qkv, drop, dy, lse, delta, d_qkv, smem_u32(shared));                             \
     }                                                                                                                  \
     EXPORT_KERNEL(attention_dq_##D)                                                                                    \
-    extern "C" __global__ void __launch_bounds__(Key<D>::THREADS) attention_dkv_##D(                                   \
-            Heads s, const uint32_t* seg_start, const bf16* qkv, Dropout drop, const bf16* dy, const float* lse,           \
-            const float* delta, bf16* d_qkv) {                                                                             \
-        DYNAMIC_SHARED(shared);                                                                                          \
-        attention_dkv<D>(s, seg_start, qkv, drop, dy, lse, delta, d_qkv, smem_u32(shared));                              \
+    extern "C" __global__ void __launch_bounds__(Key<D>::THREADS)                                                      \
+        attention_dkv_##D(Heads s, const uint32_t* seg_start, const bf16* qkv, Dropout drop, const bf16* dy,           \
+                          const float* lse, const float* delta, bf16* d_qkv) {                                         \
+        DYNAMIC_SHARED(shared);                                                                                        \
+        attention_dkv<D>(s, seg_start, qkv, drop, dy, lse, delta, d_qkv, smem_u32(shared));                            \
     }                                                                                                                  \
     EXPORT_KERNEL(attention_dkv_##D)
 

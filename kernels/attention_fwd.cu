@@ -8,14 +8,13 @@
 // the scores. Keys before the first query's segment are never visited.
 #include "attention.cuh"
 
-template <int D>
-struct Forward {
+template <int D> struct Forward {
     static const int M = 64, N = D <= 128 ? 64 : 32, THREADS = 128;
 };
 
 template <int D>
 DEVICE void attention_fwd(Heads s, const uint32_t* seg_start, const bf16* qkv, Dropout drop, bf16* y, float* lse,
-                                                    uint32_t shared) {
+                          uint32_t shared) {
     const int M = Forward<D>::M, N = Forward<D>::N, THREADS = Forward<D>::THREADS, KEYS = N / 8;
     const int head = blockIdx.y, warp = threadIdx.x >> 5;
     // the longest rows first, so that the last blocks are short
@@ -40,7 +39,7 @@ DEVICE void attention_fwd(Heads s, const uint32_t* seg_start, const bf16* qkv, D
     float acc[D / 8][4], most[2] = {MASKED, MASKED}, total[2] = {0.f, 0.f};
     clear(acc);
     for (int n0 = first; n0 < end; n0 += N) {
-        cp_async_wait<1>();  // K is here, V may be on its way
+        cp_async_wait<1>(); // K is here, V may be on its way
         __syncthreads();
         float p[KEYS][4];
         clear(p);
@@ -68,7 +67,7 @@ DEVICE void attention_fwd(Heads s, const uint32_t* seg_start, const bf16* qkv, D
             for (int i = 0; i < KEYS; i++)
 #pragma unroll
                 for (int j = h * 2; j < h * 2 + 2; j++) {
-                    p[i][j] = p[i][j] > MASKED ? ex2(p[i][j] - m) : 0.f;  // a tile may hide all its keys from a row
+                    p[i][j] = p[i][j] > MASKED ? ex2(p[i][j] - m) : 0.f; // a tile may hide all its keys from a row
                     sum += p[i][j];
                 }
             sum += shfl_xor(sum, 1);
@@ -87,7 +86,7 @@ DEVICE void attention_fwd(Heads s, const uint32_t* seg_start, const bf16* qkv, D
 #pragma unroll
                 for (int j = 0; j < 4; j++) p[i][j] *= bits >> (i * 4 + j) & 1 ? drop.scale : 0.f;
         }
-        cp_async_wait<1>();  // V is here, the next K may be on its way
+        cp_async_wait<1>(); // V is here, the next K may be on its way
         __syncthreads();
         times<D>(acc, p, sv, 0);
         __syncthreads();
@@ -100,14 +99,15 @@ DEVICE void attention_fwd(Heads s, const uint32_t* seg_start, const bf16* qkv, D
     put(y + (int64_t)head * s.dim, (int64_t)s.q * s.dim, m0 + warp * 16, s.tokens, 0, s.dim, acc, inv[0], inv[1]);
 #pragma unroll
     for (int h = 0; h < 2; h++)
-        if (query[h] < s.tokens && (threadIdx.x & 3) == 0) lse[(int64_t)query[h] * s.q + head] = (most[h] + lg2(total[h])) * LN2;
+        if (query[h] < s.tokens && (threadIdx.x & 3) == 0)
+            lse[(int64_t)query[h] * s.q + head] = (most[h] + lg2(total[h])) * LN2;
 }
 
-#define ATTENTION_FWD(D)                                                                                            \
-    extern "C" __global__ void __launch_bounds__(128) attention_fwd_##D(                                               \
-            Heads s, const uint32_t* seg_start, const bf16* qkv, Dropout drop, bf16* y, float* lse) {                      \
-        DYNAMIC_SHARED(shared);                                                                                          \
-        attention_fwd<D>(s, seg_start, qkv, drop, y, lse, smem_u32(shared));                                             \
+#define ATTENTION_FWD(D)                                                                                               \
+    extern "C" __global__ void __launch_bounds__(128)                                                                  \
+        attention_fwd_##D(Heads s, const uint32_t* seg_start, const bf16* qkv, Dropout drop, bf16* y, float* lse) {    \
+        DYNAMIC_SHARED(shared);                                                                                        \
+        attention_fwd<D>(s, seg_start, qkv, drop, y, lse, smem_u32(shared));                                           \
     }                                                                                                                  \
     EXPORT_KERNEL(attention_fwd_##D)
 

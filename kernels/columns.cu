@@ -17,7 +17,7 @@ DEVICE void finish(float sum, float alpha, float* out, int c, int width, float* 
 }
 
 extern "C" __global__ void __launch_bounds__(1024)
-column_sum(const bf16* dy, float alpha, float* out, int n, int width, int ld) {
+    column_sum(const bf16* dy, float alpha, float* out, int n, int width, int ld) {
     DYNAMIC_SHARED(shared);
     int c = blockIdx.x * 32 + (threadIdx.x & 31);
     float sum = 0.f;
@@ -29,7 +29,7 @@ EXPORT_KERNEL(column_sum)
 
 // xhat = (x - mean) / dev with stat [n, 2]: the gradient of a norm's gain.
 extern "C" __global__ void __launch_bounds__(1024)
-gain_sum(const bf16* dy, const bf16* x, const float* stat, float* out, int n, int width) {
+    gain_sum(const bf16* dy, const bf16* x, const float* stat, float* out, int n, int width) {
     DYNAMIC_SHARED(shared);
     int c = blockIdx.x * 32 + (threadIdx.x & 31);
     float sum = 0.f;

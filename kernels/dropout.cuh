@@ -5,12 +5,12 @@
 
 // Passed by value; no dropout is a threshold of 0 and a scale of 1.
 struct Dropout {
-    const uint32_t* key;      // [2]: seed, step
-    const uint32_t* pos;      // [T]: position inside the example
-    const uint32_t* example;  // [T]: identity of the example
-    uint32_t threshold;       // p * 2^32
+    const uint32_t* key;     // [2]: seed, step
+    const uint32_t* pos;     // [T]: position inside the example
+    const uint32_t* example; // [T]: identity of the example
+    uint32_t threshold;      // p * 2^32
     uint32_t module;
-    float scale;  // 1 / (1 - p)
+    float scale; // 1 / (1 - p)
     uint32_t unused;
 };
 

@@ -10,8 +10,8 @@
 #include "row.cuh"
 
 extern "C" __global__ void __launch_bounds__(256)
-embed(const uint32_t* ids, const uint32_t* pos, const bf16* table, const bf16* positions, float scale, Dropout drop,
-            bf16* y, int width) {
+    embed(const uint32_t* ids, const uint32_t* pos, const bf16* table, const bf16* positions, float scale, Dropout drop,
+          bf16* y, int width) {
     int64_t t = blockIdx.x;
     const bf16* row = table + (int64_t)ids[t] * width;
     FOR_PACKS(c, width) {
@@ -32,7 +32,7 @@ EXPORT_KERNEL(embed)
 
 // `index` is ids or pos. blockDim.x ids are looked at together; `same` [blockDim.x] says which of them are the own.
 extern "C" __global__ void __launch_bounds__(256)
-embed_bwd(const uint32_t* index, const bf16* dy, float scale, Dropout drop, float* d_table, int n, int width) {
+    embed_bwd(const uint32_t* index, const bf16* dy, float scale, Dropout drop, float* d_table, int n, int width) {
     DYNAMIC_SHARED(shared);
     int* same = (int*)shared;
     int* earlier = same + blockDim.x;
@@ -41,7 +41,7 @@ embed_bwd(const uint32_t* index, const bf16* dy, float scale, Dropout drop, floa
     if (threadIdx.x == 0) *earlier = 0;
     __syncthreads();
     for (int u = threadIdx.x; u < t; u += blockDim.x)
-        if (index[u] == own) *earlier = 1;  // whoever writes, writes 1
+        if (index[u] == own) *earlier = 1; // whoever writes, writes 1
     __syncthreads();
     if (*earlier) return;
     for (int first = t; first < n; first += blockDim.x) {
@@ -56,7 +56,8 @@ embed_bwd(const uint32_t* index, const bf16* dy, float scale, Dropout drop, floa
                 Pack p = load(dy + from, c, width);
 #pragma unroll
                 for (int i = 0; i < 8; i++)
-                    if (c + i < width) d_table[(int64_t)own * width + c + i] += scale * factor(drop, first + k, 0, c + i) * p.v[i];
+                    if (c + i < width)
+                        d_table[(int64_t)own * width + c + i] += scale * factor(drop, first + k, 0, c + i) * p.v[i];
             }
         }
     }

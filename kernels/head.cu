@@ -1,7 +1,8 @@
 // The LM head's rows: log p of the labels from f32 logits, and the gradient in the place of the logits.
 //
 //   lse = log sum exp(z), logp = z[label] - lse              z [rows, vocab] f32
-//   d   = coef (exp(z - lse) - [label])                      bf16, row r at byte r * vocab * 4: the front half of z's row
+//   d   = coef (exp(z - lse) - [label])                      bf16, row r at byte r * vocab * 4: the front half of z's
+//   row
 //
 // f32 logits, because bf16 ones carry a noise of up to 0.06 in log p at |z| of 16 to 32. The label's entry is
 // coef * expm1(logp): p - 1 without cancellation as p nears 1. Bytes: 4 rows vocab, and 6 backward; floor: bandwidth.
@@ -9,12 +10,12 @@
 #include "row.cuh"
 
 extern "C" __global__ void __launch_bounds__(512)
-head_logp(const float* logits, const uint32_t* labels, float* logp, float* lse, int vocab, int first) {
+    head_logp(const float* logits, const uint32_t* labels, float* logp, float* lse, int vocab, int first) {
     DYNAMIC_SHARED(shared);
     float* scratch = (float*)shared;
     int64_t j = first + blockIdx.x;
     const float* row = logits + (int64_t)blockIdx.x * vocab;
-    const float NOTHING = bits_to_float(0xff800000u);  // minus infinity
+    const float NOTHING = bits_to_float(0xff800000u); // minus infinity
     float most = NOTHING, sum = 0.f;
     for (int v = threadIdx.x; v < vocab; v += blockDim.x) {
         float z = load(row + v);
@@ -22,7 +23,7 @@ head_logp(const float* logits, const uint32_t* labels, float* logp, float* lse, 
             sum = sum * expf(most - z) + 1.f;
             most = z;
         } else {
-            sum += expf(z - most);  // NaN goes here and stays
+            sum += expf(z - most); // NaN goes here and stays
         }
     }
     float all = block_max(most, scratch);
@@ -34,11 +35,11 @@ head_logp(const float* logits, const uint32_t* labels, float* logp, float* lse, 
 }
 EXPORT_KERNEL(head_logp)
 
-// A tile of the row is read whole before its gradient is written over the front of what was read: d[v] ends where z[v / 2]
-// ends, which lies in this tile or before it.
+// A tile of the row is read whole before its gradient is written over the front of what was read: d[v] ends where z[v /
+// 2] ends, which lies in this tile or before it.
 extern "C" __global__ void __launch_bounds__(512)
-head_dlogits(float* logits, const uint32_t* labels, const float* logp, const float* lse, const float* coef, int vocab,
-                          int first) {
+    head_dlogits(float* logits, const uint32_t* labels, const float* logp, const float* lse, const float* coef,
+                 int vocab, int first) {
     int64_t j = first + blockIdx.x;
     float* row = logits + (int64_t)blockIdx.x * vocab;
     bf16* d = (bf16*)row;

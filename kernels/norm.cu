@@ -11,7 +11,7 @@
 #include "row.cuh"
 
 DEVICE void normalise(const bf16* x, const bf16* gain, const bf16* bias, bf16* y, float* stat, int width, float eps,
-                                            int layer, float* scratch) {
+                      int layer, float* scratch) {
     float mean = 0.f;
     if (layer) {
         float sum = 0.f;
@@ -50,7 +50,7 @@ DEVICE void normalise(const bf16* x, const bf16* gain, const bf16* bias, bf16* y
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-row_norm(const bf16* x, const bf16* gain, const bf16* bias, bf16* y, float* stat, int width, float eps, int layer) {
+    row_norm(const bf16* x, const bf16* gain, const bf16* bias, bf16* y, float* stat, int width, float eps, int layer) {
     DYNAMIC_SHARED(shared);
     int64_t t = blockIdx.x;
     normalise(x + t * width, gain, bias, y + t * width, stat + 2 * t, width, eps, layer, (float*)shared);
@@ -58,8 +58,8 @@ row_norm(const bf16* x, const bf16* gain, const bf16* bias, bf16* y, float* stat
 EXPORT_KERNEL(row_norm)
 
 extern "C" __global__ void __launch_bounds__(256)
-row_add_norm(const bf16* skip, const bf16* branch, Dropout drop, bf16* sum, const bf16* gain, const bf16* bias, bf16* y,
-                  float* stat, int width, float eps, int layer) {
+    row_add_norm(const bf16* skip, const bf16* branch, Dropout drop, bf16* sum, const bf16* gain, const bf16* bias,
+                 bf16* y, float* stat, int width, float eps, int layer) {
     DYNAMIC_SHARED(shared);
     int64_t t = blockIdx.x, row = t * width;
     FOR_PACKS(c, width) {
@@ -74,8 +74,8 @@ row_add_norm(const bf16* skip, const bf16* branch, Dropout drop, bf16* sum, cons
 EXPORT_KERNEL(row_add_norm)
 
 extern "C" __global__ void __launch_bounds__(256)
-row_norm_bwd(const bf16* x, const bf16* gain, const float* stat, const bf16* dy, const bf16* d_skip, bf16* dx, int width,
-                  int layer) {
+    row_norm_bwd(const bf16* x, const bf16* gain, const float* stat, const bf16* dy, const bf16* d_skip, bf16* dx,
+                 int width, int layer) {
     DYNAMIC_SHARED(shared);
     float* scratch = (float*)shared;
     int64_t t = blockIdx.x, row = t * width;
@@ -84,7 +84,7 @@ row_norm_bwd(const bf16* x, const bf16* gain, const float* stat, const bf16* dy,
         Pack px = load(x + row, c, width), pg = load(gain, c, width), pd = load(dy + row, c, width);
 #pragma unroll
         for (int i = 0; i < 8; i++) {
-            float g = pg.v[i] * pd.v[i];  // 0 beyond the width
+            float g = pg.v[i] * pd.v[i]; // 0 beyond the width
             sum += g;
             along += g * (px.v[i] - mean) * inv_dev;
         }
@@ -94,8 +94,7 @@ row_norm_bwd(const bf16* x, const bf16* gain, const float* stat, const bf16* dy,
     FOR_PACKS(c, width) {
         Pack px = load(x + row, c, width), pg = load(gain, c, width), pd = load(dy + row, c, width), out;
 #pragma unroll
-        for (int i = 0; i < 8; i++)
-            out.v[i] = (pg.v[i] * pd.v[i] - sum - (px.v[i] - mean) * inv_dev * along) * inv_dev;
+        for (int i = 0; i < 8; i++) out.v[i] = (pg.v[i] * pd.v[i] - sum - (px.v[i] - mean) * inv_dev * along) * inv_dev;
         if (d_skip) {
             Pack s = load(d_skip + row, c, width);
 #pragma unroll

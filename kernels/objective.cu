@@ -25,9 +25,9 @@ DEVICE void add_up(const double* mine, int count, int at, float* sums, double* s
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-objective(const uint32_t* row_start, const float* logp, const float* weight, const uint32_t* path,
-                    const float* ref_logp, const float* scalars, float* coef, float* sums, int first, int rows, int first_example,
-                    int examples, float gamma, float beta, int weighted) {
+    objective(const uint32_t* row_start, const float* logp, const float* weight, const uint32_t* path,
+              const float* ref_logp, const float* scalars, float* coef, float* sums, int first, int rows,
+              int first_example, int examples, float gamma, float beta, int weighted) {
     DYNAMIC_SHARED(shared);
     double* scratch = (double*)shared;
     double mine[PREFERENCE] = {};

@@ -19,8 +19,7 @@ DEVICE double block_total(double x, double* scratch) {
 }
 
 // partial[block] = sum of squares of the block's `part` values: the order follows from the length alone.
-extern "C" __global__ void __launch_bounds__(256)
-square_sum(const float* grad, int64_t n, int part, double* partial) {
+extern "C" __global__ void __launch_bounds__(256) square_sum(const float* grad, int64_t n, int part, double* partial) {
     DYNAMIC_SHARED(shared);
     int64_t from = (int64_t)blockIdx.x * part, to = from + part < n ? from + part : n;
     double sum = 0.0;
@@ -45,8 +44,8 @@ extern "C" __global__ void __launch_bounds__(256) clip_factor(const double* part
 EXPORT_KERNEL(clip_factor)
 
 extern "C" __global__ void __launch_bounds__(256)
-adamw(bf16* weight, float* master, const float* grad, float* m, float* v, int64_t n, const float* scalars, float beta1,
-            float beta2, float eps, float decay) {
+    adamw(bf16* weight, float* master, const float* grad, float* m, float* v, int64_t n, const float* scalars,
+          float beta1, float beta2, float eps, float decay) {
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n) return;
     float lr = scalars[LR], step = lr / scalars[BIAS1], root2 = sqrtf(scalars[BIAS2]);

@@ -5,7 +5,7 @@
 #include "prim.cuh"
 
 extern "C" __global__ void __launch_bounds__(256)
-rope(const uint32_t* pos, const float* table, float sign, bf16* qkv, int heads, int dim, int width) {
+    rope(const uint32_t* pos, const float* table, float sign, bf16* qkv, int heads, int dim, int width) {
     int64_t t = blockIdx.x;
     int half = dim / 2;
     bf16* row = qkv + t * width;

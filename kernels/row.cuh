@@ -46,7 +46,7 @@ DEVICE void store(bf16* row, int c, int width, const Pack& p) {
 DEVICE float block_sum(float x, float* scratch) {
 #pragma unroll
     for (int m = 16; m > 0; m >>= 1) x += shfl_xor(x, m);
-    __syncthreads();  // scratch may still be read from the call before
+    __syncthreads(); // scratch may still be read from the call before
     if ((threadIdx.x & 31) == 0) scratch[threadIdx.x >> 5] = x;
     __syncthreads();
     float sum = 0.f;
