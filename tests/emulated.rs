@@ -116,16 +116,16 @@ fn follows(dir: &Path) -> Check {
         most = if error.is_nan() || error > most.0 { (error, name) } else { most };
     }
     let all = all.sqrt() / whole;
-    // rounding alone: 0.02 to 0.05 of the whole gradient. smollm3's fixture is the worst conditioned, in f32 too (its
-    // losses miss transformers' by three times as much as those of the others): 0.18 were measured
-    let limit = if folder.meta["name"] == "smollm3" { 0.25 } else { 0.1 };
+    // most are 0.02 to 0.05 apart. How much rounding moves a model shows in transformers' own bf16 losses: 0.47 for the
+    // fixture of smollm3, whose gradients are 0.18 apart (0.10 where the CPU's weights are rounded to bf16 too)
+    let limit = (0.5 * noise).max(0.1);
     gate(&format!("gradient of {}", most.1), most.0, 1.5 * limit)?;
     gate("all gradients", all, limit)?;
 
     let reference = adapter_losses(Cpu::<f32>::new(1).expect("threads"), &folder, &batch);
     let losses = adapter_losses(emulated(), &folder, &batch);
     let lora = losses.iter().zip(&reference).map(|(a, b)| ((a - b) / b).abs()).fold(0.0, worst);
-    gate("adapter losses", lora, 3e-2)?;
+    gate("adapter losses", lora, (0.12 * noise).max(3e-2))?;
     let again = adapter_losses(emulated(), &folder, &batch);
     if losses != again {
         return Err("two runs differ".into());
