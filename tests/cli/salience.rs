@@ -115,6 +115,34 @@ fn every_key_changes_the_weights() {
     assert_eq!((uniform.0.as_str(), &uniform.1), ("[1.0,1.0,1.0]", &default.1));
 }
 
+/// What the recipe leaves open, the task decides: the same as if it were said.
+#[test]
+fn each_task_has_its_alignment_and_its_languages() {
+    let case = case();
+    let rows = [
+        json!({"code": PAIRS[0].0, "content": "the size of n // or count, if n is not below 0"}),
+        json!({"code": PAIRS[1].0, "content": "calls frob on s // three times"}),
+    ];
+    case.write("text.jsonl", rows.map(|row| row.to_string() + "\n").concat());
+    let copies = PAIRS.map(|(code, _)| json!({"code": code}).to_string() + "\n").concat();
+    case.write("code.jsonl", copies);
+    for (task, file, align, target, other) in [
+        ("translation", "train.jsonl", "target-ast", "c-sharp", "python"),
+        ("summarization", "text.jsonl", "lexical", "text", "java"),
+        ("copy", "code.jsonl", "identity", "java", ""),
+    ] {
+        let (task, file) = (format!("data.task={task}"), format!("data.train_file={file}"));
+        let with = |sets: &[&str]| losses(&case, &[&[task.as_str(), &file], sets].concat());
+        let said = [format!("salience.align={align}"), format!("salience.target_lang={target}")];
+        let left_open = with(&[]);
+        assert_eq!(left_open, with(&[&said[0], &said[1], "salience.source_lang=java"]), "{task}");
+        if !other.is_empty() {
+            assert_ne!(left_open, with(&[&format!("salience.target_lang={other}")]), "{task} in {other}");
+        }
+        assert_ne!(left_open, with(&["salience.align=broadcast-max"]), "{task}");
+    }
+}
+
 #[test]
 fn dynamic_paths_change_from_epoch_to_epoch_and_others_do_not() {
     let case = case();
