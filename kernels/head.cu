@@ -1,12 +1,11 @@
 // The LM head's rows: log p of the labels from f32 logits, and the gradient in the place of the logits.
 //
 //   lse = log sum exp(z), logp = z[label] - lse              z [rows, vocab] f32
-//   d   = coef (exp(z - lse) - [label])                      bf16, row r at byte r * vocab * 4: the front half of z's
-//   row
+//   d   = coef (exp(z - lse) - [label])                      bf16, in the front half of the row of z
 //
 // f32 logits, because bf16 ones carry a noise of up to 0.06 in log p at |z| of 16 to 32. The label's entry is
-// coef * expm1(logp): p - 1 without cancellation as p nears 1. Bytes: 4 rows vocab, and 6 backward; floor: bandwidth.
-// One block per row.
+// coef * expm1(logp), so that p - 1 is as exact as log p is (about 1e-6, absolute) and never a difference of rounded
+// numbers. Bytes: 4 rows vocab, and 6 backward; floor: bandwidth. One block per row.
 #include "row.cuh"
 
 extern "C" __global__ void __launch_bounds__(512)
