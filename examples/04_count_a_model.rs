@@ -11,7 +11,7 @@ use eyekern::error::Result;
 use eyekern::model::adapter::{LoraConfig, Start, Targets};
 use eyekern::model::config::Spec;
 use eyekern::model::decoder::{Decoder, Source};
-use eyekern::train::step::{Capacity, Machine, Settings};
+use eyekern::train::step::{Capacity, Machine, Settings, Update};
 use serde_json::json;
 use std::path::Path;
 
@@ -37,9 +37,8 @@ fn main() -> Result {
     let mut machine = Machine::new(plan, model, Settings { capacity, ..Settings::default() })?;
     let (ids, weights, path) = (vec![1; TOKENS], vec![1.0; TOKENS], vec![false; TOKENS]);
     let batch = pack::batch(&[&Example { row: 0, labels: ids.clone(), ids, weights, path }], None);
-    let mut outcome = machine.gradients(&[batch], 1)?;
     let adamw = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
-    machine.update(adamw, 1e-4, 1.0, 1, &mut outcome)?;
+    machine.step(&[batch], 1, &Update { adamw, lr: 1e-4, max_norm: 1.0 })?;
 
     let (counted, gib) = (&machine.backend, |bytes: u64| bytes as f64 / f64::from(1 << 30));
     println!("parameters  {parameters} frozen, {trained} trained");

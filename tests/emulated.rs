@@ -15,7 +15,7 @@ use eyekern::model::checkpoint::Checkpoint;
 use eyekern::model::config::Spec;
 use eyekern::model::decoder::{Decoder, Rates, Source};
 use eyekern::model::{names, save};
-use eyekern::train::step::{Capacity, Machine, Settings};
+use eyekern::train::step::{Capacity, Machine, Settings, Update};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::Path;
 use support::folder::{Folder, batch_of, folders};
@@ -63,11 +63,10 @@ fn gradients<B: Backend>(machine: &mut Machine<B>) -> Vec<(String, Vec<f64>)> {
 fn adapter_losses<B: Backend>(b: B, folder: &Folder, batch: &Batch) -> Vec<f64> {
     let mut machine = build(b, folder, true);
     let adamw = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 };
+    let update = Update { adamw, lr: 5e-3, max_norm: 1.0 };
     let mut losses = Vec::new();
     for step in 1..=5 {
-        let mut outcome = machine.gradients(std::slice::from_ref(batch), step).expect("gradients");
-        machine.update(adamw, 5e-3, 1.0, step, &mut outcome).expect("update");
-        losses.push(outcome.loss);
+        losses.push(machine.step(std::slice::from_ref(batch), step, &update).expect("a step").loss);
     }
     losses.push(machine.evaluate(std::slice::from_ref(batch)).expect("evaluates").loss);
     losses

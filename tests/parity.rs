@@ -12,7 +12,7 @@ use eyekern::model::config::{Positions, Spec};
 use eyekern::model::{names, save};
 use eyekern::train::recipe::Schedule;
 use eyekern::train::schedule;
-use eyekern::train::step::Machine;
+use eyekern::train::step::{Machine, Update};
 use libtest_mimic::{Arguments, Failed, Trial};
 use safetensors::Dtype;
 use serde_json::Value;
@@ -81,8 +81,8 @@ fn train(
     let (mut losses, mut norms) = (Vec::new(), Vec::new());
     for (i, &lr) in rates.iter().enumerate() {
         let step = i as u64 + 1;
-        let mut outcome = machine.gradients(std::slice::from_ref(batch), step).expect("gradients");
-        machine.update(adamw, lr, clip, step, &mut outcome).expect("update");
+        let update = Update { adamw, lr, max_norm: clip };
+        let outcome = machine.step(std::slice::from_ref(batch), step, &update).expect("a step");
         losses.push(outcome.loss);
         norms.push(outcome.grad_norm);
     }

@@ -18,7 +18,7 @@ use eyekern::model::rope::{Scaling, inverse_frequencies};
 use eyekern::model::workspace::{Grads, Kept, Need, Workspace};
 use eyekern::train::feed::{Feed, chunks};
 use eyekern::train::recipe::Normalize;
-use eyekern::train::step::{Capacity, Machine, Rule, Settings};
+use eyekern::train::step::{Capacity, Machine, Rule, Settings, Update};
 use support::models::Method::{Full, Lora};
 use support::models::{self, COMPOSITE, DRY, Method, WET, all_gradients, batch, bits};
 use support::{difference, norm, relative};
@@ -316,9 +316,9 @@ fn trace<R: Real>(method: Method, rates: Rates, threads: usize) -> Trace {
     let adamw = AdamW { beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1 };
     let (mut outcomes, mut gradients) = (Vec::new(), Vec::new());
     for number in 1..=3 {
-        let mut outcome = machine.gradients(&batches, number).expect("gradients");
+        let update = Update { adamw, lr: 1e-2, max_norm: 1.0 };
+        let outcome = machine.step(&batches, number, &update).expect("a step");
         gradients.extend(bits(&all_gradients(&mut machine)));
-        machine.update(adamw, 1e-2, 1.0, number, &mut outcome).expect("updates");
         assert!(outcome.loss.is_finite() && outcome.clipped);
         outcomes.push([outcome.loss, outcome.dpo, outcome.grad_norm].map(f64::to_bits));
     }

@@ -3,7 +3,7 @@
 use super::epochs::{self, Epochs};
 use super::prepare::{ModelFiles, Origin, Prepared};
 use super::recipe::{Method, Recipe, SaveDtype};
-use super::step::{Capacity, Machine, Outcome, Rule, Settings};
+use super::step::{Capacity, Machine, Outcome, Rule, Settings, Update};
 use super::{metrics, schedule};
 use crate::backend::{AdamW, Backend};
 use crate::data::corpus::Corpus;
@@ -180,9 +180,8 @@ impl<B: Backend> Run<B> {
                 let started = Instant::now();
                 let batches: Vec<Batch> =
                     plan.iter().map(|b| self.batch(&self.prepared.train, &self.references.train, b)).collect();
-                let mut outcome = self.machine.gradients(&batches, step)?;
+                let outcome = self.machine.step(&batches, step, &Update { adamw, lr, max_norm: t.max_grad_norm })?;
                 self.check_finite(&outcome, step, &plan)?;
-                self.machine.update(adamw, lr, t.max_grad_norm, step, &mut outcome)?;
                 let epoch = f64::from(epoch) + (i + 1) as f64 / per_epoch as f64;
                 let log = StepLog { step, total, epoch, lr, outcome, seconds: started.elapsed().as_secs_f64() };
                 self.metrics.step(&log)?;
@@ -218,10 +217,15 @@ impl<B: Backend> Run<B> {
         batch
     }
 
-    /// A loss that is not a number ends the run at once, with the rows that gave it.
+    /// A loss or a gradient that is not finite ends the run at once, with the rows that gave it.
     fn check_finite(&self, outcome: &Outcome, step: u64, plan: &[Vec<usize>]) -> Result {
         if outcome.loss.is_finite() {
-            return Ok(());
+            if outcome.grad_norm.is_finite() {
+                return Ok(());
+            }
+            let why =
+                "the gradient is not finite; lower train.learning_rate or look at the largest weights of the data";
+            return Err(Error::Training { step, why: why.into() });
         }
         let examples = || plan.iter().flatten().map(|&i| &self.prepared.train.examples[i]);
         let rows: Vec<String> = examples().take(8).map(|e| (e.row + 1).to_string()).collect();

@@ -2,7 +2,7 @@
 
 use super::feed::{Feed, chunks};
 use super::recipe::Normalize;
-use crate::backend::{AdamW, Backend, Head, Ids, Objective, Rows, S, Update, scalar, tally};
+use crate::backend::{self, AdamW, Backend, Head, Ids, Objective, Rows, S, scalar, tally};
 use crate::data::Batch;
 use crate::data::pack::Totals;
 use crate::error::{Error, Result};
@@ -57,12 +57,23 @@ pub struct Outcome {
     pub on_path: f64,
     /// Mean negative log-likelihood off the path; NaN without such labels.
     pub off_path: f64,
-    /// Global gradient norm before clipping; 0 for an evaluation.
+    /// Global gradient norm before clipping; 0 where nothing was updated.
     pub grad_norm: f64,
     /// Whether the gradient was clipped.
     pub clipped: bool,
     /// Totals over the micro-batches.
     pub totals: Totals,
+}
+
+/// How gradients are applied.
+#[derive(Clone, Copy, Debug)]
+pub struct Update {
+    /// Decay rates and their kin.
+    pub adamw: AdamW,
+    /// Learning rate.
+    pub lr: f64,
+    /// Largest norm of the gradient; 0 is no limit.
+    pub max_norm: f64,
 }
 
 /// The largest micro-batch that a machine must hold.
@@ -147,23 +158,57 @@ impl<B: Backend> Machine<B> {
 
     /// Losses over `batches` without gradients or dropout.
     pub fn evaluate(&mut self, batches: &[Batch]) -> Result<Outcome> {
-        let totals: Totals = batches.iter().map(|b| Totals::of(b, self.rule.dpo_weights)).sum();
-        let norm = self.rule.normaliser(&totals).map_err(|why| Error::Training { step: 0, why })?;
-        self.begin(norm, &totals)?;
+        let settled = self.begin(batches, 0, None)?;
         let (mut pass, ..) = self.pass();
         for batch in batches {
             pass.hidden(batch, &Mode::eval(true))?;
             pass.objective(batch, false)?;
         }
-        self.outcome(norm, totals)
+        self.outcome(settled, false)
     }
 
     /// Gradients of one optimiser step, left in the parameters: zeroed first, summed over the micro-batches.
     /// `step` counts from 1 and keys the dropout masks.
     pub fn gradients(&mut self, batches: &[Batch], step: u64) -> Result<Outcome> {
+        let settled = self.begin(batches, step, None)?;
+        self.accumulate(batches, step)?;
+        self.outcome(settled, false)
+    }
+
+    /// One optimiser step: [`Machine::gradients`], clipped and applied. The host waits for the device once, at the end.
+    /// Where the gradient is not finite (its norm says so), the parameters stay as they were.
+    pub fn step(&mut self, batches: &[Batch], step: u64, update: &Update) -> Result<Outcome> {
+        let settled = self.begin(batches, step, Some(update))?;
+        self.accumulate(batches, step)?;
+        let mut parameters: Vec<backend::Update<B>> =
+            self.model.trained().into_iter().filter_map(|p| p.into_update()).collect();
+        let grads: Vec<(&S<B>, usize)> = parameters.iter().map(|p| (p.grad, p.len)).collect();
+        self.backend.clip(&grads, &mut self.scalars)?;
+        self.backend.adamw(update.adamw, &self.scalars, &mut parameters)?;
+        self.outcome(settled, true)
+    }
+
+    /// Writes the step's scalars and clears its sums.
+    fn begin(&mut self, batches: &[Batch], step: u64, update: Option<&Update>) -> Result<Settled> {
         let totals: Totals = batches.iter().map(|b| Totals::of(b, self.rule.dpo_weights)).sum();
         let norm = self.rule.normaliser(&totals).map_err(|why| Error::Training { step, why })?;
-        self.begin(norm, &totals)?;
+        let mut host = vec![B::Stat::default(); scalar::SCALARS];
+        host[scalar::INV_NORM] = B::stat(1.0 / norm);
+        host[scalar::INV_PAIRS] = B::stat(1.0 / (totals.pairs as f64).max(1.0));
+        if let Some(update) = update {
+            let power = step.min(i32::MAX as u64) as i32;
+            host[scalar::LR] = B::stat(update.lr);
+            host[scalar::BIAS1] = B::stat(1.0 - update.adamw.beta1.powi(power));
+            host[scalar::BIAS2] = B::stat(1.0 - update.adamw.beta2.powi(power));
+            host[scalar::MAX_NORM] = B::stat(update.max_norm);
+        }
+        self.backend.write(&mut self.scalars, &host)?;
+        self.backend.zero(&mut self.sums, tally::TALLY)?;
+        Ok(Settled { norm, totals })
+    }
+
+    /// Forward and backward over the micro-batches.
+    fn accumulate(&mut self, batches: &[Batch], step: u64) -> Result {
         self.backend.write(&mut self.key, &[self.seed, step as u32])?;
         let b = &self.backend;
         for mut param in self.model.trained() {
@@ -179,51 +224,17 @@ impl<B: Backend> Machine<B> {
             pass.objective(batch, true)?;
             pass.backward(batch, &mode)?;
         }
-        self.outcome(norm, totals)
+        Ok(())
     }
 
-    /// Clips and applies the gradients. `step` counts from 1.
-    pub fn update(&mut self, adamw: AdamW, lr: f64, max_norm: f64, step: u64, outcome: &mut Outcome) -> Result {
-        let b = &self.backend;
-        let power = step.min(i32::MAX as u64) as i32;
-        let mut host = vec![B::Stat::default(); scalar::SCALARS];
-        b.read(&self.scalars, &mut host)?;
-        host[scalar::LR] = B::stat(lr);
-        host[scalar::BIAS1] = B::stat(1.0 - adamw.beta1.powi(power));
-        host[scalar::BIAS2] = B::stat(1.0 - adamw.beta2.powi(power));
-        host[scalar::MAX_NORM] = B::stat(max_norm);
-        b.write(&mut self.scalars, &host)?;
-        let mut updates: Vec<Update<B>> = self.model.trained().into_iter().filter_map(|p| p.into_update()).collect();
-        let grads: Vec<(&S<B>, usize)> = updates.iter().map(|u| (u.grad, u.len)).collect();
-        b.clip(&grads, &mut self.scalars)?;
-        b.read(&self.scalars, &mut host)?;
-        outcome.grad_norm = B::from_stat(host[scalar::SQ_NORM]).sqrt();
-        outcome.clipped = B::from_stat(host[scalar::CLIP]) < 1.0;
-        if !outcome.grad_norm.is_finite() {
-            let why =
-                "the gradient is not finite; lower train.learning_rate or look at the largest weights of the data"
-                    .into();
-            return Err(Error::Training { step, why });
-        }
-        b.adamw(adamw, &self.scalars, &mut updates)
-    }
-
-    /// Writes the step's normalisers and clears its sums.
-    fn begin(&mut self, norm: f64, totals: &Totals) -> Result {
-        let mut host = vec![B::Stat::default(); scalar::SCALARS];
-        host[scalar::INV_NORM] = B::stat(1.0 / norm);
-        host[scalar::INV_PAIRS] = B::stat(1.0 / (totals.pairs as f64).max(1.0));
-        self.backend.write(&mut self.scalars, &host)?;
-        self.backend.zero(&mut self.sums, tally::TALLY)
-    }
-
-    fn outcome(&self, norm: f64, totals: Totals) -> Result<Outcome> {
+    /// Waits for the device and reads what it summed.
+    fn outcome(&self, Settled { norm, totals }: Settled, updated: bool) -> Result<Outcome> {
         let mut host = vec![B::Stat::default(); tally::TALLY];
         self.backend.read(&self.sums, &mut host)?;
         let sum = |i: usize| B::from_stat(host[i]);
         let sft = sum(tally::WEIGHTED) / norm;
         let dpo = sum(tally::PREFERENCE) / sum(tally::PAIRS).max(1.0);
-        Ok(Outcome {
+        let mut outcome = Outcome {
             loss: sft + self.rule.gamma * dpo,
             sft,
             dpo,
@@ -231,8 +242,21 @@ impl<B: Backend> Machine<B> {
             off_path: sum(tally::OFF_PATH) / sum(tally::OFF_COUNT),
             totals,
             ..Outcome::default()
-        })
+        };
+        if updated {
+            let mut host = vec![B::Stat::default(); scalar::SCALARS];
+            self.backend.read(&self.scalars, &mut host)?;
+            outcome.grad_norm = B::from_stat(host[scalar::SQ_NORM]).sqrt();
+            outcome.clipped = B::from_stat(host[scalar::CLIP]) < 1.0;
+        }
+        Ok(outcome)
     }
+}
+
+/// What is known of a step before it runs.
+struct Settled {
+    norm: f64,
+    totals: Totals,
 }
 
 /// One micro-batch on its way through the machine's parts.
