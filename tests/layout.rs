@@ -17,12 +17,14 @@ const FLOORS: [&[&str]; 9] = [
 ];
 
 /// Files with `unsafe`, each block with its SAFETY comment.
-const UNSAFE: [&str; 7] = [
+const UNSAFE: [&str; 9] = [
     "backend/cpu/gemm.rs",
     "backend/cuda/driver.rs",
     "backend/cuda/emulated.rs",
     "backend/cuda/emulation.rs",
+    "backend/cuda/gpu.rs",
     "backend/cuda/libraries.rs",
+    "backend/cuda/lt.rs",
     "backend/cuda/nvrtc.rs",
     "model/checkpoint.rs",
 ];

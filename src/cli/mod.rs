@@ -234,10 +234,12 @@ pub enum Format {
 /// Which device computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Device {
-    /// The best one there is.
+    /// The first GPU if there is one that works, else the processor.
     Auto,
     /// The processor.
     Cpu,
+    /// The first NVIDIA GPU; CUDA_VISIBLE_DEVICES chooses another.
+    Cuda,
     /// The CUDA kernels, run by the emulator: slow, for tests of kernels.
     #[cfg(feature = "emulator")]
     Emulated,

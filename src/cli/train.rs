@@ -3,7 +3,12 @@
 use super::report::Reporter;
 use super::terminal::Terminal;
 use super::{Device, TrainArgs, machine};
+use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
+use crate::backend::cuda::gpu::Gpu;
+use crate::backend::cuda::libraries::{self, DRIVER};
+use crate::backend::cuda::{Cuda, driver};
+use crate::data::cache;
 use crate::error::{Error, Result};
 use crate::train::estimate;
 use crate::train::prepare::Prepared;
@@ -26,25 +31,52 @@ pub fn run(args: &TrainArgs, out: &mut Terminal) -> Result {
 
 /// Chooses the device, the only place that does, and runs.
 pub fn start(prepared: Prepared, device: Device, out: &mut Terminal) -> Result {
-    let (threads, every) = (prepared.recipe.train.threads, prepared.recipe.train.logging_steps);
     match device {
-        Device::Auto | Device::Cpu => {
-            let planned = gib(check_memory(&prepared)?);
-            let cpu = Cpu::<f32>::new(threads)?;
-            let device = format!("cpu with {} threads, f32, {planned:.2} GiB planned", cpu.threads());
-            let mut reporter = Reporter::new(out, every, device);
-            run::run(cpu, prepared, &mut |event| reporter.event(event))?;
-        }
+        Device::Auto => match driver::start().and_then(|_| gpu(&prepared)) {
+            Ok(gpu) => on_gpu(gpu, prepared, out),
+            // without a driver there is nothing to explain
+            Err(_) if libraries::open(DRIVER, &[]).is_err() => on_cpu(prepared, out),
+            Err(why) => {
+                out.note(&format!("not on a GPU, but on the processor: {why}"));
+                on_cpu(prepared, out)
+            }
+        },
+        Device::Cpu => on_cpu(prepared, out),
+        Device::Cuda => on_gpu(gpu(&prepared)?, prepared, out),
         #[cfg(feature = "emulator")]
         Device::Emulated => {
-            use crate::backend::cuda::{Cuda, emulated::Schedule, emulation::Emulated};
-            let device = "CUDA kernels, emulated, bf16".to_string();
-            let mut reporter = Reporter::new(out, every, device);
-            let cuda = Cuda::new(Emulated::open(Schedule::default())?);
-            run::run(cuda, prepared, &mut |event| reporter.event(event))?;
+            use crate::backend::cuda::{emulated::Schedule, emulation::Emulated};
+            let device = Emulated::open(Schedule::default())?;
+            on(Cuda::new(device), "CUDA kernels, emulated, bf16".into(), prepared, out)
         }
     }
-    Ok(())
+}
+
+/// Runs on a backend, with reports that name it so.
+fn on<B: Backend>(backend: B, name: String, prepared: Prepared, out: &mut Terminal) -> Result {
+    let mut reporter = Reporter::new(out, prepared.recipe.train.logging_steps, name);
+    run::run(backend, prepared, &mut |event| reporter.event(event)).map(|_| ())
+}
+
+fn on_cpu(prepared: Prepared, out: &mut Terminal) -> Result {
+    let planned = gib(check_memory(&prepared)?);
+    let cpu = Cpu::<f32>::new(prepared.recipe.train.threads)?;
+    let name = format!("cpu with {} threads, f32, {planned:.2} GiB planned", cpu.threads());
+    on(cpu, name, prepared, out)
+}
+
+/// The first GPU. Which algorithms its products use is kept with other caches, and recorded with the run.
+fn gpu(prepared: &Prepared) -> Result<Gpu> {
+    let recipe = &prepared.recipe;
+    let cache = recipe.data.cache_dir.clone().or_else(|| cache::default_dir(|key| std::env::var(key).ok()));
+    Gpu::open(0, cache.as_deref().filter(|_| recipe.data.cache), Some(recipe.train.output_dir.join("products.json")))
+}
+
+fn on_gpu(gpu: Gpu, prepared: Prepared, out: &mut Terminal) -> Result {
+    let (free, all) = gpu.driver().memory()?;
+    let [free, all] = [free, all].map(|bytes| gib(bytes as u64));
+    let name = format!("{}, bf16, {free:.1} of {all:.1} GiB free", gpu.driver().properties().gpu);
+    on(Cuda::new(gpu), name, prepared, out)
 }
 
 fn gib(bytes: u64) -> f64 {

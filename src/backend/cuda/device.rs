@@ -3,6 +3,7 @@
 
 use super::arguments::{Arg, Geometry, WORDS};
 use crate::error::Result;
+use serde::{Deserialize, Serialize};
 
 /// The arguments of a kernel, in the order of its declaration.
 #[derive(Debug, Default)]
@@ -61,8 +62,19 @@ pub struct Operand<'a, M> {
     pub transposed: bool,
 }
 
+/// A row-major matrix of rows `ld` apart.
+pub fn matrix<M>(memory: &M, first: usize, ld: usize) -> Operand<'_, M> {
+    Operand { memory, first, ld, transposed: false }
+}
+
+/// The transpose of one.
+pub fn transpose<M>(memory: &M, first: usize, ld: usize) -> Operand<'_, M> {
+    Operand { memory, first, ld, transposed: true }
+}
+
 /// What a product is written as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Out {
     /// Activations.
     Bf16,
@@ -70,7 +82,7 @@ pub enum Out {
     F32,
 }
 
-/// `c = alpha a b`, or `c += alpha a b`; `a [m, k]`, `b [k, n]`, `c [m, n]`, sums in f32.
+/// `c = alpha a b + bias`, or `c += alpha a b`; `a [m, k]`, `b [k, n]`, `c [m, n]`, sums in f32.
 #[derive(Debug)]
 pub struct Product<'a, M> {
     /// m, n, k.
@@ -83,12 +95,46 @@ pub struct Product<'a, M> {
     pub alpha: f64,
     /// Whether it is added to what is there.
     pub accumulate: bool,
+    /// A bf16 value for each column, added before rounding.
+    pub bias: Option<&'a M>,
     /// The format of `c`.
     pub out: Out,
     /// The first value of `c`.
     pub first: usize,
     /// Values from row to row of `c`.
     pub ld: usize,
+}
+
+impl<'a, M> Product<'a, M> {
+    /// `c = a b` in bf16, its rows end to end.
+    pub fn new(shape: (usize, usize, usize), a: Operand<'a, M>, b: Operand<'a, M>) -> Product<'a, M> {
+        Product { shape, a, b, alpha: 1.0, accumulate: false, bias: None, out: Out::Bf16, first: 0, ld: shape.1 }
+    }
+
+    /// With a scale.
+    pub fn times(self, alpha: f64) -> Product<'a, M> {
+        Product { alpha, ..self }
+    }
+
+    /// In f32.
+    pub fn wide(self) -> Product<'a, M> {
+        Product { out: Out::F32, ..self }
+    }
+
+    /// Added to what is there.
+    pub fn added(self) -> Product<'a, M> {
+        Product { accumulate: true, ..self }
+    }
+
+    /// With its first value at `first` and its rows `ld` apart.
+    pub fn at(self, first: usize, ld: usize) -> Product<'a, M> {
+        Product { first, ld, ..self }
+    }
+
+    /// With a value added to each column.
+    pub fn plus(self, bias: Option<&'a M>) -> Product<'a, M> {
+        Product { bias, ..self }
+    }
 }
 
 /// A device, or the emulation of one. Work is done in the order in which it is asked for; `download` waits for it.

@@ -1,4 +1,4 @@
-//! The driver: devices, their memory, kernels and launches. The one file that uses cudarc.
+//! The driver: devices, their memory, kernels and launches. This file and `lt.rs` are the ones that use cudarc.
 //!
 //! cudarc panics where a library or a function of it is missing, so [`start`] looks first. Event tracking is off: one
 //! stream orders all work, and events for every buffer and launch would only cost time.
@@ -8,10 +8,11 @@
 #![allow(unsafe_code)] // calls into the driver
 
 use super::architecture::{self, OLDEST, runs_on, wanted};
+use super::arguments::{Arg, Geometry};
 use super::cubin;
 use super::failure::{self, Gpu, START};
 use super::kernels::{CUBINS, HEADERS, SOURCES};
-use super::libraries::{self, CUBLASLT, DRIVER, Opened};
+use super::libraries::{self, DRIVER, Opened};
 use super::nvrtc::{Nvrtc, Source};
 use crate::error::{Error, Result};
 use cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
@@ -19,24 +20,30 @@ use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMI
 use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DriverError, result, sys};
 use cudarc::nvrtc::Ptx;
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Arc;
 
 /// Functions of the driver that are called here; cudarc panics over a missing one.
-const FUNCTIONS: [&str; 28] = [
+const FUNCTIONS: [&str; 37] = [
     "cuCtxGetCurrent",
     "cuCtxSetCurrent",
     "cuDeviceGet",
     "cuDeviceGetAttribute",
     "cuDeviceGetCount",
+    "cuDeviceGetDefaultMemPool",
     "cuDeviceGetName",
     "cuDevicePrimaryCtxRelease_v2",
     "cuDevicePrimaryCtxRetain",
     "cuDeviceTotalMem_v2",
     "cuDriverGetVersion",
+    "cuEventCreate",
+    "cuEventDestroy_v2",
+    "cuEventElapsedTime_v2",
+    "cuEventRecord",
+    "cuEventSynchronize",
     "cuFuncSetAttribute",
     "cuGetErrorString",
     "cuInit",
@@ -45,7 +52,10 @@ const FUNCTIONS: [&str; 28] = [
     "cuMemAlloc_v2",
     "cuMemFreeAsync",
     "cuMemFree_v2",
+    "cuMemFreeHost",
     "cuMemGetInfo_v2",
+    "cuMemHostAlloc",
+    "cuMemPoolSetAttribute",
     "cuMemcpyDtoHAsync_v2",
     "cuMemcpyHtoDAsync_v2",
     "cuMemsetD8Async",
@@ -164,14 +174,31 @@ impl Block {
     }
 }
 
+/// Bytes of page-locked memory that copies to the GPU go through.
+const STAGED: usize = 8 << 20;
+
+/// Page-locked memory: a copy out of it is not waited for, so its bytes must stay as they are until the GPU has caught
+/// up. Freed when dropped.
+struct Staging {
+    memory: *mut u8,
+    used: usize,
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // SAFETY: it came from malloc_host, and this is its only owner.
+        let _ = unsafe { result::free_host(self.memory.cast()) };
+    }
+}
+
 /// A GPU with its kernels.
 pub struct Driver {
     properties: Properties,
-    context: Arc<CudaContext>,
-    stream: Arc<CudaStream>,
+    staging: RefCell<Staging>,
     kernels: HashMap<String, Kernel>,
     compiled: bool,
-    products: std::result::Result<Option<PathBuf>, String>,
+    stream: Arc<CudaStream>,
+    context: Arc<CudaContext>,
 }
 
 impl Driver {
@@ -192,9 +219,12 @@ impl Driver {
         // SAFETY: one stream does everything, so nothing has to wait for anything else.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(fail)?;
-        let products = libraries::open(CUBLASLT, &libraries::folders()).map(|opened| opened.path);
+        keep_freed_memory(index).map_err(fail)?;
+        // SAFETY: a context is bound; what comes back is freed once, by Staging.
+        let memory = unsafe { result::malloc_host(STAGED, 0) }.map_err(fail)?;
+        let staging = RefCell::new(Staging { memory: memory.cast(), used: 0 });
         let kernels = HashMap::new();
-        let mut driver = Driver { properties, context, stream, kernels, compiled: false, products };
+        let mut driver = Driver { properties, staging, kernels, compiled: false, stream, context };
         for file in SOURCES {
             if let Some(code) = driver.machine_code(file)? {
                 driver.load(file.name, &code)?;
@@ -211,12 +241,6 @@ impl Driver {
     /// Whether kernels were compiled when the GPU was opened, for want of embedded machine code.
     pub fn compiled(&self) -> bool {
         self.compiled
-    }
-
-    /// The file of cublasLt, the library of matrix products, as far as it is known. It is open for the rest of the
-    /// process, so cudarc finds it. Fails if there is none.
-    pub fn products(&self) -> Result<Option<&Path>> {
-        self.products.as_ref().map(Option::as_deref).map_err(|why| failure::no_products(why))
     }
 
     /// The stream that orders all work, for libraries that launch on it themselves.
@@ -281,11 +305,31 @@ impl Driver {
         Ok(Block { memory, bytes, address })
     }
 
-    /// Copies `host` to `block[at..at + host.len()]`.
+    /// Copies `host` to `block[at..at + host.len()]`. What fits into page-locked memory is not waited for.
     pub fn write(&self, block: &mut Block, at: usize, host: &[u8]) -> Result {
         let range = self.range(block, at, host.len())?;
+        if range.is_empty() {
+            return Ok(());
+        }
         let mut part = block.memory.slice_mut(range);
-        self.stream.memcpy_htod(host, &mut part).map_err(|why| self.failed("a copy to the GPU", why))
+        let copied = if host.len() > STAGED {
+            self.stream.memcpy_htod(host, &mut part)
+        } else {
+            if self.staging.borrow().used + host.len() > STAGED {
+                self.synchronize()?;
+            }
+            let mut staging = self.staging.borrow_mut();
+            // SAFETY: `used + host.len()` bytes are within the memory, and no copy that the GPU has still to make reads
+            // these: `used` goes back to 0 only where it has been waited for.
+            let staged = unsafe {
+                let to = staging.memory.add(staging.used);
+                ptr::copy_nonoverlapping(host.as_ptr(), to, host.len());
+                std::slice::from_raw_parts(to, host.len())
+            };
+            staging.used += host.len().next_multiple_of(256);
+            self.stream.memcpy_htod(staged, &mut part)
+        };
+        copied.map_err(|why| self.failed("a copy to the GPU", why))
     }
 
     /// Copies `block[at..at + host.len()]` to `host`, once all work before it is done.
@@ -312,45 +356,67 @@ impl Driver {
         }
     }
 
-    /// Launches a kernel; `shared` is dynamic shared memory in bytes. Each parameter takes as many 8-byte slots of
-    /// `args` as it needs, from its lowest byte on: an `int` the low half of one.
+    /// Launches a kernel. Number and sizes of the arguments are compared with its parameters, as the machine code has
+    /// them.
     ///
     /// Whether addresses among them are right is for the caller to know, as it is whether the kernel stays within them.
-    pub fn launch(&self, kernel: &str, grid: [u32; 3], block: [u32; 3], shared: u32, args: &[u64]) -> Result {
+    pub fn launch(&self, kernel: &str, geometry: Geometry, args: &[Arg]) -> Result {
         let refuse = |why: String| Error::Device(format!("{}: kernel {kernel}: {why}", self.properties.gpu));
         let loaded = self.kernels.get(kernel).ok_or_else(|| refuse("there is no such kernel".into()))?;
-        let (most, asked) = (self.properties.shared, loaded.shared.saturating_add(shared));
+        let (most, asked) = (self.properties.shared, loaded.shared.saturating_add(geometry.shared));
         if asked > most {
             return Err(refuse(format!("{asked} bytes of shared memory, and the GPU has {most}")));
         }
-        let mut parameters = [ptr::null_mut(); 64];
-        let count = loaded.parameters.len();
-        let pointers = parameters
-            .get_mut(..count)
-            .ok_or_else(|| refuse(format!("{count} parameters, at most 64 can be passed")))?;
-        let mut rest = args;
-        for (pointer, &bytes) in pointers.iter_mut().zip(&loaded.parameters) {
-            let slots = bytes.div_ceil(8) as usize;
-            let (own, after) = rest.split_at_checked(slots).ok_or_else(|| refuse("an argument is missing".into()))?;
-            (*pointer, rest) = (own.as_ptr().cast_mut().cast::<c_void>(), after);
+        let given: Vec<u32> = args.iter().map(|arg| arg.kind().1).collect();
+        if given != loaded.parameters {
+            return Err(refuse(format!("arguments of {given:?} bytes, and it takes {:?}", loaded.parameters)));
         }
-        if !rest.is_empty() {
-            return Err(refuse(format!("{} arguments too many", rest.len())));
-        }
+        let mut pointers: Vec<*mut c_void> = args.iter().map(Arg::pointer).collect();
         self.context.bind_to_thread().map_err(|why| self.failed("a launch", why))?;
-        let [grid, block] = [grid, block].map(|[x, y, z]| (x, y, z));
+        let [grid, block] = [geometry.grid, geometry.block].map(|[x, y, z]| (x, y, z));
         // SAFETY: a loaded function, and for each of its parameters a pointer to as many bytes as it has, which the
         // driver copies before it returns. On the GPU, kernels of ours work on blocks of ours.
         let launched = unsafe {
             let (function, stream) = (loaded.function.cu_function(), self.stream.cu_stream());
-            result::launch_kernel(function, grid, block, shared, stream, pointers)
+            result::launch_kernel(function, grid, block, geometry.shared, stream, &mut pointers)
         };
         launched.map_err(|why| self.failed(&format!("launching {kernel}"), why))
     }
 
+    /// Milliseconds that the GPU takes for what `work` asks of it. Waits for it.
+    pub fn time(&self, work: impl FnOnce() -> Result) -> Result<f32> {
+        let fail = |why| self.failed("timing", why);
+        let event = || self.context.new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT)).map_err(fail);
+        let (start, end) = (event()?, event()?);
+        start.record(&self.stream).map_err(fail)?;
+        work()?;
+        end.record(&self.stream).map_err(fail)?;
+        self.synchronize()?;
+        start.elapsed_ms(&end).map_err(fail)
+    }
+
     /// Waits until all work is done.
     pub fn synchronize(&self) -> Result {
-        self.stream.synchronize().map_err(|why| self.failed("work on the GPU", why))
+        self.stream.synchronize().map_err(|why| self.failed("work on the GPU", why))?;
+        self.staging.borrow_mut().used = 0;
+        Ok(())
+    }
+}
+
+/// Lets the driver's memory pool keep what is freed: it is this process's arena, and later allocations are served from
+/// it without a call into the system.
+fn keep_freed_memory(index: usize) -> std::result::Result<(), DriverError> {
+    use sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD as THRESHOLD;
+    let device = result::device::get(index as i32)?;
+    let mut pool = ptr::null_mut();
+    let mut most = u64::MAX;
+    // SAFETY: a device of the driver's, valid places for a pool and for the attribute's 64 bits; the functions are there.
+    unsafe {
+        if result::device::get_attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED)? == 0 {
+            return Ok(());
+        }
+        sys::cuDeviceGetDefaultMemPool(&mut pool, device).result()?;
+        sys::cuMemPoolSetAttribute(pool, THRESHOLD, (&raw mut most).cast()).result()
     }
 }
 

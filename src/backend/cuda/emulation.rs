@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // a launch: what a kernel does with its addresses is the kernel's
 
 use super::Geometry;
-use super::device::{Args, Device, Operand, Out, Product};
+use super::device::{Args, Device, Operand, Out, Product, matrix};
 use super::emulated::{Emulator, Memory, Schedule};
 use crate::backend::cpu::gemm::{Mat, gemm};
 use crate::error::Result;
@@ -66,11 +66,11 @@ impl Device for Emulated {
             return Ok(());
         }
         let (a, b) = (widen(&p.a)?, widen(&p.b)?);
-        let matrix = |values, o: &Operand<_>| {
+        let view = |values, o: &Operand<_>| {
             let rows = Mat::rows(values, o.ld);
             if o.transposed { rows.t() } else { rows }
         };
-        let (left, right) = (matrix(&a, &p.a), matrix(&b, &p.b));
+        let (left, right) = (view(&a, &p.a), view(&b, &p.b));
         let mut bytes = c.read()?;
         match p.out {
             Out::F32 => {
@@ -81,6 +81,10 @@ impl Device for Emulated {
             Out::Bf16 => {
                 let mut sums = vec![0f32; m * n];
                 gemm(p.shape, left, right, &mut sums, n, p.alpha, false, 1);
+                if let Some(bias) = p.bias {
+                    let bias = widen(&matrix(bias, 0, n))?;
+                    sums.chunks_mut(n).for_each(|row| row.iter_mut().zip(&bias).for_each(|(y, b)| *y += b));
+                }
                 let (pairs, _) = bytes.as_chunks_mut::<2>();
                 for (i, row) in sums.chunks(n).enumerate() {
                     for (pair, &sum) in pairs[p.first + i * p.ld..].iter_mut().zip(row) {

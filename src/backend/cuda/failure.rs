@@ -84,6 +84,11 @@ pub fn no_products(why: &str) -> Error {
     ))
 }
 
+/// A product that cublasLt could not do.
+pub fn product(gpu: &Gpu, why: &str) -> Error {
+    Error::Device(format!("{gpu}: a matrix product failed: {why}: see `eyekern doctor`, and report it with the recipe"))
+}
+
 /// Too little memory. `free` and `total` as far as the driver still tells.
 pub fn out_of_memory(gpu: &Gpu, asked: usize, memory: Option<(usize, usize)>) -> Error {
     let gib = |bytes: usize| bytes as f64 / (1u64 << 30) as f64;

@@ -1,8 +1,7 @@
 //! The LM head on active rows, and the objective between its two passes.
 
 use super::backend::{Buffer, Cuda};
-use super::device::{Args, Device, Out, Product};
-use super::linear::{matrix, transpose};
+use super::device::{Args, Device, Product, matrix, transpose};
 use crate::backend::{F, Head, Ids, Objective, S, Weight};
 use crate::error::Result;
 
@@ -20,16 +19,8 @@ impl<D: Device> Cuda<D> {
         logp: &mut S<Self>,
         lse: &mut S<Self>,
     ) -> Result {
-        let product = Product {
-            shape: (s.rows, s.vocab, s.width),
-            a: matrix(&x.memory, s.first * s.width, s.width),
-            b: transpose(&w.bf16().memory, 0, s.width),
-            alpha: s.scale,
-            accumulate: false,
-            out: Out::F32,
-            first: 0,
-            ld: s.vocab,
-        };
+        let (x, w) = (matrix(&x.memory, s.first * s.width, s.width), transpose(&w.bf16().memory, 0, s.width));
+        let product = Product::new((s.rows, s.vocab, s.width), x, w).times(s.scale).wide();
         self.device.product(product, &mut logits.memory)?;
         let args = Args::default()
             .address(logits.address())
@@ -65,28 +56,12 @@ impl<D: Device> Cuda<D> {
         self.blocks("head_dlogits", [s.rows, 1], ROW, 0, args)?;
         // bf16 gradients stand in the front half of each row of f32 logits
         let ld = 2 * s.vocab;
-        let product = Product {
-            shape: (s.rows, s.width, s.vocab),
-            a: matrix(&logits.memory, 0, ld),
-            b: matrix(&w.bf16().memory, 0, s.width),
-            alpha: s.scale,
-            accumulate: false,
-            out: Out::Bf16,
-            first: s.first * s.width,
-            ld: s.width,
-        };
+        let (d, w) = (matrix(&logits.memory, 0, ld), matrix(&w.bf16().memory, 0, s.width));
+        let product = Product::new((s.rows, s.width, s.vocab), d, w).times(s.scale).at(s.first * s.width, s.width);
         self.device.product(product, &mut dx.memory)?;
         let Some(dw) = dw else { return Ok(()) };
-        let product = Product {
-            shape: (s.vocab, s.width, s.rows),
-            a: transpose(&logits.memory, 0, ld),
-            b: matrix(&x.memory, s.first * s.width, s.width),
-            alpha: s.scale,
-            accumulate: true,
-            out: Out::F32,
-            first: 0,
-            ld: s.width,
-        };
+        let (d, x) = (transpose(&logits.memory, 0, ld), matrix(&x.memory, s.first * s.width, s.width));
+        let product = Product::new((s.vocab, s.width, s.rows), d, x).times(s.scale).wide().added();
         self.device.product(product, &mut dw.memory)
     }
 

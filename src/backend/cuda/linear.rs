@@ -1,19 +1,9 @@
 //! Projections and the low-rank adapters beside them: products of bf16 matrices with sums in f32.
 
 use super::backend::Cuda;
-use super::device::{Device, Operand, Out, Product};
+use super::device::{Device, Product, matrix, transpose};
 use crate::backend::{Dropout, F, Gemm, Lora, Rows, S, Weight};
 use crate::error::Result;
-
-/// A row-major matrix of rows `ld` apart.
-pub(super) fn matrix<M>(memory: &M, first: usize, ld: usize) -> Operand<'_, M> {
-    Operand { memory, first, ld, transposed: false }
-}
-
-/// The transpose of one.
-pub(super) fn transpose<M>(memory: &M, first: usize, ld: usize) -> Operand<'_, M> {
-    Operand { memory, first, ld, transposed: true }
-}
 
 impl<D: Device> Cuda<D> {
     pub(super) fn project(
@@ -24,18 +14,12 @@ impl<D: Device> Cuda<D> {
         bias: Option<&F<Self>>,
         y: &mut F<Self>,
     ) -> Result {
-        let product = Product {
-            shape: (s.rows, s.out, s.inp),
-            a: matrix(&x.memory, 0, s.inp),
-            b: transpose(&w.bf16().memory, 0, s.inp),
-            alpha: s.alpha,
-            accumulate: false,
-            out: Out::Bf16,
-            first: 0,
-            ld: s.out,
-        };
-        self.device.product(product, &mut y.memory)?;
-        match bias {
+        let (x, w) = (matrix(&x.memory, 0, s.inp), transpose(&w.bf16().memory, 0, s.inp));
+        let product = Product::new((s.rows, s.out, s.inp), x, w).times(s.alpha);
+        // the library adds a bias after its scale
+        let (within, after) = if s.alpha == 1.0 { (bias, None) } else { (None, bias) };
+        self.device.product(product.plus(within.map(|bias| &bias.memory)), &mut y.memory)?;
+        match after {
             Some(bias) => self.add_bias(Rows { n: s.rows, width: s.out }, bias, s.alpha, y),
             None => Ok(()),
         }
@@ -52,29 +36,13 @@ impl<D: Device> Cuda<D> {
         d_bias: Option<&mut S<Self>>,
     ) -> Result {
         if let Some(dx) = dx {
-            let product = Product {
-                shape: (s.rows, s.inp, s.out),
-                a: matrix(&dy.memory, 0, s.out),
-                b: matrix(&w.bf16().memory, 0, s.inp),
-                alpha: s.alpha,
-                accumulate: false,
-                out: Out::Bf16,
-                first: 0,
-                ld: s.inp,
-            };
+            let (dy, w) = (matrix(&dy.memory, 0, s.out), matrix(&w.bf16().memory, 0, s.inp));
+            let product = Product::new((s.rows, s.inp, s.out), dy, w).times(s.alpha);
             self.device.product(product, &mut dx.memory)?;
         }
         if let Some(dw) = dw {
-            let product = Product {
-                shape: (s.out, s.inp, s.rows),
-                a: transpose(&dy.memory, 0, s.out),
-                b: matrix(&x.memory, 0, s.inp),
-                alpha: s.alpha,
-                accumulate: true,
-                out: Out::F32,
-                first: 0,
-                ld: s.inp,
-            };
+            let (dy, x) = (transpose(&dy.memory, 0, s.out), matrix(&x.memory, 0, s.inp));
+            let product = Product::new((s.out, s.inp, s.rows), dy, x).times(s.alpha).wide().added();
             self.device.product(product, &mut dw.memory)?;
         }
         match d_bias {
@@ -95,27 +63,10 @@ impl<D: Device> Cuda<D> {
         y: &mut F<Self>,
     ) -> Result {
         let x = self.dropped(s, x, drop, scratch)?;
-        let down = Product {
-            shape: (s.rows, s.rank, s.inp),
-            a: matrix(&x.memory, 0, s.inp),
-            b: transpose(&a.memory, 0, s.inp),
-            alpha: 1.0,
-            accumulate: false,
-            out: Out::Bf16,
-            first: 0,
-            ld: s.rank,
-        };
-        self.device.product(down, &mut low.memory)?;
-        let up = Product {
-            shape: (s.rows, s.out, s.rank),
-            a: matrix(&low.memory, 0, s.rank),
-            b: transpose(&b.memory, 0, s.rank),
-            alpha: s.scale,
-            accumulate: true,
-            out: Out::Bf16,
-            first: s.col,
-            ld: s.stride,
-        };
+        let (x, a) = (matrix(&x.memory, 0, s.inp), transpose(&a.memory, 0, s.inp));
+        self.device.product(Product::new((s.rows, s.rank, s.inp), x, a), &mut low.memory)?;
+        let (low, b) = (matrix(&low.memory, 0, s.rank), transpose(&b.memory, 0, s.rank));
+        let up = Product::new((s.rows, s.out, s.rank), low, b).times(s.scale).added().at(s.col, s.stride);
         self.device.product(up, &mut y.memory)
     }
 
@@ -134,53 +85,21 @@ impl<D: Device> Cuda<D> {
         da: &mut S<Self>,
         db: &mut S<Self>,
     ) -> Result {
-        let up = Product {
-            shape: (s.out, s.rank, s.rows),
-            a: transpose(&dy.memory, s.col, s.stride),
-            b: matrix(&low.memory, 0, s.rank),
-            alpha: s.scale,
-            accumulate: true,
-            out: Out::F32,
-            first: 0,
-            ld: s.rank,
-        };
+        let (dy_t, low) = (transpose(&dy.memory, s.col, s.stride), matrix(&low.memory, 0, s.rank));
+        let up = Product::new((s.out, s.rank, s.rows), dy_t, low).times(s.scale).wide().added();
         self.device.product(up, &mut db.memory)?;
-        let through = Product {
-            shape: (s.rows, s.rank, s.out),
-            a: matrix(&dy.memory, s.col, s.stride),
-            b: matrix(&b.memory, 0, s.rank),
-            alpha: s.scale,
-            accumulate: false,
-            out: Out::Bf16,
-            first: 0,
-            ld: s.rank,
-        };
+        let (dy, b) = (matrix(&dy.memory, s.col, s.stride), matrix(&b.memory, 0, s.rank));
+        let through = Product::new((s.rows, s.rank, s.out), dy, b).times(s.scale);
         self.device.product(through, &mut d_low.memory)?;
         let x = self.dropped(s, x, drop, scratch)?;
-        let down = Product {
-            shape: (s.rank, s.inp, s.rows),
-            a: transpose(&d_low.memory, 0, s.rank),
-            b: matrix(&x.memory, 0, s.inp),
-            alpha: 1.0,
-            accumulate: true,
-            out: Out::F32,
-            first: 0,
-            ld: s.inp,
-        };
+        let (d_low_t, x) = (transpose(&d_low.memory, 0, s.rank), matrix(&x.memory, 0, s.inp));
+        let down = Product::new((s.rank, s.inp, s.rows), d_low_t, x).wide().added();
         self.device.product(down, &mut da.memory)?;
         let Some(dx) = dx else { return Ok(()) };
-        let back = Product {
-            shape: (s.rows, s.inp, s.rank),
-            a: matrix(&d_low.memory, 0, s.rank),
-            b: matrix(&a.memory, 0, s.inp),
-            alpha: 1.0,
-            accumulate: drop.is_none(),
-            out: Out::Bf16,
-            first: 0,
-            ld: s.inp,
-        };
+        let (d_low, a) = (matrix(&d_low.memory, 0, s.rank), matrix(&a.memory, 0, s.inp));
+        let back = Product::new((s.rows, s.inp, s.rank), d_low, a);
         match drop {
-            None => self.device.product(back, &mut dx.memory),
+            None => self.device.product(back.added(), &mut dx.memory),
             Some(drop) => {
                 self.device.product(back, &mut scratch.memory)?;
                 self.masked(Rows { n: s.rows, width: s.inp }, drop, scratch, dx, true)

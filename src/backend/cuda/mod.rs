@@ -14,12 +14,15 @@ pub mod emulated;
 #[cfg(feature = "emulator")]
 pub mod emulation;
 pub mod failure;
+pub mod gpu;
 mod head;
 pub mod kernels;
 pub mod libraries;
 mod linear;
+mod lt;
 pub mod nvrtc;
 mod optim;
+mod plans;
 mod rows;
 pub mod selftest;
 

@@ -1,5 +1,6 @@
 //! Whether a GPU computes what it should: bf16 to f32 and back, bit for bit against the host.
 
+use super::arguments::{Arg, Geometry};
 use super::driver::Driver;
 use crate::error::{Error, Result};
 use half::bf16;
@@ -34,14 +35,9 @@ fn convert<A: bytemuck::Pod, B: bytemuck::Pod>(driver: &Driver, kernel: &str, in
     let mut x = driver.alloc(size_of_val(input))?;
     let y = driver.alloc(size_of_val(&output[..]))?;
     driver.write(&mut x, 0, bytemuck::cast_slice(input))?;
-    let n = input.len() as u64;
-    driver.launch(
-        kernel,
-        [n.div_ceil(u64::from(BLOCK)) as u32, 1, 1],
-        [BLOCK, 1, 1],
-        0,
-        &[x.address(), y.address(), n],
-    )?;
+    let n = input.len();
+    let geometry = Geometry::line((n as u32).div_ceil(BLOCK), BLOCK, 0);
+    driver.launch(kernel, geometry, &[Arg::Address(x.address()), Arg::Address(y.address()), Arg::I64(n as i64)])?;
     driver.read(&y, 0, bytemuck::cast_slice_mut(&mut output))?;
     Ok(output)
 }
