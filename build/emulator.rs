@@ -45,4 +45,23 @@ pub fn build() {
     // kernels are called through a table that their static constructors fill: nothing else refers to them
     build.link_lib_modifier("+whole-archive");
     build.compile("eyekern_emulator");
+    made_up_gpu(&root, &out);
+}
+
+/// Makes the driver and the cublasLt of a GPU that the emulator plays, for tests of everything above them. One library
+/// under both names: the loader asks for one or the other.
+fn made_up_gpu(kernels: &Path, out: &Path) {
+    let sources = kernels.join("emulator/gpu");
+    let folder = out.join("made_up_gpu");
+    fs::create_dir_all(&folder).expect("OUT_DIR is writable");
+    let mut link = cc::Build::new().cpp(true).get_compiler().to_command();
+    link.args(["-std=c++17", "-O2", "-shared", "-fPIC", "-pthread", "-o"]).arg(folder.join("libcuda.so.1"));
+    link.arg("-I").arg(kernels).args(files(&sources, "cpp"));
+    link.arg("-Wl,--whole-archive").arg(out.join("libeyekern_emulator.a")).arg("-Wl,--no-whole-archive");
+    if let Some(names) = env::var("EYEKERN_SANITIZE").ok().filter(|names| !names.is_empty()) {
+        link.arg(format!("-fsanitize={names}"));
+    }
+    assert!(link.status().is_ok_and(|status| status.success()), "the made-up GPU does not link");
+    fs::copy(folder.join("libcuda.so.1"), folder.join("libcublasLt.so.13")).expect("OUT_DIR is writable");
+    println!("cargo::rustc-env=EYEKERN_MADE_UP_GPU={}", folder.display());
 }

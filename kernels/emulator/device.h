@@ -20,7 +20,8 @@ int eyekern_device_fill(EyekernDevice*, uint64_t to, uint8_t value, uint64_t byt
 uint64_t eyekern_device_free_bytes(EyekernDevice*);
 
 // Runs a kernel and waits for it. `arguments` is what cuLaunchKernel takes. `kinds` says for each of `count` arguments
-// what the caller passed (p, i, f or s) and `sizes` its bytes: they are compared with the kernel's parameters.
+// what the caller passed (p, i, f or s) and `sizes` its bytes: they are compared with the kernel's parameters, unless
+// `kinds` is null.
 // `seed` 0 is the order of threads as numbered, with asynchronous operations as late as possible; others shuffle.
 // `threads` is the number of host threads.
 int eyekern_device_launch(EyekernDevice*, const char* kernel, const uint32_t* grid, const uint32_t* block,

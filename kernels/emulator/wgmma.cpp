@@ -1,6 +1,7 @@
 // wgmma: issued by the 128 threads of a warpgroup together, carried out when they wait for it. It reads shared memory
 // then, so operands that were overwritten too early give a wrong product.
 #include "machine.h"
+#include <memory>
 #include "sm90.h"
 
 namespace emulator {
@@ -42,8 +43,9 @@ WIDE static void multiply(Tiles& t) {
 }
 
 static void carry_out(const Wgmma& product) {
-    static thread_local Tiles own;
-    Tiles& tiles = own;
+    // off the fiber's small stack, and not in the thread's static storage, of which a loaded library gets little
+    static thread_local const std::unique_ptr<Tiles> own(new Tiles);
+    Tiles& tiles = *own;
     const Operand a(product.a), b(product.b);
     for (int row = 0; row < ROWS; row++) a.row(row, tiles.a[row]);
     for (int column = 0; column < COLUMNS; column++) {

@@ -1,0 +1,137 @@
+// A libcuda.so.1 for tests: one Hopper GPU whose kernels the emulator runs. Beside products.cpp it lets the command train
+// with --device cuda on a machine without a GPU, through the very calls that it makes on one.
+//
+// What can be wrong with it comes from the environment:
+//   MADE_UP_MEMORY   bytes of memory; 4 GiB where it is not set
+//   MADE_UP_LOST     so many launches succeed, then the GPU is gone
+//   MADE_UP_LOG      a file that receives a line for each allocation ("alloc BYTES"), wait ("wait") and launch ("launch
+//                    KERNEL")
+#include "emulator/device.h"
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+typedef int Status;
+typedef uint64_t Address;
+enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_BINARY = 209, ECC = 214, NOT_FOUND = 500, LAUNCH_FAILED = 719 };
+
+static uint64_t number(const char* name, uint64_t otherwise) {
+    const char* text = getenv(name);
+    return text ? strtoull(text, nullptr, 10) : otherwise;
+}
+static const uint64_t MEMORY = number("MADE_UP_MEMORY", (uint64_t)4 << 30);
+static EyekernDevice* const device = eyekern_device_open(MEMORY);
+static uint64_t launches_left = number("MADE_UP_LOST", ~0ull);
+static Status state = OK; // what every later call answers, once something has gone wrong for good
+static char error[2048];
+
+static void log(const char* format, const char* word, uint64_t n = 0) {
+    static FILE* const file = getenv("MADE_UP_LOG") ? fopen(getenv("MADE_UP_LOG"), "w") : nullptr;
+    if (!file) return;
+    fprintf(file, format, word, (unsigned long long)n);
+    fflush(file);
+}
+static Status told(int failed, Status status) {
+    if (failed) fprintf(stderr, "made-up GPU: %s\n", error);
+    return failed ? status : state;
+}
+
+extern "C" {
+
+Status cuInit(unsigned) { return OK; }
+Status cuDriverGetVersion(int* version) { return *version = 13000, OK; }
+// NVRTC asks a driver that it finds for this, and takes no for an answer
+Status cuGetExportTable(const void** table, const void*) { return *table = nullptr, INVALID_VALUE; }
+Status cuGetErrorString(Status status, const char** text) {
+    *text = status == OUT_OF_MEMORY   ? "out of memory"
+            : status == ECC           ? "uncorrectable ECC error encountered"
+            : status == LAUNCH_FAILED ? "unspecified launch failure"
+                                      : "some other failure";
+    return OK;
+}
+Status cuDeviceGetCount(int* count) { return *count = 1, OK; }
+Status cuDeviceGet(int* handle, int ordinal) { return *handle = ordinal, OK; }
+Status cuDeviceGetName(char* name, int size, int) { return snprintf(name, size, "Made-up H200"), OK; }
+Status cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = MEMORY, OK; }
+Status cuDeviceGetAttribute(int* value, int attribute, int) {
+    *value = attribute == 75 ? 9 : attribute == 76 ? 0 // compute capability
+           : attribute == 16 ? 132                     // multiprocessors
+           : attribute == 97 ? 227 * 1024              // shared memory of a block, if asked for
+                             : attribute == 115;       // memory pools
+    return OK;
+}
+Status cuDeviceGetDefaultMemPool(void** pool, int) { return *pool = device, OK; }
+Status cuMemPoolSetAttribute(void* pool, int attribute, void* value) {
+    return pool == device && attribute == 4 && *(uint64_t*)value == ~0ull ? OK : INVALID_VALUE;
+}
+Status cuDevicePrimaryCtxRetain(void** context, int) { return *context = device, OK; }
+Status cuDevicePrimaryCtxRelease_v2(int) { return OK; }
+Status cuCtxGetCurrent(void** context) { return *context = device, OK; }
+Status cuCtxSetCurrent(void*) { return OK; }
+Status cuStreamCreate(void** stream, unsigned) { return *stream = device, OK; }
+Status cuStreamDestroy_v2(void*) { return OK; }
+Status cuStreamSynchronize(void*) { return log("%s\n", "wait"), state; }
+
+Status cuEventCreate(double** event, unsigned) { return *event = new double(0), OK; }
+Status cuEventDestroy_v2(double* event) { return delete event, OK; }
+Status cuEventRecord(double* event, void*) {
+    *event = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    return state;
+}
+Status cuEventSynchronize(double*) { return state; }
+Status cuEventElapsedTime_v2(float* ms, double* start, double* end) { return *ms = (float)(*end - *start), OK; }
+
+Status cuMemGetInfo_v2(size_t* unused, size_t* all) {
+    *unused = eyekern_device_free_bytes(device), *all = MEMORY;
+    return OK;
+}
+Status cuMemAllocAsync(Address* address, size_t bytes, void*) {
+    log("%s %llu\n", "alloc", bytes);
+    return eyekern_device_alloc(device, bytes, address, error, sizeof error) ? OUT_OF_MEMORY : state;
+}
+Status cuMemAlloc_v2(Address* address, size_t bytes) { return cuMemAllocAsync(address, bytes, nullptr); }
+Status cuMemFreeAsync(Address address, void*) {
+    return told(eyekern_device_free(device, address, error, sizeof error), INVALID_VALUE);
+}
+Status cuMemFree_v2(Address address) { return cuMemFreeAsync(address, nullptr); }
+Status cuMemHostAlloc(void** memory, size_t bytes, unsigned) { return (*memory = malloc(bytes)) ? OK : OUT_OF_MEMORY; }
+Status cuMemFreeHost(void* memory) { return free(memory), OK; }
+Status cuMemsetD8Async(Address to, unsigned char value, size_t bytes, void*) {
+    return told(eyekern_device_fill(device, to, value, bytes, error, sizeof error), INVALID_VALUE);
+}
+Status cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
+    return told(eyekern_device_write(device, to, from, bytes, error, sizeof error), INVALID_VALUE);
+}
+Status cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void*) {
+    return told(eyekern_device_read(device, to, from, bytes, error, sizeof error), INVALID_VALUE);
+}
+
+// The machine code itself is not run: the emulator has the kernels of the same names, out of the same sources.
+Status cuModuleLoadData(void** module, const unsigned char* image) {
+    if (memcmp(image, "\177ELF", 4) || image[49] != 90) return NO_BINARY;
+    return *module = device, OK;
+}
+Status cuModuleUnload(void*) { return OK; }
+Status cuModuleGetFunction(const char** function, void*, const char* name) {
+    for (uint32_t i = 0; const char* known = eyekern_kernel_name(i); i++)
+        if (!strcmp(known, name)) return *function = known, OK;
+    return NOT_FOUND;
+}
+Status cuFuncSetAttribute(void*, int attribute, int value) {
+    return attribute == 8 && value > 0 && value <= 227 * 1024 ? OK : INVALID_VALUE; // the most dynamic shared memory
+}
+Status cuLaunchKernel(const char* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                      unsigned shared, void*, void** parameters, void**) {
+    log("launch %s\n", function);
+    if (launches_left-- == 0) state = ECC;
+    if (state != OK) return state;
+    const uint32_t grid[] = {gx, gy, gz}, block[] = {bx, by, bz};
+    const int failed = eyekern_device_launch(device, function, grid, block, shared, parameters, nullptr, nullptr, 0, 0,
+                                             2, error, sizeof error);
+    // as on a GPU, a kernel that went wrong is seen where its work is waited for
+    if (failed) state = LAUNCH_FAILED;
+    return told(failed, OK);
+}
+}
