@@ -37,7 +37,7 @@ pub fn start(prepared: Prepared, device: Device, out: &mut Terminal) -> Result {
             // without a driver there is nothing to explain
             Err(_) if libraries::open(DRIVER, &[]).is_err() => on_cpu(prepared, out),
             Err(why) => {
-                out.note(&format!("not on a GPU, but on the processor: {why}"));
+                out.note(&format!("note: not on a GPU, but on the processor: {why}"));
                 on_cpu(prepared, out)
             }
         },

@@ -2,8 +2,10 @@
 
 use super::*;
 use eyekern::backend::cuda::driver::Driver;
+use eyekern::backend::cuda::gpu::Gpu;
 use eyekern::backend::cuda::kernels::{COMPILER, CUBINS, SOURCES};
 use eyekern::backend::cuda::libraries::{self, DRIVER};
+use eyekern::backend::cuda::{Arg, Geometry};
 
 /// Nothing of the machine's own: no toolkit, no Python packages, no compiler.
 fn doctor(case: &Case, args: &[&str], env: &[(&str, &str)]) -> Ran {
@@ -169,7 +171,7 @@ fn a_gpu_is_opened_and_tested() {
     std::fs::copy(case.path("driver/libcuda.so.1"), case.path("driver/libcublasLt.so.13")).expect("copies");
     assert_eq!(last(with_stub(&case, &[], "", "90")), Some("can train on: the processor and the GPU".into()));
     assert_eq!(last(with_stub(&case, &[], "wrong", "90")), Some("can train on: the processor".into()));
-    let memory = "self-test: GPU 0 (Stub) is out of memory: 0.00 GiB were asked for, and 3.00 of 8.00 GiB are free; lower \
+    let memory = "self-test: GPU 0 (Stub) is out of memory: 0.1 MiB were asked for, and 3072.0 of 8192.0 MiB are free; lower \
                   data.max_tokens, train.per_device_train_batch_size or data.max_length, or end other programs on it \
                   (see nvidia-smi)";
     assert_eq!(gpu("memory", "90"), (false, memory.to_string()));
@@ -219,7 +221,8 @@ fn contract() {
     let driver = open(0).unwrap_or_else(|(_, why)| panic!("{why}"));
     assert_eq!((driver.properties().capability, driver.memory().unwrap()), ((9, 0), (3 << 30, 8 << 30)));
     assert!(!driver.stream().is_null() && !driver.compiled());
-    assert_eq!(driver.products().map_err(|why| why.to_string()), Err(NO_LT.to_string()));
+    let gpu = Gpu::open(0, None, None).map(|_| ()).map_err(|why| why.to_string());
+    assert_eq!(gpu, Err(NO_LT.to_string()));
 
     let mut block = driver.alloc(10).unwrap();
     driver.write(&mut block, 3, &[1, 2, 3, 4]).unwrap();
@@ -236,14 +239,16 @@ fn contract() {
     );
     assert_eq!(beyond(driver.read(&block, 11, &mut [])), "0 bytes from 11 on are not within a block of 10");
 
-    let launch = |name, shared, args: &[u64]| beyond(driver.launch(name, [1; 3], [32, 1, 1], shared, args));
+    let launch = |name, shared, args: &[Arg]| beyond(driver.launch(name, Geometry::line(1, 32, shared), args));
+    let arg = Arg::Address(0);
     let kernel = "GPU 0 (Stub): kernel widen_bf16: ";
     assert_eq!(launch("no_such", 0, &[]), "GPU 0 (Stub): kernel no_such: there is no such kernel");
-    assert_eq!(launch("widen_bf16", 0, &[0, 0]), format!("{kernel}an argument is missing"));
-    assert_eq!(launch("widen_bf16", 0, &[0; 5]), format!("{kernel}2 arguments too many"));
+    let wrong = |given: &str| format!("{kernel}arguments of {given} bytes, and it takes [8, 8, 8]");
+    assert_eq!(launch("widen_bf16", 0, &[arg, arg]), wrong("[8, 8]"));
+    assert_eq!(launch("widen_bf16", 0, &[arg, arg, Arg::I32(1)]), wrong("[8, 8, 4]"));
     let most = 227 * 1024;
     let shared = format!("{kernel}{} bytes of shared memory, and the GPU has {most}", most + 1);
-    assert_eq!(launch("widen_bf16", most + 1, &[0; 3]), shared);
+    assert_eq!(launch("widen_bf16", most + 1, &[arg; 3]), shared);
 }
 
 /// A library in all places at once, then in one less, and so on.

@@ -12,6 +12,8 @@ mod bad_data;
 mod bad_model;
 mod cuda;
 mod gaze;
+#[cfg(feature = "emulator")]
+mod gpu;
 mod inspect;
 mod label;
 mod models;

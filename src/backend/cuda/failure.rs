@@ -91,13 +91,13 @@ pub fn product(gpu: &Gpu, why: &str) -> Error {
 
 /// Too little memory. `free` and `total` as far as the driver still tells.
 pub fn out_of_memory(gpu: &Gpu, asked: usize, memory: Option<(usize, usize)>) -> Error {
-    let gib = |bytes: usize| bytes as f64 / (1u64 << 30) as f64;
+    let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
     let free = memory
-        .map_or(String::new(), |(free, total)| format!(", and {:.2} of {:.2} GiB are free", gib(free), gib(total)));
+        .map_or(String::new(), |(free, total)| format!(", and {:.1} of {:.1} MiB are free", mib(free), mib(total)));
     Error::Device(format!(
-        "{gpu} is out of memory: {:.2} GiB were asked for{free}; lower data.max_tokens, \
+        "{gpu} is out of memory: {:.1} MiB were asked for{free}; lower data.max_tokens, \
          train.per_device_train_batch_size or data.max_length, or end other programs on it (see nvidia-smi)",
-        gib(asked)
+        mib(asked)
     ))
 }
 
@@ -158,7 +158,7 @@ mod tests {
             ),
             (
                 out_of_memory(&gpu(), 3 << 30, Some((1 << 30, 4 << 30))),
-                "GPU 1 (NVIDIA H200) is out of memory: 3.00 GiB were asked for, and 1.00 of 4.00 GiB are free; lower \
+                "GPU 1 (NVIDIA H200) is out of memory: 3072.0 MiB were asked for, and 1024.0 of 4096.0 MiB are free; lower \
                  data.max_tokens, train.per_device_train_batch_size or data.max_length, or end other programs on it \
                  (see nvidia-smi)",
             ),

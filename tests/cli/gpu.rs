@@ -1,0 +1,212 @@
+//! `eyekern train` on CUDA: the kernels on the emulator, and the driver's side on a made-up GPU (kernels/emulator/gpu),
+//! against the processor.
+
+use crate::{Case, RECIPE, Ran, id_rows, models};
+use eyekern::backend::cuda::kernels::COMPILER;
+use serde_json::Value;
+
+/// The folder with the made-up driver and cublasLt.
+const LIBRARIES: (&str, &str) = ("LD_LIBRARY_PATH", env!("EYEKERN_MADE_UP_GPU"));
+
+/// Four steps at a constant rate over six rows, which fit one micro-batch: every step has the same shapes.
+const STEPS: [&str; 3] = ["train.max_steps=4", "train.lr_scheduler_type=constant", "data.batching=padded"];
+
+fn on(device: &str, case: &Case, out: &str, sets: &[&str], env: &[(&str, &str)]) -> Ran {
+    let to = format!("train.output_dir={out}");
+    let sets = [&STEPS, sets, &[to.as_str(), "train.overwrite_output_dir=true"]].concat();
+    let args: Vec<&str> = ["train", "recipe.toml", "--device", device]
+        .into_iter()
+        .chain(sets.iter().flat_map(|s| ["--set", s]))
+        .collect();
+    case.run(&args, env)
+}
+
+/// Trains on the made-up GPU into `out`.
+fn on_gpu(case: &Case, out: &str, sets: &[&str], env: &[(&str, &str)]) -> Ran {
+    on("cuda", case, out, sets, &[&[LIBRARIES], env].concat())
+}
+
+/// Whether there is machine code to look up; where it must be, the build itself has failed without.
+fn compiled() -> bool {
+    COMPILER.is_some()
+}
+
+#[track_caller]
+fn close(ours: &[f64], theirs: &[f64], limit: f64) {
+    assert!(!theirs.is_empty() && ours.len() == theirs.len(), "{ours:?} {theirs:?}");
+    for (a, b) in ours.iter().zip(theirs) {
+        assert!((a - b).abs() <= limit * b.abs(), "{ours:?}\n{theirs:?}");
+    }
+}
+
+fn lines(case: &Case, file: &str) -> Vec<String> {
+    String::from_utf8(case.read(file)).expect("UTF-8").lines().map(str::to_string).collect()
+}
+
+/// A Llama whose heads the kernels take, and rows of ids.
+fn case() -> Case {
+    let case = Case::empty();
+    models::llama(&case.path("model"), 97);
+    case.write("train.jsonl", id_rows());
+    case.write("recipe.toml", RECIPE);
+    case
+}
+
+/// Six rows of one length, so that all micro-batches have one shape.
+fn even_rows() -> String {
+    let rows = id_rows();
+    rows.lines().next().map(|row| format!("{row}\n").repeat(6)).expect("a row")
+}
+
+#[test]
+fn twenty_steps_of_the_demo_follow_the_processor() {
+    let case = Case::empty();
+    case.run(&["demo", "--output-dir", "demo"], &[]).trained();
+    let run = |device, out: &str| {
+        let to = format!("train.output_dir={out}");
+        let sets = ["train.max_steps=20", "data.max_tokens=192", "data.max_length=96", &to];
+        let args: Vec<&str> = ["train", "demo/recipe.toml", "--device", device]
+            .into_iter()
+            .chain(sets.iter().flat_map(|set| ["--set", set]))
+            .collect();
+        case.run(&args, &[]).trained();
+        (case.series(out, "loss"), case.series(out, "grad_norm"))
+    };
+    let (ours, theirs) = (run("emulated", "emulated"), run("cpu", "cpu"));
+    assert_eq!(theirs.0.len(), 20);
+    // bf16 activations move a loss by less than a thousandth of a nat, and a norm by less than a twentieth
+    let apart = ours.0.iter().zip(&theirs.0).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(apart < 1e-3, "{ours:?}\n{theirs:?}");
+    close(&ours.1, &theirs.1, 5e-2);
+}
+
+#[test]
+fn a_model_trained_on_one_device_goes_on_on_another() {
+    let case = case();
+    case.write("train.jsonl", even_rows());
+    let full = ["train.method=full", "train.learning_rate=5e-3"];
+    // four steps on either device, then four more of the saved model on the other
+    let then = |first, second| {
+        on(first, &case, &format!("{first}-1"), &full, &[]).trained();
+        let model = format!("model.model_name_or_path=./{first}-1");
+        let out = format!("{first}-{second}");
+        on(second, &case, &out, &[&full[..], &[&model]].concat(), &[]).trained();
+        case.series(&out, "loss")
+    };
+    let (forth, back, stay) = (then("cpu", "emulated"), then("emulated", "cpu"), then("cpu", "cpu"));
+    close(&forth, &stay, 5e-3);
+    close(&back, &stay, 5e-3);
+    let start = case.series("cpu-1", "loss")[0];
+    assert!(stay[0] < 0.99 * start, "the second run begins where the first began: {start} {stay:?}");
+}
+
+#[test]
+fn the_driver_trains_as_the_processor_does() {
+    if !compiled() {
+        return;
+    }
+    let case = case();
+    let text = on_gpu(&case, "gpu", &[], &[]).trained();
+    assert!(text.contains("GPU 0 (Made-up H200), bf16, 4.0 of 4.0 GiB free"), "{text}");
+    on("cpu", &case, "cpu", &[], &[]).trained();
+    close(&case.series("gpu", "loss"), &case.series("cpu", "loss"), 5e-3);
+    close(&case.series("gpu", "grad_norm"), &case.series("cpu", "grad_norm"), 5e-2);
+    // and `auto` finds it
+    let text = on("auto", &case, "auto", &["train.max_steps=1"], &[LIBRARIES]).trained();
+    assert!(text.contains("GPU 0 (Made-up H200)"), "{text}");
+}
+
+#[test]
+fn algorithms_are_timed_once_and_their_bits_repeat() {
+    if !compiled() {
+        return;
+    }
+    let case = case();
+    let cache = case.path("cache").display().to_string();
+    let log = |name: &str| case.path(name).display().to_string();
+    let run = |out: &str, env: &[(&str, &str)]| {
+        on_gpu(
+            &case,
+            out,
+            &[],
+            &[&[("MADE_UP_PRODUCTS", log(out).replace(out, "products.log").as_str())], env].concat(),
+        )
+        .trained();
+        (case.read(&format!("{out}/adapter_model.safetensors")), lines(&case, "products.log"))
+    };
+    // a first run times what it meets, and a second takes what the cache has
+    let (first, timed) = run("a", &[("XDG_CACHE_HOME", &cache)]);
+    let (second, cached) = run("b", &[("XDG_CACHE_HOME", &cache)]);
+    assert!(timed.len() > cached.len() && first == second, "{} {}", timed.len(), cached.len());
+    let record: Value = case.json("b/products.json");
+    assert_eq!((record["device"].as_str(), record["cublaslt"].as_u64()), (Some("Made-up H200"), Some(130_100)));
+    assert_eq!(record["products"], case.json("a/products.json")["products"]);
+    let product = &record["products"][0];
+    assert!(product["microseconds"].as_f64() > Some(0.0) && product["shape"][0].as_u64() > Some(0), "{product}");
+    // a run's own record goes before the cache: here it asks for the second algorithm everywhere
+    let mut asked = record;
+    for product in asked["products"].as_array_mut().expect("products") {
+        product["algorithm"] = serde_json::json!([2, 0, 0, 0, 0, 0, 0, 0]);
+    }
+    std::fs::create_dir(case.path("c")).expect("creates");
+    case.write("c/products.json", asked.to_string());
+    let (third, used) = run("c", &[("XDG_CACHE_HOME", &cache)]);
+    assert!(used.len() == cached.len() && used.iter().all(|id| id == "2"), "{used:?}");
+    assert!(third != first, "the algorithms differ in bits");
+    // an algorithm that cannot do its product is not used, wherever it was found
+    for product in asked["products"].as_array_mut().expect("products") {
+        product["algorithm"][0] = Value::from(9);
+    }
+    case.write("c/products.json", asked.to_string());
+    assert!(run("c", &[]).1.iter().all(|id| id != "9"));
+}
+
+#[test]
+fn a_step_waits_once_and_allocates_nothing() {
+    if !compiled() {
+        return;
+    }
+    let case = case();
+    case.write("train.jsonl", even_rows());
+    let log = case.path("log").display().to_string();
+    on_gpu(&case, "gpu", &[], &[("MADE_UP_LOG", &log)]).trained();
+    let lines = lines(&case, "log");
+    // pieces of work between two waits; a step is one that begins at the embedding and ends at the update
+    let pieces: Vec<&[String]> = lines.split(|line| line == "wait").filter(|piece| !piece.is_empty()).collect();
+    let is_step = |piece: &&&[String]| {
+        let has = |word: &str| piece.iter().any(|line| line.starts_with(word));
+        has("launch embed") && has("launch adamw")
+    };
+    let steps: Vec<&&[String]> = pieces.iter().filter(is_step).collect();
+    assert!(steps.len() >= 3, "{} steps in one piece", steps.len());
+    let last = steps[steps.len() - 3..].iter().map(|piece| piece.to_vec()).collect::<Vec<_>>();
+    assert!(
+        last.iter().all(|piece| *piece == last[0] && !piece.iter().any(|line| line.starts_with("alloc"))),
+        "{last:?}"
+    );
+}
+
+#[test]
+fn what_goes_wrong_on_a_gpu_is_a_sentence() {
+    if !compiled() {
+        return;
+    }
+    let case = case();
+    let memory = ((32 << 20) + (16 << 10)).to_string(); // a little more than products work in
+    let ran = on_gpu(&case, "gpu", &[], &[("MADE_UP_MEMORY", &memory)]);
+    assert_eq!(ran.code, Some(4));
+    let said = ran.stderr.lines().last().unwrap_or_default();
+    assert!(said.starts_with("eyekern: GPU 0 (Made-up H200) is out of memory: "), "{said}");
+    assert!(said.contains(" MiB were asked for, and ") && said.contains("of 32.0 MiB are free; lower data."), "{said}");
+    let lost = "GPU 0 (Made-up H200): launching";
+    let ran = on_gpu(&case, "lost", &[], &[("MADE_UP_LOST", "60")]);
+    assert!(ran.stderr.contains(lost) && ran.stderr.contains("the GPU was lost; see `dmesg`"), "{}", ran.stderr);
+    assert_eq!(ran.code, Some(4));
+    // where nobody asked for a GPU by name, the processor does the work, and says why
+    let (text, notes) = on("auto", &case, "auto", &[], &[LIBRARIES, ("MADE_UP_MEMORY", "1000")]).noted();
+    assert!(text.contains("cpu with 1 threads"), "{text}");
+    assert!(
+        notes[0].starts_with("not on a GPU, but on the processor: GPU 0 (Made-up H200) is out of memory"),
+        "{notes:?}"
+    );
+}
