@@ -115,7 +115,7 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn float(x: f64) -> bf16 {
-        bf16::from_f64(x)
+        bf16::from_f32(x as f32) // `from_f64` looks at half of the bits: what is just above a tie it rounds as the tie
     }
 
     fn stat(x: f64) -> f32 {
