@@ -1,11 +1,51 @@
 // Gradient clipping (PyTorch's clip_grad_norm_) and AdamW (Loshchilov and Hutter 2019, in PyTorch's order of
 // operations) with f32 masters beside bf16 weights.
 //
+//   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,  g = CLIP * grad
+//   master = master (1 - lr decay) - lr / BIAS1 m / (sqrt(v) / sqrt(BIAS2) + eps),  weight = bf16(master)
+//
 // Bytes per value: 4 for the norm; 4 + 2 * 12 + 2 = 30 for AdamW. Floor: bandwidth.
+// Choice: one launch over all tensors. An adapter has hundreds of matrices of a few thousand values, and a launch for
+// each would cost more than its work. A table names them; `PART` values are one block's, and each block finds its
+// tensor by bisection. Which values a block and a thread add up follows from the lengths alone.
+// Tensors begin on 256 bytes, so that all but the last len % 8 values move 16 bytes at a time.
 #include "prim.cuh"
 
 // Places in `scalars`: src/backend/shapes.rs
 enum { LR = 0, BIAS1 = 1, BIAS2 = 2, MAX_NORM = 5, SQ_NORM = 6, CLIP = 7 };
+
+// A row of the table: src/backend/cuda/optim.rs. The norm reads `grad`, `len` and `first` only.
+struct Tensor {
+    bf16* weight; // [len], as all that follow
+    float* master;
+    const float* grad;
+    float *m, *v;
+    int64_t len;
+    int64_t first; // block
+    uint64_t decays;
+};
+
+// The values of a tensor that belong to this block.
+struct Stretch {
+    int64_t from, packed, to; // packs of eight end at `packed`
+};
+
+// The tensor of this block: the last one that begins at or before it, so that empty ones are passed over.
+DEVICE Tensor own_tensor(const Tensor* table, int count) {
+    int low = 0;
+    for (int high = count; high - low > 1;) {
+        int middle = (low + high) / 2;
+        if (table[middle].first <= (int64_t)blockIdx.x) low = middle;
+        else high = middle;
+    }
+    return table[low];
+}
+
+// `part` is a multiple of 8.
+DEVICE Stretch own_stretch(const Tensor& t, int part) {
+    int64_t from = ((int64_t)blockIdx.x - t.first) * part, to = from + part < t.len ? from + part : t.len;
+    return {from, to - to % 8, to};
+}
 
 // The sum over the block in f64, in a fixed order; valid in thread 0. `scratch` [blockDim.x].
 DEVICE double block_total(double x, double* scratch) {
@@ -18,12 +58,24 @@ DEVICE double block_total(double x, double* scratch) {
     return scratch[0];
 }
 
-// partial[block] = sum of squares of the block's `part` values: the order follows from the length alone.
-extern "C" __global__ void __launch_bounds__(256) square_sum(const float* grad, int64_t n, int part, double* partial) {
+// partial[block] = sum of squares of the block's values.
+extern "C" __global__ void __launch_bounds__(256)
+    square_sum(const Tensor* table, int count, int part, double* partial) {
     DYNAMIC_SHARED(shared);
-    int64_t from = (int64_t)blockIdx.x * part, to = from + part < n ? from + part : n;
+    const Tensor t = own_tensor(table, count);
+    const Stretch s = own_stretch(t, part);
     double sum = 0.0;
-    for (int64_t i = from + threadIdx.x; i < to; i += blockDim.x) sum += (double)grad[i] * grad[i];
+    auto add = [&sum](float g) { sum += (double)g * g; };
+    for (int64_t i = s.from + threadIdx.x * 8; i < s.packed; i += blockDim.x * 8)
+#pragma unroll
+        for (int k = 0; k < 8; k += 4) {
+            float4 g = load((const float4*)(t.grad + i + k));
+            add(g.x);
+            add(g.y);
+            add(g.z);
+            add(g.w);
+        }
+    if (s.packed + threadIdx.x < s.to) add(load(t.grad + s.packed + threadIdx.x));
     sum = block_total(sum, (double*)shared);
     if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
@@ -43,17 +95,58 @@ extern "C" __global__ void __launch_bounds__(256) clip_factor(const double* part
 }
 EXPORT_KERNEL(clip_factor)
 
-extern "C" __global__ void __launch_bounds__(256)
-    adamw(bf16* weight, float* master, const float* grad, float* m, float* v, int64_t n, const float* scalars,
-          float beta1, float beta2, float eps, float decay) {
-    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= n) return;
-    float lr = scalars[LR], step = lr / scalars[BIAS1], root2 = sqrtf(scalars[BIAS2]);
-    float g = grad[i] * scalars[CLIP];
-    m[i] = beta1 * m[i] + (1.f - beta1) * g;
-    v[i] = beta2 * v[i] + (1.f - beta2) * g * g;
-    float w = master[i] * (1.f - lr * decay) - step * m[i] / (sqrtf(v[i]) / root2 + eps);
-    master[i] = w;
-    weight[i] = to_bf16(w);
+// What a step is the same for in all values of a tensor.
+struct Step {
+    float beta1, beta2, eps, clip, shrink, rate, root2;
+};
+
+DEVICE void advance(const Step& k, float g, float& m, float& v, float& w) {
+    g *= k.clip;
+    m = k.beta1 * m + (1.f - k.beta1) * g;
+    v = k.beta2 * v + (1.f - k.beta2) * g * g;
+    w = w * k.shrink - k.rate * m / (sqrtf(v) / k.root2 + k.eps);
+}
+
+// Four values; their weights as bf16.
+DEVICE uint2 advance_four(const Step& k, const Tensor& t, int64_t i) {
+    float4 g = load((const float4*)(t.grad + i)), m = load((float4*)(t.m + i)), v = load((float4*)(t.v + i));
+    float4 w = load((float4*)(t.master + i));
+    advance(k, g.x, m.x, v.x, w.x);
+    advance(k, g.y, m.y, v.y, w.y);
+    advance(k, g.z, m.z, v.z, w.z);
+    advance(k, g.w, m.w, v.w, w.w);
+    store((float4*)(t.m + i), m);
+    store((float4*)(t.v + i), v);
+    store((float4*)(t.master + i), w);
+    return {pack_bf16x2(w.x, w.y), pack_bf16x2(w.z, w.w)};
+}
+
+// Nothing changes where the norm is not finite: the host may ask for the update before it has seen the norm.
+extern "C" __global__ void __launch_bounds__(256) adamw(const Tensor* table, int count, int part, const float* scalars,
+                                                        float beta1, float beta2, float eps, float decay) {
+    if (!(scalars[SQ_NORM] <= 3.402823466e38f)) return; // NaN, too
+    const Tensor t = own_tensor(table, count);
+    const Stretch s = own_stretch(t, part);
+    const float lr = scalars[LR];
+    const Step k = {beta1,
+                    beta2,
+                    eps,
+                    scalars[CLIP],
+                    1.f - lr * (t.decays ? decay : 0.f),
+                    lr / scalars[BIAS1],
+                    sqrtf(scalars[BIAS2])};
+    for (int64_t i = s.from + threadIdx.x * 8; i < s.packed; i += blockDim.x * 8) {
+        uint2 low = advance_four(k, t, i), high = advance_four(k, t, i + 4);
+        store_128(t.weight + i, {low.x, low.y, high.x, high.y});
+    }
+    const int64_t i = s.packed + threadIdx.x;
+    if (i < s.to) {
+        float m = load(t.m + i), v = load(t.v + i), w = load(t.master + i);
+        advance(k, load(t.grad + i), m, v, w);
+        store(t.m + i, m);
+        store(t.v + i, v);
+        store(t.master + i, w);
+        store(t.weight + i, to_bf16(w));
+    }
 }
 EXPORT_KERNEL(adamw)

@@ -329,6 +329,7 @@ pub trait Backend: Sized {
 
     /// `scalars[SQ_NORM] = sum of squares of all gradients`, then `scalars[CLIP]` from it and `MAX_NORM`.
     fn clip(&self, grads: &[(&S<Self>, usize)], scalars: &mut S<Self>) -> Result;
-    /// One optimiser step over all parameters.
+    /// One optimiser step over all parameters. Every buffer stays as it is where `scalars[SQ_NORM]` is not finite: the
+    /// host may then ask for the update before it has seen the norm, and need not wait in between.
     fn adamw(&self, k: AdamW, scalars: &S<Self>, updates: &mut [Update<Self>]) -> Result;
 }

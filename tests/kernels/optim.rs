@@ -2,57 +2,185 @@
 
 use super::{Bound, Lab, Output};
 use crate::compare;
-use eyekern::backend::{AdamW, Backend, Update, scalar};
+use eyekern::backend::cpu::Cpu;
+use eyekern::backend::cuda::device::{Args, Device, Product};
+use eyekern::backend::cuda::emulated::{Memory, Schedule};
+use eyekern::backend::cuda::emulation::Emulated;
+use eyekern::backend::cuda::{Cuda, Geometry};
+use eyekern::backend::{AdamW, Backend, F, S, Update, scalar};
+use eyekern::error::Result;
+use std::cell::RefCell;
+use std::rc::Rc;
 
-fn step<B: Backend>(lab: &mut Lab<B>, lengths: &[usize], max_norm: f64) -> Vec<Output> {
-    let mut scalars = vec![0.0; scalar::SCALARS];
-    (scalars[scalar::LR], scalars[scalar::MAX_NORM]) = (0.01, max_norm);
-    (scalars[scalar::BIAS1], scalars[scalar::BIAS2]) = (1.0 - 0.9f64.powi(3), 1.0 - 0.999f64.powi(3));
-    let mut scalars = lab.stat_of(&scalars);
+const ADAMW: AdamW = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
+
+/// Nothing at all, less than a pack of eight, whole packs, tails, a block's 16,384 values and one less and one more,
+/// several blocks; every second one decays.
+const LENGTHS: [usize; 12] = [0, 1, 7, 8, 300, 16_383, 16_384, 16_385, 0, 50_001, 13, 0];
+
+/// A parameter and what the optimiser keeps beside it.
+struct Tensor<B: Backend> {
+    weight: F<B>,
+    master: S<B>,
+    grad: S<B>,
+    m: S<B>,
+    v: S<B>,
+    len: usize,
+    decay: bool,
+}
+
+fn tensors<B: Backend>(lab: &mut Lab<B>, lengths: &[usize]) -> Vec<Tensor<B>> {
+    let mut one = |(i, &len): (usize, &usize)| {
+        let values = lab.values(len, 1.0);
+        let v: Vec<f64> = lab.values(len, 0.3).into_iter().map(f64::abs).collect();
+        let (weight, master, v) = (lab.float_of(&values), lab.stat_of(&values), lab.stat_of(&v));
+        Tensor { weight, master, grad: lab.stat(len, 0.7), m: lab.stat(len, 0.2), v, len, decay: i % 2 == 0 }
+    };
+    lengths.iter().enumerate().map(&mut one).collect()
+}
+
+fn scalars<B: Backend>(lab: &Lab<B>, max_norm: f64) -> S<B> {
+    let mut values = vec![0.0; scalar::SCALARS];
+    (values[scalar::LR], values[scalar::MAX_NORM]) = (0.01, max_norm);
+    (values[scalar::BIAS1], values[scalar::BIAS2]) = (1.0 - 0.9f64.powi(3), 1.0 - 0.999f64.powi(3));
+    lab.stat_of(&values)
+}
+
+fn step<B: Backend>(b: &B, tensors: &mut [Tensor<B>], scalars: &mut S<B>) {
+    let grads: Vec<_> = tensors.iter().map(|t| (&t.grad, t.len)).collect();
+    b.clip(&grads, scalars).expect("clip");
+    let mut updates: Vec<Update<B>> = Vec::new();
+    for Tensor { weight, master, grad, m, v, len, decay } in tensors {
+        updates.push(Update { len: *len, weight, master: B::MASTER.then_some(master), grad, m, v, decay: *decay });
+    }
+    b.adamw(ADAMW, scalars, &mut updates).expect("adamw");
+}
+
+/// Everything that a step writes.
+fn state<B: Backend>(lab: &Lab<B>, tensors: &[Tensor<B>]) -> Vec<Output> {
     let mut out = Vec::new();
-    let mut tensors: Vec<_> = lengths
-        .iter()
-        .map(|&n| {
-            let values = lab.values(n, 1.0);
-            let (weight, master) = (lab.float_of(&values), lab.stat_of(&values));
-            let grad = lab.stat(n, 0.7);
-            let v: Vec<f64> = lab.values(n, 0.3).into_iter().map(f64::abs).collect();
-            (weight, master, grad, lab.stat(n, 0.2), lab.stat_of(&v), n)
-        })
-        .collect();
-    let grads: Vec<_> = tensors.iter().map(|t| (&t.2, t.5)).collect();
-    lab.b.clip(&grads, &mut scalars).expect("clip");
-    let k = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
-    let mut updates: Vec<Update<B>> = tensors
-        .iter_mut()
-        .enumerate()
-        .map(|(i, (weight, master, grad, m, v, len))| Update {
-            len: *len,
-            weight,
-            master: B::MASTER.then_some(master),
-            grad,
-            m,
-            v,
-            decay: i % 2 == 0,
-        })
-        .collect();
-    lab.b.adamw(k, &scalars, &mut updates).expect("adamw");
-    drop(updates);
-    out.push(("scalars", Bound::Rms(1e-6), lab.read_stat(&scalars, scalar::SCALARS)));
-    for (weight, master, _, m, v, n) in &tensors {
-        out.push(("weight", Bound::Rms(2e-3), lab.read(weight, *n)));
+    for t in tensors {
+        let weight = lab.read(&t.weight, t.len);
         // the reference has no masters: its weights are as exact
-        let exact = if B::MASTER { lab.read_stat(master, *n) } else { lab.read(weight, *n) };
+        let exact = if B::MASTER { lab.read_stat(&t.master, t.len) } else { weight.clone() };
+        let rounded = |x: &f64| B::from_float(B::float(*x));
+        assert!(weight.iter().copied().eq(exact.iter().map(rounded)), "a weight is its master, rounded");
         out.push(("master", Bound::Rms(1e-6), exact));
-        out.push(("m", Bound::Rms(1e-6), lab.read_stat(m, *n)));
-        out.push(("v", Bound::Rms(1e-6), lab.read_stat(v, *n)));
+        out.push(("m", Bound::Rms(1e-6), lab.read_stat(&t.m, t.len)));
+        out.push(("v", Bound::Rms(1e-6), lab.read_stat(&t.v, t.len)));
+    }
+    out
+}
+
+/// Two steps on all tensors, then one on a few of them, so that what is kept between steps is used and replaced.
+fn steps<B: Backend>(lab: &mut Lab<B>, max_norm: f64) -> Vec<Output> {
+    let (mut tensors, mut scalars) = (tensors(lab, &LENGTHS), scalars(lab, max_norm));
+    let mut out = Vec::new();
+    for range in [0..LENGTHS.len(), 0..LENGTHS.len(), 4..LENGTHS.len() - 2] {
+        step(lab.b, &mut tensors[range], &mut scalars);
+        out.push(("scalars", Bound::Rms(1e-6), lab.read_stat(&scalars, scalar::SCALARS)));
+        out.extend(state(lab, &tensors));
     }
     out
 }
 
 #[test]
-fn a_step_of_the_optimiser() {
+fn steps_of_the_optimiser() {
     for max_norm in [0.0, 1.0, 1e6] {
-        compare!(format!("max_norm {max_norm}"), |lab: &mut Lab<_>| step(lab, &[1, 300, 20_000, 7], max_norm));
+        compare!(format!("max_norm {max_norm}"), |lab: &mut Lab<_>| steps(lab, max_norm));
     }
+}
+
+/// What is there before a step whose gradient has `bad` somewhere, the norm, and what is there after it.
+fn spoilt<B: Backend>(b: &B, bad: f64) -> (Vec<Output>, f64, Vec<Output>) {
+    let mut lab = Lab::new(b, 1);
+    let (mut tensors, mut scalars) = (tensors(&mut lab, &[9, 20_000, 3]), scalars(&lab, 1.0));
+    let mut grad = lab.values(20_000, 1.0);
+    grad[17_001] = bad;
+    tensors[1].grad = lab.stat_of(&grad);
+    let before = state(&lab, &tensors);
+    step(b, &mut tensors, &mut scalars);
+    (before, lab.read_stat(&scalars, scalar::SCALARS)[scalar::SQ_NORM], state(&lab, &tensors))
+}
+
+#[test]
+fn a_norm_that_is_not_finite_changes_nothing() {
+    fn holds<B: Backend>(b: &B) {
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let (before, norm, after) = spoilt(b, bad);
+            assert!(!norm.is_finite());
+            assert_eq!(before.iter().map(|x| &x.2).collect::<Vec<_>>(), after.iter().map(|x| &x.2).collect::<Vec<_>>());
+        }
+        let (before, norm, after) = spoilt(b, 0.5);
+        assert!(norm.is_finite());
+        assert!(before.iter().zip(&after).all(|(x, y)| x.2 != y.2), "a finite norm moves every tensor");
+    }
+    holds(&Cpu::<f64>::new(1).expect("a CPU"));
+    holds(&Cpu::<f32>::new(2).expect("a CPU"));
+    holds(&super::cuda(0, 1));
+}
+
+/// An emulated device that writes down what it is asked for.
+struct Watched {
+    device: Emulated,
+    log: Rc<RefCell<Vec<String>>>,
+}
+
+impl Watched {
+    fn note(&self, what: &str) {
+        self.log.borrow_mut().push(what.into());
+    }
+}
+
+impl Device for Watched {
+    type Memory = Memory<u8>;
+
+    fn alloc(&self, bytes: usize) -> Result<Memory<u8>> {
+        self.note("alloc");
+        self.device.alloc(bytes)
+    }
+    fn address(memory: &Memory<u8>) -> u64 {
+        Emulated::address(memory)
+    }
+    fn upload(&self, to: &mut Memory<u8>, bytes: &[u8]) -> Result {
+        self.note("upload");
+        self.device.upload(to, bytes)
+    }
+    fn download(&self, from: &Memory<u8>, bytes: &mut [u8]) -> Result {
+        self.note("download");
+        self.device.download(from, bytes)
+    }
+    fn clear(&self, memory: &mut Memory<u8>, bytes: usize) -> Result {
+        self.note("clear");
+        self.device.clear(memory, bytes)
+    }
+    fn launch(&self, kernel: &str, geometry: Geometry, args: Args) -> Result {
+        self.note(kernel);
+        self.device.launch(kernel, geometry, args)
+    }
+    fn product(&self, product: Product<Memory<u8>>, c: &mut Memory<u8>) -> Result {
+        self.note("product");
+        self.device.product(product, c)
+    }
+}
+
+/// However many tensors there are: three launches, and from the second step on nothing else.
+#[test]
+fn a_step_is_three_launches() {
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let device = Emulated::open(Schedule { seed: 0, threads: 1 }).expect("an emulated device");
+    let cuda = Cuda::new(Watched { device, log: log.clone() });
+    let mut lab = Lab::new(&cuda, 1);
+    let (mut tensors, mut scalars) = (tensors(&mut lab, &LENGTHS), scalars(&lab, 1.0));
+    step(&cuda, &mut tensors, &mut scalars);
+    for _ in 0..2 {
+        log.borrow_mut().clear();
+        step(&cuda, &mut tensors, &mut scalars);
+        assert_eq!(*log.borrow(), ["square_sum", "clip_factor", "adamw"]);
+    }
+    // what another tensor has taken the place of is looked up anew
+    tensors[4].grad = lab.stat(LENGTHS[4], 0.7);
+    log.borrow_mut().clear();
+    step(&cuda, &mut tensors, &mut scalars);
+    assert_eq!(*log.borrow(), ["alloc", "upload", "square_sum", "clip_factor", "alloc", "upload", "adamw"]);
 }

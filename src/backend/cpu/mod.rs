@@ -413,7 +413,9 @@ impl<R: Real> Backend for Cpu<R> {
     }
 
     fn adamw(&self, k: AdamW, scalars: &Vec<R>, updates: &mut [Update<Self>]) -> Result {
-        updates.iter_mut().for_each(|u| self.update(k, scalars, u));
+        if scalars[scalar::SQ_NORM].is_finite() {
+            updates.iter_mut().for_each(|u| self.update(k, scalars, u));
+        }
         Ok(())
     }
 }

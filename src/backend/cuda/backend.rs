@@ -4,6 +4,7 @@
 
 use super::Geometry;
 use super::device::{Args, Device, halves};
+use super::optim::Optimiser;
 use crate::backend::*;
 use crate::error::Result;
 use half::bf16;
@@ -13,8 +14,8 @@ use std::marker::PhantomData;
 /// A CUDA device, or its emulation, as a backend.
 pub struct Cuda<D: Device> {
     pub(super) device: D,
-    /// Partial sums of the gradient's norm; made at the first step and kept.
-    pub(super) partials: RefCell<Option<Buffer<D, f64>>>,
+    /// Made at the first step and kept.
+    pub(super) optimiser: RefCell<Optimiser<D>>,
 }
 
 /// `len` values in device memory.
@@ -38,7 +39,7 @@ pub(super) fn optional<D: Device, T>(buffer: Option<&Buffer<D, T>>) -> u64 {
 impl<D: Device> Cuda<D> {
     /// On this device.
     pub fn new(device: D) -> Cuda<D> {
-        Cuda { device, partials: RefCell::new(None) }
+        Cuda { device, optimiser: RefCell::default() }
     }
 
     /// The device.
@@ -357,6 +358,6 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn adamw(&self, k: AdamW, scalars: &S<Self>, updates: &mut [Update<Self>]) -> Result {
-        updates.iter_mut().try_for_each(|update| self.update(k, scalars, update))
+        self.update(k, scalars, updates)
     }
 }
