@@ -10,10 +10,17 @@ extern "C" __global__ void __launch_bounds__(256) gather(const uint32_t* rows, c
 }
 EXPORT_KERNEL(gather)
 
-// dx[rows[i]] = dy[i]; the rows are distinct, the others were set to zero before.
-extern "C" __global__ void __launch_bounds__(256) scatter(const uint32_t* rows, const bf16* dy, bf16* dx, int width) {
+// dx[rows[i]] = coef[i] dy[i], the factor 1 without `coef`; the rows are distinct, the others were set to zero before.
+extern "C" __global__ void __launch_bounds__(256)
+    scatter(const uint32_t* rows, const float* coef, const bf16* dy, bf16* dx, int width) {
     int64_t i = blockIdx.x, to = rows[i];
-    FOR_PACKS(c, width) store(dx + to * width, c, width, load(dy + i * width, c, width));
+    float k = coef ? coef[i] : 1.f;
+    FOR_PACKS(c, width) {
+        Pack p = load(dy + i * width, c, width);
+#pragma unroll
+        for (int e = 0; e < 8; e++) p.v[e] *= k;
+        store(dx + to * width, c, width, p);
+    }
 }
 EXPORT_KERNEL(scatter)
 

@@ -191,6 +191,14 @@ fn the_chunks_of_the_head_do_not_matter() {
     // the preference term asks for room for `supervised` rows in a chunk: with 90, all are in one
     same("whole examples", &run(COMPOSITE, longest, &with_reference), &run(COMPOSITE, 90, &with_reference), 1e-10);
     same("cut examples", &run(PLAIN, longest, &without), &run(COMPOSITE, 90, &without), 1e-10);
+
+    // a frozen head cuts examples under the preference term, too; alone, each fits one chunk
+    let cut = chunks(&with_reference.row_start, rows, false);
+    assert!(longest <= rows && cut.iter().skip(1).any(|c| !with_reference.row_start.contains(&(c.first as u32))));
+    let mut frozen = models::build::<f64>((spec.clone(), STD), Lora, (COMPOSITE, DRY), 90, 2);
+    let alone: Vec<Batch> = examples.iter().map(|e| batch(&[e], None)).collect();
+    let together = step(&mut frozen, std::slice::from_ref(&with_reference));
+    same("a frozen head", &together, &step(&mut frozen, &alone), 1e-10);
 }
 
 // ---- what is the same model

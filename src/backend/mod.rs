@@ -279,8 +279,16 @@ pub trait Backend: Sized {
 
     /// `y[i] = x[rows[i]]`; `s.n` rows are gathered.
     fn gather(&self, s: Rows, rows: &Ids<Self>, x: &F<Self>, y: &mut F<Self>) -> Result;
-    /// `dx[0..total] = 0`, then `dx[rows[i]] = dy[i]`.
-    fn gather_bwd(&self, s: Rows, rows: &Ids<Self>, total: usize, dy: &F<Self>, dx: &mut F<Self>) -> Result;
+    /// `dx[0..total] = 0`, then `dx[rows[i]] = coef[i] dy[i]`; without `coef [s.n]` the factor is 1.
+    fn gather_bwd(
+        &self,
+        s: Rows,
+        rows: &Ids<Self>,
+        total: usize,
+        coef: Option<&S<Self>>,
+        dy: &F<Self>,
+        dx: &mut F<Self>,
+    ) -> Result;
 
     /// Logits of a chunk into `logits [rows, vocab]`, then `logp[i]` of `labels[i]` and `lse[i]`, for the rows
     /// `first..first + rows` of `x`, `labels`, `logp`, `lse`.
@@ -293,6 +301,21 @@ pub trait Backend: Sized {
         logits: &mut Self::Buf<Self::Logit>,
         logp: &mut S<Self>,
         lse: &mut S<Self>,
+    ) -> Result;
+    /// [`Backend::head_logp`] and the unit gradient in one pass, for a head that takes no gradient: `logits` become
+    /// `d = softmax - onehot` in place, and `dx = scale d W` for the chunk's rows, the gradient of each row's `-log p`.
+    /// Scaling a row commutes with the product, so its coefficient may come later ([`Backend::gather_bwd`]), when log p
+    /// of all rows is known.
+    fn head_unit(
+        &self,
+        s: Head,
+        x: &F<Self>,
+        w: &Weight<Self>,
+        labels: &Ids<Self>,
+        logits: &mut Self::Buf<Self::Logit>,
+        logp: &mut S<Self>,
+        lse: &mut S<Self>,
+        dx: &mut F<Self>,
     ) -> Result;
     /// One coefficient per row of the chunk: `coef = dL / d nll`, with the loss sums added to `tally [TALLY]`.
     ///

@@ -100,9 +100,12 @@ impl Backend for Plan {
     fn act(&self, _: Rows, _: Act, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
     fn act_bwd(&self, _: Rows, _: Act, _: &Counted, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
     fn gather(&self, _: Rows, _: &Counted, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
-    fn gather_bwd(&self, _: Rows, _: &Counted, _: usize, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
+    fn gather_bwd(&self, _: Rows, _: &Counted, _: usize, _: Option<&Counted>, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
     fn head_logp(&self, s: Head, _: &Counted, _: &Weight<Self>, _: &Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
         self.count(product(s.rows, s.vocab, s.width))
+    }
+    fn head_unit(&self, s: Head, _: &Counted, _: &Weight<Self>, _: &Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
+        self.count(2 * product(s.rows, s.vocab, s.width))
     }
     fn objective(&self, _: Objective, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &mut Counted, _: &mut Counted) -> Result { self.count(0) }
     fn head_bwd(&self, s: Head, _: &Counted, _: &Weight<Self>, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &mut Counted, _: &mut Counted, dw: Option<&mut Counted>) -> Result {

@@ -213,6 +213,11 @@ impl<B: Backend> Decoder<B> {
         &self.head.as_ref().unwrap_or(&self.embed).w
     }
 
+    /// Whether the head's weight takes a gradient: its own, or that of the embedding it is tied to.
+    pub fn trains_head(&self) -> bool {
+        self.head.as_ref().unwrap_or(&self.embed).train.is_some()
+    }
+
     /// Attention geometry for `tokens` tokens.
     pub fn heads(&self, tokens: usize) -> Heads {
         let s = &self.spec;

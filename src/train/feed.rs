@@ -22,7 +22,7 @@ pub struct Feed<B: Backend> {
     pub ref_logp: S<B>,
     /// Hidden rows that predict a label, `[R, H]`.
     pub active: F<B>,
-    /// Their gradient, `[R, H]`; empty without training.
+    /// Their gradient, before its coefficients where the head is frozen, `[R, H]`; empty without training.
     pub d_active: F<B>,
     /// Logits of one chunk, `[chunk, vocab]`.
     pub logits: B::Buf<B::Logit>,
@@ -41,7 +41,7 @@ const LOGIT_BYTES: usize = 64 << 20;
 
 impl<B: Backend> Feed<B> {
     /// For up to `tokens` tokens; `longest` is the largest number of supervised rows that must share a chunk (those of
-    /// one example under the preference term, else 1).
+    /// one example where a head is trained under the preference term, else 1).
     pub fn new(b: &B, tokens: usize, longest: usize, hidden: usize, vocab: usize, train: bool) -> Result<Feed<B>> {
         let affordable = LOGIT_BYTES / (vocab * size_of::<B::Logit>()).max(1);
         let chunk = affordable.max(longest).clamp(1, tokens.max(1));

@@ -1,6 +1,6 @@
 //! One optimiser step: micro-batches forward and backward, then clip and AdamW. The trainer's two screens.
 
-use super::feed::{Feed, chunks};
+use super::feed::{Chunk, Feed, chunks};
 use super::recipe::Normalize;
 use crate::backend::{self, AdamW, Backend, Head, Ids, Objective, Rows, S, scalar, tally};
 use crate::data::Batch;
@@ -133,7 +133,7 @@ impl<B: Backend> Machine<B> {
         let b = &backend;
         let need =
             Need { tokens: capacity.tokens, train, lora_dropout: rates.lora > 0.0, resid_dropout: rates.resid > 0.0 };
-        let longest = if rule.gamma != 0.0 { capacity.supervised } else { 1 };
+        let longest = if rule.gamma != 0.0 && model.trains_head() { capacity.supervised } else { 1 };
         let feed = Feed::new(b, capacity.tokens, longest, model.spec.hidden, model.spec.vocab, train)?;
         let (scalars, key, sums) = (b.alloc(scalar::SCALARS)?, b.alloc(2)?, b.alloc(tally::TALLY)?);
         let work = Workspace::new(b, &model, need)?;
@@ -150,7 +150,7 @@ impl<B: Backend> Machine<B> {
     pub fn logp(&mut self, batch: &Batch, adapters: bool) -> Result<Vec<f32>> {
         let (mut pass, ..) = self.pass();
         pass.hidden(batch, &Mode::eval(adapters))?;
-        pass.logp(batch)?;
+        pass.logp(batch, false)?;
         let mut host = vec![B::Stat::default(); batch.rows.len()];
         self.backend.read(&self.feed.logp, &mut host)?;
         Ok(host.into_iter().map(|x| B::from_stat(x) as f32).collect())
@@ -283,52 +283,75 @@ impl<B: Backend> Pass<'_, B> {
         self.feed.gather(self.b, batch, &self.work.hidden, self.model.spec.hidden)
     }
 
-    fn head(&self, first: usize, rows: usize) -> Head {
+    fn head(&self, chunk: Chunk) -> Head {
         let s = &self.model.spec;
-        Head { first, rows, width: s.hidden, vocab: s.vocab, scale: s.logit_scale }
+        Head { first: chunk.first, rows: chunk.rows, width: s.hidden, vocab: s.vocab, scale: s.logit_scale }
     }
 
-    /// log p of the gathered rows, without an objective.
-    fn logp(&mut self, batch: &Batch) -> Result {
+    /// log p of the gathered rows and, with `unit`, the gradient of each row's -log p: chunk by chunk, so that the logits
+    /// of only one exist.
+    fn logp(&mut self, batch: &Batch, unit: bool) -> Result {
         for c in chunks(&batch.row_start, self.feed.chunk, false) {
-            let (head, f) = (self.head(c.first, c.rows), &mut *self.feed);
+            let (head, b, f) = (self.head(c), self.b, &mut *self.feed);
             let w = self.model.head_weight();
-            self.b.head_logp(head, &f.active, w, &f.labels, &mut f.logits, &mut f.logp, &mut f.lse)?;
+            let (logits, logp, lse) = (&mut f.logits, &mut f.logp, &mut f.lse);
+            if unit {
+                b.head_unit(head, &f.active, w, &f.labels, logits, logp, lse, &mut f.d_active)?;
+            } else {
+                b.head_logp(head, &f.active, w, &f.labels, logits, logp, lse)?;
+            }
         }
         Ok(())
     }
 
-    /// log p, coefficients and, with `grad`, the gradient of the active rows and of a trained head: chunk by chunk, so
-    /// that the logits of only one chunk exist.
+    /// Whether there is a preference term.
+    fn pairs(&self, batch: &Batch) -> bool {
+        self.rule.gamma != 0.0 && !batch.ref_logp.is_empty()
+    }
+
+    /// Loss sums and coefficients of these rows, whose log p are known.
+    fn coefficients(&mut self, batch: &Batch, c: Chunk) -> Result {
+        let s = Objective {
+            first: c.first,
+            rows: c.rows,
+            first_example: c.first_example,
+            examples: c.examples,
+            gamma: if self.pairs(batch) { self.rule.gamma } else { 0.0 },
+            beta: self.rule.beta,
+            weighted_pairs: self.rule.dpo_weights,
+        };
+        let (f, scalars, sums) = (&mut *self.feed, self.scalars, &mut *self.sums);
+        self.b.objective(s, &f.row_start, &f.logp, &f.weights, &f.path, &f.ref_logp, scalars, &mut f.coef, sums)
+    }
+
+    /// log p, loss sums, coefficients and, with `grad`, the gradient of the active rows and of a trained head.
     fn objective(&mut self, batch: &Batch, grad: bool) -> Result {
-        let whole = self.rule.gamma != 0.0 && !batch.ref_logp.is_empty();
-        for c in chunks(&batch.row_start, self.feed.chunk, whole) {
+        if grad && self.model.trains_head() {
+            return self.trained_head(batch);
+        }
+        self.logp(batch, grad)?;
+        let examples = batch.row_start.len() - 1;
+        self.coefficients(batch, Chunk { first: 0, rows: batch.rows.len(), first_example: 0, examples })
+    }
+
+    /// The gradient of a head's weight is a sum over rows, coefficients included: they must be known while the chunk's
+    /// logits exist. So with pairs a chunk holds whole examples.
+    fn trained_head(&mut self, batch: &Batch) -> Result {
+        for c in chunks(&batch.row_start, self.feed.chunk, self.pairs(batch)) {
             if c.rows > self.feed.chunk {
                 let (rows, room) = (c.rows, self.feed.chunk);
                 let why = format!("an example of {rows} supervised tokens was given to a machine made for {room}");
                 return Err(Error::Device(why));
             }
-            let (head, b, f) = (self.head(c.first, c.rows), self.b, &mut *self.feed);
+            let (head, b, f) = (self.head(c), self.b, &mut *self.feed);
             let w = self.model.head_weight();
             b.head_logp(head, &f.active, w, &f.labels, &mut f.logits, &mut f.logp, &mut f.lse)?;
-            let s = Objective {
-                first: c.first,
-                rows: c.rows,
-                first_example: c.first_example,
-                examples: c.examples,
-                gamma: if whole { self.rule.gamma } else { 0.0 },
-                beta: self.rule.beta,
-                weighted_pairs: self.rule.dpo_weights,
-            };
-            let (coef, sums) = (&mut f.coef, &mut *self.sums);
-            b.objective(s, &f.row_start, &f.logp, &f.weights, &f.path, &f.ref_logp, self.scalars, coef, sums)?;
-            if grad {
-                // the head's weight is read and its gradient written: two fields of one matrix
-                let matrix = self.model.head.as_mut().unwrap_or(&mut self.model.embed);
-                let (w, dw) = (&matrix.w, matrix.train.as_mut().map(|t| &mut t.grad));
-                let (logits, dx) = (&mut f.logits, &mut f.d_active);
-                b.head_bwd(head, &f.active, w, &f.labels, &f.logp, &f.lse, &f.coef, logits, dx, dw)?;
-            }
+            self.coefficients(batch, c)?;
+            // the head's weight is read and its gradient written: two fields of one matrix
+            let (f, matrix) = (&mut *self.feed, self.model.head.as_mut().unwrap_or(&mut self.model.embed));
+            let (w, dw) = (&matrix.w, matrix.train.as_mut().map(|t| &mut t.grad));
+            let (logits, dx) = (&mut f.logits, &mut f.d_active);
+            b.head_bwd(head, &f.active, w, &f.labels, &f.logp, &f.lse, &f.coef, logits, dx, dw)?;
         }
         Ok(())
     }
@@ -337,7 +360,9 @@ impl<B: Backend> Pass<'_, B> {
     fn backward(&mut self, batch: &Batch, mode: &Mode<B>) -> Result {
         let rows = Rows { n: batch.rows.len(), width: self.model.spec.hidden };
         if let Some(grads) = &mut self.work.grads {
-            self.b.gather_bwd(rows, &self.feed.rows, batch.ids.len(), &self.feed.d_active, &mut grads.dx)?;
+            let f = &*self.feed;
+            let coef = (!self.model.trains_head()).then_some(&f.coef);
+            self.b.gather_bwd(rows, &f.rows, batch.ids.len(), coef, &f.d_active, &mut grads.dx)?;
         }
         self.model.backward(self.b, self.work, &self.feed.tokens, mode)
     }

@@ -2,26 +2,41 @@
 
 use super::{Bound, Lab, Output};
 use crate::compare;
-use eyekern::backend::{Backend, Head, Objective, Weight, scalar, tally};
+use eyekern::backend::{Backend, Head, Objective, Rows, Weight, scalar, tally};
 
-fn head<B: Backend>(lab: &mut Lab<B>, vocab: usize, size: f64) -> Vec<Output> {
-    let (rows, width, first, scale) = (5, 24, 2, 0.5);
-    let s = Head { first, rows, width, vocab, scale };
+/// Both ways through the head: log p, then the gradient by coefficients, and in one pass. Coefficients of 0 and below.
+fn head<B: Backend>(lab: &mut Lab<B>, s: Head, size: f64) -> Vec<Output> {
+    let Head { first, rows, width, vocab, .. } = s;
     let total = first + rows + 1;
     let (x, w) = (lab.float(total * width, size), Weight::Float(lab.float(vocab * width, 1.0)));
-    let labels: Vec<u32> = (0..total).map(|_| lab.below(vocab) as u32).collect();
+    let mut labels: Vec<u32> = (0..total).map(|_| lab.below(vocab) as u32).collect();
+    (labels[first], labels[first + 1]) = (vocab as u32 - 1, 0);
     let labels = lab.ids_of(&labels);
     let mut logits = lab.b.alloc::<B::Logit>(rows * vocab).expect("memory");
-    let (mut logp, mut lse) = (lab.stat_of(&vec![0.0; total]), lab.stat_of(&vec![0.0; total]));
+    let zeros = |lab: &Lab<B>| (lab.stat_of(&vec![0.0; total]), lab.stat_of(&vec![0.0; total]));
+    let (mut logp, mut lse) = zeros(lab);
     lab.b.head_logp(s, &x, &w, &labels, &mut logits, &mut logp, &mut lse).expect("head_logp");
-    let coef = lab.stat(total, 1.0);
+    let mut coef = lab.values(total, 1.0);
+    (coef[first], coef[first + 1]) = (0.0, -0.75);
+    let coef = lab.stat_of(&coef);
     let (mut dx, mut dw) = (lab.float_of(&vec![0.0; total * width]), lab.stat(vocab * width, 1.0));
     lab.b.head_bwd(s, &x, &w, &labels, &logp, &lse, &coef, &mut logits, &mut dx, Some(&mut dw)).expect("head_bwd");
+
+    let ((mut logp1, mut lse1), mut unit) = (zeros(lab), lab.float_of(&vec![0.0; total * width]));
+    lab.b.head_unit(s, &x, &w, &labels, &mut logits, &mut logp1, &mut lse1, &mut unit).expect("head_unit");
+    let order: Vec<u32> = (0..total as u32).rev().collect();
+    let (order, mut scaled) = (lab.ids_of(&order), lab.poison(total * width));
+    let all = Rows { n: total, width };
+    lab.b.gather_bwd(all, &order, total, Some(&coef), &unit, &mut scaled).expect("gather_bwd");
     vec![
         ("logp", Bound::Abs(1e-4), lab.read_stat(&logp, total)),
         ("lse", Bound::Abs(1e-4), lab.read_stat(&lse, total)),
         ("dx", Bound::Rms(4e-3), lab.read(&dx, total * width)),
         ("dw", Bound::Rms(4e-3), lab.read_stat(&dw, vocab * width)),
+        ("logp in one pass", Bound::Abs(1e-4), lab.read_stat(&logp1, total)),
+        ("lse in one pass", Bound::Abs(1e-4), lab.read_stat(&lse1, total)),
+        ("unit dx", Bound::Rms(4e-3), lab.read(&unit, total * width)),
+        ("scaled dx", Bound::Rms(5e-3), lab.read(&scaled, total * width)), // rounded once more
     ]
 }
 
@@ -29,7 +44,17 @@ fn head<B: Backend>(lab: &mut Lab<B>, vocab: usize, size: f64) -> Vec<Output> {
 #[test]
 fn heads() {
     for vocab in [2, 97, 512, 513, 1500, 4001] {
-        compare!(format!("vocabulary {vocab}"), |lab: &mut Lab<_>| head(lab, vocab, 1.0));
+        let s = Head { first: 2, rows: 5, width: 24, vocab, scale: 0.5 };
+        compare!(format!("vocabulary {vocab}"), |lab: &mut Lab<_>| head(lab, s, 1.0));
+    }
+}
+
+/// Vocabularies of the largest models, and one that is no multiple of anything.
+#[test]
+fn large_vocabularies() {
+    for vocab in [256_000, 151_643] {
+        let s = Head { first: 1, rows: 2, width: 8, vocab, scale: 1.0 };
+        compare!(format!("vocabulary {vocab}"), |lab: &mut Lab<_>| head(lab, s, 4.0));
     }
 }
 
@@ -46,10 +71,14 @@ fn certain_labels() {
         let mut logits = lab.b.alloc::<B::Logit>(vocab).expect("memory");
         let (mut logp, mut lse) = (lab.poison_stat(1), lab.poison_stat(1));
         lab.b.head_logp(s, &x, &w, &labels, &mut logits, &mut logp, &mut lse).expect("head_logp");
-        let (coef, mut dx) = (lab.stat_of(&[1.0]), lab.poison(width));
+        let (coef, mut dx, mut unit) = (lab.stat_of(&[1.0]), lab.poison(width), lab.poison(width));
         lab.b.head_bwd(s, &x, &w, &labels, &logp, &lse, &coef, &mut logits, &mut dx, None).expect("head_bwd");
+        lab.b.head_unit(s, &x, &w, &labels, &mut logits, &mut logp, &mut lse, &mut unit).expect("head_unit");
         // dx[0] is p - 1 of the label
-        vec![("p - 1", Bound::Rms(5e-3), lab.read(&dx, width))]
+        vec![
+            ("p - 1", Bound::Rms(5e-3), lab.read(&dx, width)),
+            ("p - 1 in one pass", Bound::Rms(5e-3), lab.read(&unit, width)),
+        ]
     }
     for logit in [4.0, 7.0, 10.5, 14.0] {
         compare!(format!("logit {logit}"), |lab: &mut Lab<_>| certain(lab, logit));

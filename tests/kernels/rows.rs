@@ -135,11 +135,18 @@ fn gathering<B: Backend>(lab: &mut Lab<B>, width: usize) -> Vec<Output> {
     let (total, rows) = (11, [0u32, 3, 4, 10]);
     let (x, index) = (lab.float(total * width, 1.0), lab.ids_of(&rows));
     let s = Rows { n: rows.len(), width };
-    let (mut y, mut dx) = (lab.poison(rows.len() * width), lab.poison(total * width));
+    let (mut y, mut dx, mut scaled) =
+        (lab.poison(rows.len() * width), lab.poison(total * width), lab.poison(total * width));
     lab.b.gather(s, &index, &x, &mut y).expect("gather");
     let dy = lab.float(rows.len() * width, 1.0);
-    lab.b.gather_bwd(s, &index, total, &dy, &mut dx).expect("gather_bwd");
-    vec![("y", Bound::Exact, lab.read(&y, rows.len() * width)), ("dx", Bound::Exact, lab.read(&dx, total * width))]
+    lab.b.gather_bwd(s, &index, total, None, &dy, &mut dx).expect("gather_bwd");
+    let coef = lab.stat_of(&[0.3, 0.0, -1.7, 2.5e-6]);
+    lab.b.gather_bwd(s, &index, total, Some(&coef), &dy, &mut scaled).expect("gather_bwd");
+    vec![
+        ("y", Bound::Exact, lab.read(&y, rows.len() * width)),
+        ("dx", Bound::Exact, lab.read(&dx, total * width)),
+        ("scaled dx", Bound::Rms(2e-3), lab.read(&scaled, total * width)),
+    ]
 }
 
 #[test]

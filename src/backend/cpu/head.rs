@@ -34,6 +34,7 @@ impl<R: Real> Cpu<R> {
         });
     }
 
+    /// Without `coef` the gradient of each row's `-log p`.
     pub(super) fn logp_bwd(
         &self,
         s: Head,
@@ -42,7 +43,7 @@ impl<R: Real> Cpu<R> {
         labels: &[u32],
         logp: &[R],
         lse: &[R],
-        coef: &[R],
+        coef: Option<&Vec<R>>,
         logits: &mut [R],
         dx: &mut [R],
         dw: Option<&mut Vec<R>>,
@@ -51,11 +52,12 @@ impl<R: Real> Cpu<R> {
         self.blocks(logits, s.vocab, |first, rows| {
             for (r, row) in rows.chunks_exact_mut(s.vocab).enumerate() {
                 let j = s.first + first + r;
+                let coef = coef.map_or(R::of(1.0), |coef| coef[j]);
                 for z in row.iter_mut() {
-                    *z = coef[j] * (*z - lse[j]).exp();
+                    *z = coef * (*z - lse[j]).exp();
                 }
                 // p - 1 without cancellation: at p near 1 the difference would lose every digit
-                row[labels[j] as usize] = coef[j] * logp[j].exp_m1();
+                row[labels[j] as usize] = coef * logp[j].exp_m1();
             }
         });
         let logits = &*logits;

@@ -352,10 +352,20 @@ impl<R: Real> Backend for Cpu<R> {
         Ok(())
     }
 
-    fn gather_bwd(&self, s: Rows, rows: &Vec<u32>, total: usize, dy: &Vec<R>, dx: &mut Vec<R>) -> Result {
+    fn gather_bwd(
+        &self,
+        s: Rows,
+        rows: &Vec<u32>,
+        total: usize,
+        coef: Option<&Vec<R>>,
+        dy: &Vec<R>,
+        dx: &mut Vec<R>,
+    ) -> Result {
         dx[..total * s.width].fill(R::of(0.0));
-        for (&row, grad) in rows[..s.n].iter().zip(dy.chunks_exact(s.width)) {
-            dx[row as usize * s.width..][..s.width].copy_from_slice(grad);
+        for (i, (&row, grad)) in rows[..s.n].iter().zip(dy.chunks_exact(s.width)).enumerate() {
+            let factor = coef.map_or(R::of(1.0), |coef| coef[i]);
+            let out = &mut dx[row as usize * s.width..][..s.width];
+            out.iter_mut().zip(grad).for_each(|(out, &grad)| *out = factor * grad);
         }
         Ok(())
     }
@@ -371,6 +381,22 @@ impl<R: Real> Backend for Cpu<R> {
         lse: &mut Vec<R>,
     ) -> Result {
         self.logp(s, x, w, labels, logits, logp, lse);
+        Ok(())
+    }
+
+    fn head_unit(
+        &self,
+        s: Head,
+        x: &Vec<R>,
+        w: &Weight<Self>,
+        labels: &Vec<u32>,
+        logits: &mut Vec<R>,
+        logp: &mut Vec<R>,
+        lse: &mut Vec<R>,
+        dx: &mut Vec<R>,
+    ) -> Result {
+        self.logp(s, x, w, labels, logits, logp, lse);
+        self.logp_bwd(s, x, w, labels, logp, lse, None, logits, dx, None);
         Ok(())
     }
 
@@ -403,7 +429,7 @@ impl<R: Real> Backend for Cpu<R> {
         dx: &mut Vec<R>,
         dw: Option<&mut Vec<R>>,
     ) -> Result {
-        self.logp_bwd(s, x, w, labels, logp, lse, coef, logits, dx, dw);
+        self.logp_bwd(s, x, w, labels, logp, lse, Some(coef), logits, dx, dw);
         Ok(())
     }
 

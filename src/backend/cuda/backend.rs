@@ -303,9 +303,22 @@ impl<D: Device> Backend for Cuda<D> {
         self.per_row("gather", s.n, s.width, args)
     }
 
-    fn gather_bwd(&self, s: Rows, rows: &Ids<Self>, total: usize, dy: &F<Self>, dx: &mut F<Self>) -> Result {
+    fn gather_bwd(
+        &self,
+        s: Rows,
+        rows: &Ids<Self>,
+        total: usize,
+        coef: Option<&S<Self>>,
+        dy: &F<Self>,
+        dx: &mut F<Self>,
+    ) -> Result {
         self.zero(dx, total * s.width)?;
-        let args = Args::default().address(rows.address()).address(dy.address()).address(dx.address()).int(s.width);
+        let args = Args::default()
+            .address(rows.address())
+            .address(optional(coef))
+            .address(dy.address())
+            .address(dx.address())
+            .int(s.width);
         self.per_row("scatter", s.n, s.width, args)
     }
 
@@ -320,6 +333,20 @@ impl<D: Device> Backend for Cuda<D> {
         lse: &mut S<Self>,
     ) -> Result {
         self.logp(s, x, w, labels, logits, logp, lse)
+    }
+
+    fn head_unit(
+        &self,
+        s: Head,
+        x: &F<Self>,
+        w: &Weight<Self>,
+        labels: &Ids<Self>,
+        logits: &mut Buffer<D, f32>,
+        logp: &mut S<Self>,
+        lse: &mut S<Self>,
+        dx: &mut F<Self>,
+    ) -> Result {
+        self.unit(s, x, w, labels, logits, logp, lse, dx)
     }
 
     fn objective(

@@ -9,6 +9,19 @@ use crate::error::Result;
 const ROW: u32 = 512;
 
 impl<D: Device> Cuda<D> {
+    /// `logits = scale x Wᵀ` of the chunk.
+    fn logits(&self, s: Head, x: &F<Self>, w: &Weight<Self>, logits: &mut Buffer<D, f32>) -> Result {
+        let (x, w) = (matrix(&x.memory, s.first * s.width, s.width), transpose(&w.bf16().memory, 0, s.width));
+        self.device.product(Product::new((s.rows, s.vocab, s.width), x, w).times(s.scale).wide(), &mut logits.memory)
+    }
+
+    /// `dx = scale d W` of the chunk, from the bf16 gradients in the front half of each row of f32 logits.
+    fn through(&self, s: Head, w: &Weight<Self>, logits: &Buffer<D, f32>, dx: &mut F<Self>) -> Result {
+        let (d, w) = (matrix(&logits.memory, 0, 2 * s.vocab), matrix(&w.bf16().memory, 0, s.width));
+        let product = Product::new((s.rows, s.width, s.vocab), d, w).times(s.scale).at(s.first * s.width, s.width);
+        self.device.product(product, &mut dx.memory)
+    }
+
     pub(super) fn logp(
         &self,
         s: Head,
@@ -19,9 +32,36 @@ impl<D: Device> Cuda<D> {
         logp: &mut S<Self>,
         lse: &mut S<Self>,
     ) -> Result {
-        let (x, w) = (matrix(&x.memory, s.first * s.width, s.width), transpose(&w.bf16().memory, 0, s.width));
-        let product = Product::new((s.rows, s.vocab, s.width), x, w).times(s.scale).wide();
-        self.device.product(product, &mut logits.memory)?;
+        self.logits(s, x, w, logits)?;
+        self.rows_of_logits("head_logp", s, labels, logits, logp, lse)
+    }
+
+    pub(super) fn unit(
+        &self,
+        s: Head,
+        x: &F<Self>,
+        w: &Weight<Self>,
+        labels: &Ids<Self>,
+        logits: &mut Buffer<D, f32>,
+        logp: &mut S<Self>,
+        lse: &mut S<Self>,
+        dx: &mut F<Self>,
+    ) -> Result {
+        self.logits(s, x, w, logits)?;
+        self.rows_of_logits("head_unit", s, labels, logits, logp, lse)?;
+        self.through(s, w, logits, dx)
+    }
+
+    /// `head_logp` or `head_unit`: a block per row of logits.
+    fn rows_of_logits(
+        &self,
+        kernel: &str,
+        s: Head,
+        labels: &Ids<Self>,
+        logits: &mut Buffer<D, f32>,
+        logp: &mut S<Self>,
+        lse: &mut S<Self>,
+    ) -> Result {
         let args = Args::default()
             .address(logits.address())
             .address(labels.address())
@@ -29,7 +69,7 @@ impl<D: Device> Cuda<D> {
             .address(lse.address())
             .int(s.vocab)
             .int(s.first);
-        self.blocks("head_logp", [s.rows, 1], ROW, 32 * 4, args)
+        self.blocks(kernel, [s.rows, 1], ROW, 32 * 4, args)
     }
 
     pub(super) fn logp_bwd(
@@ -54,13 +94,9 @@ impl<D: Device> Cuda<D> {
             .int(s.vocab)
             .int(s.first);
         self.blocks("head_dlogits", [s.rows, 1], ROW, 0, args)?;
-        // bf16 gradients stand in the front half of each row of f32 logits
-        let ld = 2 * s.vocab;
-        let (d, w) = (matrix(&logits.memory, 0, ld), matrix(&w.bf16().memory, 0, s.width));
-        let product = Product::new((s.rows, s.width, s.vocab), d, w).times(s.scale).at(s.first * s.width, s.width);
-        self.device.product(product, &mut dx.memory)?;
+        self.through(s, w, logits, dx)?;
         let Some(dw) = dw else { return Ok(()) };
-        let (d, x) = (transpose(&logits.memory, 0, ld), matrix(&x.memory, s.first * s.width, s.width));
+        let (d, x) = (transpose(&logits.memory, 0, 2 * s.vocab), matrix(&x.memory, s.first * s.width, s.width));
         let product = Product::new((s.vocab, s.width, s.rows), d, x).times(s.scale).wide().added();
         self.device.product(product, &mut dw.memory)
     }
