@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::gpu::Gpu;
 use crate::backend::cuda::libraries::{self, DRIVER};
-use crate::backend::cuda::{Cuda, driver};
+use crate::backend::cuda::{Cuda, driver, padded_head};
 use crate::data::cache;
 use crate::error::{Error, Result};
 use crate::train::estimate;
@@ -68,6 +68,7 @@ fn on_cpu(prepared: Prepared, out: &mut Terminal) -> Result {
 /// The first GPU. Which algorithms its products use is kept with other caches, and recorded with the run.
 fn gpu(prepared: &Prepared) -> Result<Gpu> {
     let recipe = &prepared.recipe;
+    padded_head(prepared.origin.spec().head_dim)?;
     let cache = recipe.data.cache_dir.clone().or_else(|| cache::default_dir(|key| std::env::var(key).ok()));
     Gpu::open(0, cache.as_deref().filter(|_| recipe.data.cache), Some(recipe.train.output_dir.join("products.json")))
 }

@@ -202,6 +202,10 @@ fn what_goes_wrong_on_a_gpu_is_a_sentence() {
     let ran = on_gpu(&case, "lost", &[], &[("MADE_UP_LOST", "60")]);
     assert!(ran.stderr.contains(lost) && ran.stderr.contains("the GPU was lost; see `dmesg`"), "{}", ran.stderr);
     assert_eq!(ran.code, Some(4));
+    // heads that no kernel takes are known before anything is done
+    let odd = Case::ids();
+    let message = "attention heads of 12 are not supported on CUDA, only multiples of 8 up to 256; train on the CPU (--device cpu)";
+    on_gpu(&odd, "odd", &[], &[]).refused(4, message);
     // where nobody asked for a GPU by name, the processor does the work, and says why
     let (text, notes) = on("auto", &case, "auto", &[], &[LIBRARIES, ("MADE_UP_MEMORY", "1000")]).noted();
     assert!(text.contains("cpu with 1 threads"), "{text}");

@@ -43,8 +43,8 @@ fn keys(width: usize) -> Tiles {
     Tiles { own: if width <= 128 { 64 } else { 32 }, other: 32, kept: (2, 2), threads: 128 }
 }
 
-/// The width that a head is padded to.
-fn padded(dim: usize) -> Result<usize> {
+/// The width that a head is padded to. Fails where there is no kernel for it.
+pub fn padded(dim: usize) -> Result<usize> {
     let width = WIDTHS.into_iter().find(|&width| dim <= width).filter(|_| dim.is_multiple_of(8));
     width.ok_or_else(|| {
         Error::Device(format!(

@@ -27,4 +27,5 @@ mod rows;
 pub mod selftest;
 
 pub use arguments::{Arg, Geometry, TensorMap};
+pub use attention::padded as padded_head;
 pub use backend::{Buffer, Cuda};
