@@ -31,6 +31,8 @@ pub enum Purpose {
     Adapter = 3,
     /// Pseudo scan paths.
     Path = 4,
+    /// Inputs of a benchmark.
+    Bench = 5,
 }
 
 /// A sequential reader of one stream, for host code.

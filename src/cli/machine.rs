@@ -1,9 +1,29 @@
-//! What the machine has: memory and instruction sets of the processor.
+//! What the machine has: its processor, memory and instruction sets; and what this process took of it.
 
 /// Bytes of `MemTotal` or `MemAvailable`, where the system tells.
 pub fn memory(entry: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix(entry)?.strip_prefix(':'))?;
+    kib(&field("/proc/meminfo", entry)?)
+}
+
+/// The most bytes of memory that this process has used, where the system tells.
+pub fn peak() -> Option<u64> {
+    kib(&field("/proc/self/status", "VmHWM")?)
+}
+
+/// The processor's name.
+pub fn processor() -> String {
+    field("/proc/cpuinfo", "model name").unwrap_or_else(|| format!("{} processor", std::env::consts::ARCH))
+}
+
+/// What follows `entry:` in a file of the system.
+fn field(file: &str, entry: &str) -> Option<String> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(entry)?.trim_start().strip_prefix(':'))?;
+    Some(value.trim().to_string())
+}
+
+/// `16 kB` in bytes.
+fn kib(value: &str) -> Option<u64> {
     value.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
 }
 

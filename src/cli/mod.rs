@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::error::{Error, Result};
 use terminal::{Colour, Terminal};
 
+mod bench;
 mod demo;
 mod doctor;
 mod heat;
@@ -106,6 +107,9 @@ enum Command {
     /// List the compiled CUDA kernels: registers, shared memory, spills, tensor-core instructions.
     #[command(after_help = format!("{EXIT_CODES}\n\n{KERNELS_HELP}"))]
     Kernels(KernelsArgs),
+    /// Time kernels and training steps on this machine.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
 }
 
 /// What `eyekern train` is asked for.
@@ -264,6 +268,7 @@ fn run(command: Command, out: &mut Terminal) -> Result {
         Command::Demo(args) => demo::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Kernels(args) => kernels::run(&args, out),
+        Command::Bench(command) => bench::run(&command, out),
     }
 }
 

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 mod bad_config;
 mod bad_data;
 mod bad_model;
+mod bench;
 mod cuda;
 mod gaze;
 #[cfg(feature = "emulator")]

@@ -1,0 +1,213 @@
+//! `eyekern bench kernels`.
+
+use super::case::Case;
+use super::clock::{Times, measure};
+use super::lab::Lab;
+use super::site::Site;
+use super::{Format, Job, KernelsArgs, Size, Terminal, attention, head, object, optim, products, rows};
+use crate::backend::{Backend, Heads};
+use crate::error::{Error, Result};
+use serde_json::json;
+
+/// The shapes of a size.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Tokens of a micro-batch.
+    pub tokens: usize,
+    /// Hidden features.
+    pub hidden: usize,
+    /// Inner features of the MLP.
+    pub inner: usize,
+    /// Vocabulary.
+    pub vocab: usize,
+    /// Query heads.
+    pub q: usize,
+    /// Key and value heads.
+    pub kv: usize,
+    /// Features of a head.
+    pub dim: usize,
+    /// Length of an example; divides `tokens`.
+    pub length: usize,
+    /// Rank of an adapter.
+    pub rank: usize,
+    /// Parameters of the optimiser's step.
+    pub parameters: usize,
+    /// Shares of active rows.
+    pub active: &'static [f64],
+    /// Query heads, key heads, features and length of each attention; length 0 is packed segments.
+    pub attention: &'static [(usize, usize, usize, usize)],
+    /// Shortest and longest packed segment.
+    pub segments: (usize, usize),
+}
+
+const FULL: Sizes = Sizes {
+    tokens: 16384,
+    hidden: 2048,
+    inner: 8192,
+    vocab: 128_256,
+    q: 32,
+    kv: 8,
+    dim: 64,
+    length: 1024,
+    rank: 32,
+    parameters: 22_544_384,
+    active: &[1.0, 0.35],
+    attention: &[
+        (32, 8, 64, 256),
+        (32, 8, 64, 512),
+        (32, 8, 64, 1024),
+        (32, 8, 64, 2048),
+        (32, 8, 64, 4096),
+        (32, 8, 64, 0),
+        (16, 8, 128, 256),
+        (16, 8, 128, 1024),
+        (16, 8, 128, 4096),
+        (16, 8, 128, 0),
+        (32, 32, 80, 1024),
+        (8, 1, 256, 1024),
+    ],
+    segments: (100, 300),
+};
+
+const SMALL: Sizes = Sizes {
+    tokens: 1024,
+    hidden: 576,
+    inner: 1536,
+    vocab: 8192,
+    q: 9,
+    kv: 3,
+    dim: 64,
+    length: 256,
+    rank: 16,
+    parameters: 1 << 20,
+    active: &[1.0, 0.35],
+    attention: &[(9, 3, 64, 256), (9, 3, 64, 1024), (9, 3, 64, 0), (4, 2, 128, 256)],
+    segments: (100, 300),
+};
+
+const TINY: Sizes = Sizes {
+    tokens: 48,
+    hidden: 32,
+    inner: 64,
+    vocab: 96,
+    q: 4,
+    kv: 2,
+    dim: 8,
+    length: 24,
+    rank: 8,
+    parameters: 1000,
+    active: &[0.5],
+    attention: &[(4, 2, 8, 24), (2, 1, 16, 0)],
+    segments: (5, 15),
+};
+
+impl Sizes {
+    fn of(size: Size) -> Sizes {
+        match size {
+            Size::Tiny => TINY,
+            Size::Small => SMALL,
+            Size::Full => FULL,
+        }
+    }
+
+    /// The model's own attention over so many tokens.
+    pub fn heads(&self, tokens: usize) -> Heads {
+        Heads { tokens, q: self.q, kv: self.kv, dim: self.dim, scale: 1.0 / (self.dim as f64).sqrt() }
+    }
+
+    /// Tokens and heads, in words.
+    pub fn shape(&self) -> String {
+        format!("{} tokens, {}/{} heads of {}", self.tokens, self.q, self.kv, self.dim)
+    }
+}
+
+/// Sets of inputs at most, however small they are.
+const SETS: u64 = 16;
+
+/// All cases that were asked for.
+pub struct Kernels<'a>(pub &'a KernelsArgs);
+
+impl Job for Kernels<'_> {
+    fn on<B: Site>(self, b: B, out: &mut Terminal) -> Result {
+        let args = self.0;
+        let sizes = Sizes::of(args.size.unwrap_or(B::size()));
+        let cases = wanted(all::<B>(sizes), &args.only)?;
+        if args.format == Format::Text {
+            out.line(&format!("{}, {}", b.device(), b.backend()));
+            out.line(&format!(
+                "{:15} {:>12} {:>23} {:>9} {:>9} {:>7}  shape",
+                "case", "us", "min .. max", "GB/s", "TFLOP/s", "memory"
+            ));
+        }
+        let mut best = 0.0;
+        for case in &cases {
+            // two at least: one set may fit where two do not
+            let sets = (B::cache() / (case.cost.bytes as u64).max(1)).clamp(1, SETS - 1) + 1;
+            let times = timed(&b, case, sets as usize, args.repeats)?;
+            let rate = case.cost.bytes as f64 / times.median;
+            if FLOOR.contains(&case.name) {
+                best = f64::max(best, rate);
+            }
+            let wanted = args.only.is_empty() || args.only.iter().any(|name| name == case.name);
+            if wanted {
+                out.line(&line(&b, case, times, (best > 0.0).then_some(rate / best), args.format));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What nothing that goes through memory can beat; they run first, whatever was asked for.
+const FLOOR: [&str; 2] = ["zero", "copy"];
+
+fn all<B: Backend + 'static>(s: Sizes) -> Vec<Case<B>> {
+    [rows::cases(s), products::cases(s), attention::cases(s), head::cases(s), optim::cases(s)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Keeps those of the given names, and the floor; all, if none is given.
+fn wanted<B: Backend>(cases: Vec<Case<B>>, only: &[String]) -> Result<Vec<Case<B>>> {
+    if let Some(name) = only.iter().find(|name| !cases.iter().any(|case| case.name == *name)) {
+        let mut names: Vec<&str> = Vec::new();
+        for case in &cases {
+            if !names.contains(&case.name) {
+                names.push(case.name);
+            }
+        }
+        return Err(Error::Usage(format!("--only: there is no case {name}; there are {}", names.join(", "))));
+    }
+    let asked = |name: &str| only.is_empty() || FLOOR.contains(&name) || only.iter().any(|one| one == name);
+    Ok(cases.into_iter().filter(|case| asked(case.name)).collect())
+}
+
+fn timed<B: Backend>(b: &B, case: &Case<B>, sets: usize, repeats: u32) -> Result<Times> {
+    let mut lab = Lab::new(b);
+    let mut calls = (0..sets).map(|_| (case.make)(&mut lab)).collect::<Result<Vec<_>>>()?;
+    measure(b, &mut calls, repeats)
+}
+
+fn line<B: Site>(b: &B, case: &Case<B>, times: Times, share: Option<f64>, format: Format) -> String {
+    let [median, min, max] = [times.median, times.min, times.max].map(|t| t * 1e6);
+    let (bytes, flops) = (case.cost.bytes as f64, case.cost.flops as f64);
+    let (rate, speed) = (bytes / times.median / 1e9, flops / times.median / 1e12);
+    match format {
+        Format::Json => object(
+            b,
+            "kernel",
+            json!({
+                "case": case.name, "shape": case.shape,
+                "median_us": median, "min_us": min, "max_us": max,
+                "bytes": case.cost.bytes, "flops": case.cost.flops,
+                "gb_s": rate, "tflop_s": speed, "memory_share": share,
+            }),
+        ),
+        Format::Text => {
+            let speed = if case.cost.flops > 0 { format!("{speed:.3}") } else { String::new() };
+            let share = share.map_or(String::new(), |s| format!("{:.0} %", 100.0 * s));
+            let range = format!("{min:.1} .. {max:.1}");
+            format!("{:15} {median:>12.1} {range:>23} {rate:>9.1} {speed:>9} {share:>7}  {}", case.name, case.shape)
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The shapes that steps are timed on.
+
+use crate::error::{Error, Result};
+use crate::model::config::Spec;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// A built-in shape, or that of a directory's config.json.
+pub fn spec(shape: &str) -> Result<Spec> {
+    let Some(config) = config(shape) else {
+        let dir = Path::new(shape);
+        if !dir.is_dir() {
+            let why = format!("--shape: {shape} is none of 1b, 135m, 15m, tiny, and no directory");
+            return Err(Error::Usage(why));
+        }
+        return Spec::load(&dir.join("config.json"));
+    };
+    Spec::parse(&config, Path::new(shape))
+}
+
+/// Shapes of Llama-3.2-1B, SmolLM2-135M and two smaller ones.
+fn config(shape: &str) -> Option<Value> {
+    let [hidden, inner, layers, q, kv, vocab] = match shape {
+        "1b" => [2048, 8192, 16, 32, 8, 128_256],
+        "135m" => [576, 1536, 30, 9, 3, 49_152],
+        "15m" => [256, 768, 8, 8, 4, 32_000],
+        "tiny" => [64, 128, 2, 4, 2, 512],
+        _ => return None,
+    };
+    Some(json!({
+        "model_type": "llama", "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers,
+        "num_attention_heads": q, "num_key_value_heads": kv, "vocab_size": vocab, "tie_word_embeddings": true,
+        "rms_norm_eps": 1e-5, "rope_theta": 500_000.0, "max_position_embeddings": 1 << 20,
+    }))
+}
