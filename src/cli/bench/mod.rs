@@ -5,6 +5,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::terminal::Terminal;
 use super::{Device, EXIT_CODES, Format};
 use crate::backend::cpu::Cpu;
+use crate::backend::cuda::Cuda;
+use crate::backend::cuda::gpu::Gpu;
+use crate::data::cache;
 use crate::error::Result;
 use serde_json::Value;
 use site::Site;
@@ -28,8 +31,8 @@ Examples:
   eyekern bench kernels
   eyekern bench kernels --only attention,head --size full --format json
 
-A line of JSON has bench, engine, device, backend, case, shape, median_us, min_us, max_us, bytes, flops, gb_s, tflop_s and
-memory_share: the achieved bytes a second over those of the faster of the cases `copy` and `zero` of the same run.";
+A line of JSON has bench, engine, device, backend, case, shape, median_us, min_us, max_us, bytes, flops, gb_s, tflop_s
+and memory_share: the bytes a second over those of the faster of the cases `copy` and `zero` of the same run.";
 
 const STEP_HELP: &str = "\
 Examples:
@@ -37,9 +40,9 @@ Examples:
   eyekern bench step --shape 1b --rows full,packed --active 1.0,0.35 --format json
 
 Rows: full ones; packed ones, of segments whose lengths are drawn from --seg-lens; padded ones, each of one segment and
-padding; unpadded ones, the same segments without padding. A line of JSON has bench, engine, device, backend, shape, method,
-rank, batch, seq, rows, active, slots, real_tokens, supervised_tokens, step_ms (median), step_ms_min, step_ms_max, tok_s,
-slots_s, supervised_s, peak_bytes, trained and loss.";
+padding; unpadded ones, the same segments without padding. A line of JSON has bench, engine, device, backend, shape,
+method, rank, batch, seq, rows, active, slots, real_tokens, supervised_tokens, step_ms (median), step_ms_min,
+step_ms_max, tok_s, slots_s, supervised_s, peak_bytes, trained and loss.";
 
 /// What `eyekern bench` is asked for.
 #[derive(Subcommand, Debug)]
@@ -162,13 +165,24 @@ pub fn run(command: &BenchCommand, out: &mut Terminal) -> Result {
 
 fn start(job: impl Job, device: Device, out: &mut Terminal) -> Result {
     match device {
-        Device::Auto | Device::Cpu => job.on(Cpu::<f32>::new(0)?, out),
+        Device::Auto => match gpu() {
+            Ok(gpu) => job.on(gpu, out),
+            Err(_) => job.on(Cpu::<f32>::new(0)?, out),
+        },
+        Device::Cpu => job.on(Cpu::<f32>::new(0)?, out),
+        Device::Cuda => job.on(gpu()?, out),
         #[cfg(feature = "emulator")]
         Device::Emulated => {
-            use crate::backend::cuda::{Cuda, emulated::Schedule, emulation::Emulated};
+            use crate::backend::cuda::{emulated::Schedule, emulation::Emulated};
             job.on(Cuda::new(Emulated::open(Schedule::default())?), out)
         }
     }
+}
+
+/// The first GPU, with the algorithms of products that training has chosen there.
+fn gpu() -> Result<Cuda<Gpu>> {
+    let cache = cache::default_dir(|key| std::env::var(key).ok());
+    Ok(Cuda::new(Gpu::open(0, cache.as_deref(), None)?))
 }
 
 /// One measurement as a line of JSON: what every line has, then what this one adds.

@@ -4,6 +4,8 @@ use super::super::machine;
 use super::Size;
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
+use crate::backend::cuda::Cuda;
+use crate::backend::cuda::gpu::Gpu;
 
 /// A backend that can be timed.
 pub trait Site: Backend + 'static {
@@ -41,8 +43,32 @@ impl Site for Cpu<f32> {
     }
 }
 
+impl Site for Cuda<Gpu> {
+    fn device(&self) -> String {
+        Cuda::device(self).driver().properties().gpu.name.clone()
+    }
+
+    fn backend(&self) -> String {
+        "cuda bf16".into()
+    }
+
+    fn size() -> Size {
+        Size::Full
+    }
+
+    fn cache() -> u64 {
+        256 << 20
+    }
+
+    /// The pool keeps what was freed, so that what is in use now is the most that was. Other processes count too.
+    fn peak(&self) -> Option<u64> {
+        let (free, all) = Cuda::device(self).driver().memory().ok()?;
+        Some((all - free) as u64)
+    }
+}
+
 #[cfg(feature = "emulator")]
-impl Site for crate::backend::cuda::Cuda<crate::backend::cuda::emulation::Emulated> {
+impl Site for Cuda<crate::backend::cuda::emulation::Emulated> {
     fn device(&self) -> String {
         machine::processor()
     }
