@@ -1,14 +1,17 @@
-//! Whole models on the CUDA backend, its kernels run by the emulator: losses, gradients and training against the CPU.
+//! Whole models on the CUDA backend, its kernels run by the emulator or, with `EYEKERN_DEVICE=cuda`, by a GPU: losses,
+//! gradients and training against the CPU.
 //!
 //! bf16 activations have an error of their own. The bound on it is not ours: transformers' bf16 forward of the same
 //! model misses its f32 losses by `bf16_nll_maxabs` of the fixture, and 1.5 times that is allowed here.
 
+#[path = "support/device.rs"]
+mod device;
 mod support;
 
 use eyekern::backend::cpu::Cpu;
 use eyekern::backend::cuda::Cuda;
+use eyekern::backend::cuda::device::Device;
 use eyekern::backend::cuda::emulated::Schedule;
-use eyekern::backend::cuda::emulation::Emulated;
 use eyekern::backend::{AdamW, Backend};
 use eyekern::data::Batch;
 use eyekern::model::checkpoint::Checkpoint;
@@ -25,10 +28,6 @@ type Check = Result<(), Failed>;
 
 fn gate(what: &str, error: f64, limit: f64) -> Check {
     if error <= limit { Ok(()) } else { Err(format!("{what}: error {error:.2e} above {limit:.1e}").into()) }
-}
-
-fn emulated() -> Cuda<Emulated> {
-    Cuda::new(Emulated::open(Schedule::default()).expect("an emulated device"))
 }
 
 /// The folder's model, fully trained or with its adapter.
@@ -72,14 +71,14 @@ fn adapter_losses<B: Backend>(b: B, folder: &Folder, batch: &Batch) -> Vec<f64> 
     losses
 }
 
-fn follows(dir: &Path) -> Check {
+fn follows<D: Device>(dir: &Path, open: impl Fn() -> Cuda<D>) -> Check {
     let folder = Folder::open(dir);
     let examples = folder.padded();
     let batch = batch_of(&examples, None);
     let expected = folder.padded_nll(&examples);
     let noise = folder.meta["noise_floor"]["bf16_nll_maxabs"].as_f64().unwrap_or(0.1);
 
-    let mut cuda = build(emulated(), &folder, false);
+    let mut cuda = build(open(), &folder, false);
     if !cuda.model.spec.head_dim.is_multiple_of(8) {
         let refusal = cuda.logp(&batch, true).err().map(|e| (e.exit_code(), e.to_string()));
         let why = "only multiples of 8 up to 256; train on the CPU (--device cpu)";
@@ -122,16 +121,16 @@ fn follows(dir: &Path) -> Check {
     gate("all gradients", all, limit)?;
 
     let reference = adapter_losses(Cpu::<f32>::new(1).expect("threads"), &folder, &batch);
-    let losses = adapter_losses(emulated(), &folder, &batch);
+    let losses = adapter_losses(open(), &folder, &batch);
     let lora = losses.iter().zip(&reference).map(|(a, b)| ((a - b) / b).abs()).fold(0.0, worst);
     gate("adapter losses", lora, (0.12 * noise).max(3e-2))?;
-    let again = adapter_losses(emulated(), &folder, &batch);
+    let again = adapter_losses(open(), &folder, &batch);
     if losses != again {
         return Err("two runs differ".into());
     }
     let name = folder.meta["name"].as_str().unwrap_or("?");
     println!(
-        "emulated {name}: nll {nll:.1e} of {noise:.1e}, packed {apart:.1e}, gradients {all:.1e} (worst {:.1e}, {}), \
+        "{name}: nll {nll:.1e} of {noise:.1e}, packed {apart:.1e}, gradients {all:.1e} (worst {:.1e}, {}), \
          adapter losses {lora:.1e}",
         most.0, most.1
     );
@@ -144,7 +143,15 @@ fn main() {
     let mut add = |source: &str, root: &Path| {
         for dir in folders(root) {
             let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            trials.push(Trial::test(format!("{source}::{name}"), move || follows(&dir)));
+            let on_gpu = device::on_gpu();
+            trials.push(Trial::test(format!("{source}::{name}"), move || {
+                let plans = tempfile::tempdir().map_err(|e| e.to_string())?;
+                if on_gpu {
+                    follows(&dir, || device::gpu(plans.path()))
+                } else {
+                    follows(&dir, || device::emulated(Schedule::default()))
+                }
+            }));
         }
     };
     add("tests/fixtures", &fixtures());

@@ -353,6 +353,47 @@ fn numbers_are_rounded_as_ptx_says() {
     }
 }
 
+#[test]
+fn bits_arrive_by_every_width_and_conversion() {
+    let on = emulator(3, 1);
+    let x: Vec<u16> = (0..256).map(|i| i * 251 + 7).collect();
+    let (dx, out) = (up(&on, &x), up(&on, &[0u16; 6 * 256]));
+    warp(&on, "test_moves", 1, &[dx.arg(), out.arg()]);
+    assert_eq!(out.read().expect("read"), x.repeat(6));
+
+    let x = [1.5f32, -0.1, 3.4e38, 1e-40, f32::INFINITY, 65504.5, -0.0, 257.0 / 256.0];
+    let x: Vec<f32> = x.into_iter().cycle().take(64).collect();
+    let (dx, out) = (up(&on, &x), up(&on, &[0u32; 256]));
+    warp(&on, "test_conversions", 2, &[dx.arg(), out.arg(), Arg::I32(64)]);
+    let rounded = |x: f32| bf16::from_f32(x).to_f32().to_bits();
+    let parts: [&dyn Fn(f32) -> u32; 4] = [&rounded, &f32::to_bits, &|x| rounded(-x), &rounded];
+    let expected: Vec<u32> = parts.iter().flat_map(|part| x.iter().map(|&x| part(x))).collect();
+    assert_eq!(out.read().expect("read"), expected);
+}
+
+#[test]
+fn groups_of_copies_are_waited_for_in_order() {
+    for seed in 0..4 {
+        let on = emulator(seed, 1);
+        let x: Vec<u32> = (0..384).map(|i| i * 3 + 1).collect();
+        let (dx, out) = (up(&on, &x), up(&on, &[0u32; 384]));
+        launch(&on, "test_copies", Geometry::line(1, 32, 1536), &[dx.arg(), out.arg()]).expect("runs");
+        let kept = |i: u32| if i / 4 % 32 % 3 == i / 128 { 0 } else { x[i as usize] };
+        assert_eq!(out.read().expect("read"), (0..384).map(kept).collect::<Vec<_>>(), "seed {seed}");
+    }
+}
+
+#[test]
+fn wgmma_takes_operands_that_threads_wrote() {
+    let on = emulator(1, 1);
+    let whole = |n: usize, step: usize| -> Vec<f32> { (0..n).map(|i| ((i * step) % 15) as f32 - 7.0).collect() };
+    let (a, b) = (whole(64 * 64, 7), whole(128 * 64, 11));
+    let (da, db, dc) = (up(&on, &narrow(&a)), up(&on, &narrow(&b)), up(&on, &vec![0f32; 64 * 128]));
+    launch(&on, "test_wgmma_stored", Geometry::line(1, 128, 24576), &[da.arg(), db.arg(), dc.arg()]).expect("runs");
+    let dot = |at: usize| (0..64).map(|k| a[at / 128 * 64 + k] * b[at % 128 * 64 + k]).sum::<f32>();
+    assert_eq!(dc.read().expect("read"), (0..64 * 128).map(dot).collect::<Vec<_>>());
+}
+
 /// PTX ISA, "Warp-level matrix load instruction: ldmatrix": lane l receives of each matrix row l / 4, columns
 /// 2 (l % 4) and the next; transposed, the same of the transposed matrix.
 #[test]

@@ -6,6 +6,17 @@
 
 enum class Defect { none, no_wait, early_release };
 
+// The accumulators of a warpgroup to c [64, 128] of rows of c_row.
+DEVICE void write_out(const float (&d)[64], float* c, int c_row) {
+    const int row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < 16; i++)
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+            store((float2*)(c + (int64_t)(row + half * 8) * c_row + column + i * 8),
+                  make_float2(d[i * 4 + half * 2], d[i * 4 + half * 2 + 1]));
+}
+
 template <Defect defect> DEVICE void gemm(const TensorMap& a, const TensorMap& b, float* c, int k_total, int c_row) {
     DYNAMIC_SHARED(shared);
     constexpr int STAGES = 4;
@@ -55,14 +66,7 @@ template <Defect defect> DEVICE void gemm(const TensorMap& a, const TensorMap& b
         }
     }
     wgmma_wait<0>();
-    const int row = blockIdx.x * 64 + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
-    const int column = blockIdx.y * 128 + threadIdx.x % 4 * 2;
-#pragma unroll
-    for (int i = 0; i < 16; i++)
-#pragma unroll
-        for (int half = 0; half < 2; half++)
-            store((float2*)(c + (int64_t)(row + half * 8) * c_row + column + i * 8),
-                  make_float2(d[i * 4 + half * 2], d[i * 4 + half * 2 + 1]));
+    write_out(d, c + (int64_t)blockIdx.x * 64 * c_row + blockIdx.y * 128, c_row);
 }
 
 #define GEMM(name, defect)                                                                                             \
@@ -75,3 +79,26 @@ template <Defect defect> DEVICE void gemm(const TensorMap& a, const TensorMap& b
 GEMM(test_gemm_sm90, none)
 GEMM(test_gemm_sm90_no_wait, no_wait)
 GEMM(test_gemm_sm90_early_release, early_release)
+
+// c [64, 128] f32 = a [64, 64] b [128, 64]^T, bf16, from operands that threads wrote to shared memory in the layout
+// that TMA would have. 128 threads; 24576 bytes of shared memory.
+extern "C" __global__ void test_wgmma_stored(const bf16* a, const bf16* b, float* c) {
+    DYNAMIC_SHARED(shared);
+    for (int piece = threadIdx.x; piece < (64 + 128) * 8; piece += 128) {
+        const int row = piece / 8, chunk = piece % 8;
+        const bf16* from = row < 64 ? a + row * 64 : b + (row - 64) * 64;
+        store_128(shared + row * 128 + ((chunk ^ (row & 7)) << 4), load_128(from + chunk * 8));
+    }
+    fence_async_shared();
+    __syncthreads();
+    float d[64] = {};
+    const uint32_t tile = smem_u32(shared);
+    wgmma_fence();
+#pragma unroll
+    for (uint32_t kk = 0; kk < 4; kk++)
+        wgmma_m64n128k16(d, wgmma_descriptor(tile + kk * 32), wgmma_descriptor(tile + 64 * 128 + kk * 32));
+    wgmma_commit();
+    wgmma_wait<0>();
+    write_out(d, c, 128);
+}
+EXPORT_KERNEL(test_wgmma_stored)

@@ -26,6 +26,54 @@ extern "C" __global__ void test_numbers(const float* x, uint32_t* pairs, float* 
 }
 EXPORT_KERNEL(test_numbers)
 
+// out [4, n]: each number as bf16 and back, its bits, and both halves of its pair with the negative swapped.
+extern "C" __global__ void test_conversions(const float* x, uint32_t* out, int n) {
+    const int i = blockIdx.x * 32 + threadIdx.x;
+    const float v = load(x + i);
+    store(out + i, float_to_bits(to_float(to_bf16(v))));
+    store(out + n + i, float_to_bits(bits_to_float(float_to_bits(v))));
+    const float2 both = unpack_bf16x2(pack_bf16x2(v, -v));
+    store(out + 2 * n + i, float_to_bits(both.y));
+    store(out + 3 * n + i, float_to_bits(both.x));
+}
+EXPORT_KERNEL(test_conversions)
+
+// x [32, 16] bytes; out [6, 32, 16]: copied in pieces of 2, 4, 8 and 16 bytes, as 128 bits, and as 128 bits read once.
+extern "C" __global__ void test_moves(const uint16_t* x, uint16_t* out) {
+    const int lane = threadIdx.x;
+    for (int i = 0; i < 8; i++) store(out + lane * 8 + i, load(x + lane * 8 + i));
+    x += lane * 8, out += 256 + lane * 8;
+    for (int i = 0; i < 4; i++) store((uint32_t*)out + i, load((const uint32_t*)x + i));
+    out += 256;
+    for (int i = 0; i < 2; i++) store((float2*)out + i, load((const float2*)x + i));
+    out += 256;
+    store((uint4*)out, load((const uint4*)x));
+    store_128(out + 256, load_128(x));
+    store_128(out + 512, load_128_streaming(x));
+}
+EXPORT_KERNEL(test_moves)
+
+// x [3, 32, 4] words; out the same: three groups of copies, waited for one after the other, so that lanes read what
+// others copied as soon as their group is there; zeros where lane % 3 == group. 1536 bytes of shared memory.
+extern "C" __global__ void test_copies(const uint32_t* x, uint32_t* out) {
+    DYNAMIC_SHARED(shared);
+    const int lane = threadIdx.x, other = 31 - lane;
+    for (int group = 0; group < 3; group++) {
+        cp_async16(smem_u32(shared) + group * 512 + lane * 16, x + group * 128 + lane * 4, lane % 3 != group);
+        cp_async_commit();
+    }
+    cp_async_wait<2>();
+    __syncwarp();
+    store_128(out + other * 4, load_128(shared + other * 16));
+    cp_async_wait<1>();
+    __syncwarp();
+    store_128(out + 128 + other * 4, load_128(shared + 512 + other * 16));
+    cp_async_wait<0>();
+    __syncwarp();
+    store_128(out + 256 + other * 4, load_128(shared + 1024 + other * 16));
+}
+EXPORT_KERNEL(test_copies)
+
 // x [16, 16] of 16 bits; plain and transposed [32, 4] registers each. The matrices are the four quarters: rows 0-7 and
 // 8-15 of the left half, then of the right half. 512 bytes of shared memory.
 extern "C" __global__ void test_ldmatrix(const uint16_t* x, uint32_t* plain, uint32_t* transposed) {

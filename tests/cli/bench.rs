@@ -75,7 +75,7 @@ fn costs_are_those_of_the_definitions() {
         ["kernels", "--size", "tiny", "--repeats", "1", "--device", "cpu", "--only", "attention,attention_bwd,head"];
     let timed = lines(&case, &only);
     let cost = |i: usize| (number(&timed[i], "flops"), number(&timed[i], "bytes"));
-    // two examples of 24 tokens, 4 and 2 heads of 8: per query and key 2 x 8 operations for the score and the output each
+    // two examples of 24 tokens, 4 and 2 heads of 8: per query and key 2 x 8 operations for score and output each
     let pairs: usize = (0..48).map(|t| t % 24 + 1).sum();
     assert_eq!(timed[0]["shape"], "48 tokens, 4/2 heads of 8, length 24");
     assert_eq!(cost(0), ((4 * 32 * pairs) as f64, (4 * 48 * (64 + 32 + 4)) as f64));
@@ -151,7 +151,8 @@ fn bad_arguments_are_sentences() {
     );
     assert_eq!(
         refused(&["step", "--seg-lens", "9,3"]),
-        "eyekern: invalid value '9,3' for '--seg-lens <MIN,MAX>': two lengths from 2 on, the shorter first, such as 128,640"
+        "eyekern: invalid value '9,3' for '--seg-lens <MIN,MAX>': two lengths from 2 on, the shorter first, such as \
+         128,640"
     );
     let unknown = refused(&["kernels", "--only", "norm,warp", "--device", "cpu"]);
     assert!(unknown.starts_with("eyekern: --only: there is no case warp; there are zero, copy, norm, "), "{unknown}");

@@ -1,10 +1,13 @@
-//! Every operation of the CUDA backend, on the emulator, against the CPU in f64 on the same bf16 inputs.
+//! Every operation of the CUDA backend against the CPU in f64 on the same bf16 inputs: on the emulator or, with
+//! `EYEKERN_DEVICE=cuda`, on a GPU.
 //!
 //! An operation is written once, generic over the backend ([`Lab`]), and run on both. Outputs are poisoned with NaN
-//! before, so that what a kernel leaves out is seen; every case runs under several schedules and host threads, and must
-//! give the same bits under all of them.
+//! before, so that what a kernel leaves out is seen. On the emulator every case runs under several schedules and host
+//! threads, on a GPU twice, and must give the same bits each time.
 
 mod attention;
+#[path = "../support/device.rs"]
+mod device;
 mod head;
 mod linear;
 mod optim;
@@ -14,6 +17,7 @@ use eyekern::backend::cpu::Cpu;
 use eyekern::backend::cuda::Cuda;
 use eyekern::backend::cuda::emulated::Schedule;
 use eyekern::backend::cuda::emulation::Emulated;
+use eyekern::backend::cuda::gpu::Gpu;
 use eyekern::backend::{Backend, Dropout, F, Ids, S, Tokens};
 use eyekern::random::{Purpose, Stream};
 
@@ -141,21 +145,30 @@ macro_rules! compare {
             let cpu = eyekern::backend::cpu::Cpu::<f64>::new(1).expect("a CPU");
             $op(&mut $crate::Lab::new(&cpu, 1))
         };
-        let mut first: Option<Vec<$crate::Output>> = None;
-        for (seed, threads) in [(0, 1), (1, 2), (2, 1)] {
-            let cuda = $crate::cuda(seed, threads);
-            let found: Vec<$crate::Output> = $op(&mut $crate::Lab::new(&cuda, 1));
-            $crate::check(&$name.to_string(), &found, &reference);
-            match &first {
-                None => first = Some(found),
-                Some(first) => $crate::same_bits(&$name.to_string(), first, &found),
-            }
+        let found: Vec<Vec<$crate::Output>> = if $crate::device::on_gpu() {
+            (0..2).map(|_| $crate::with_gpu(|gpu| $op(&mut $crate::Lab::new(gpu, 1)))).collect()
+        } else {
+            $crate::schedules().map(|cuda| $op(&mut $crate::Lab::new(&cuda, 1))).collect()
+        };
+        for run in &found {
+            $crate::check(&$name.to_string(), run, &reference);
+            $crate::same_bits(&$name.to_string(), &found[0], run);
         }
     }};
 }
 
-pub fn cuda(seed: u64, threads: u32) -> Cuda<Emulated> {
-    Cuda::new(Emulated::open(Schedule { seed, threads }).expect("an emulated device"))
+/// Emulated devices that run blocks and threads in different orders.
+pub fn schedules() -> impl Iterator<Item = Cuda<Emulated>> {
+    [(0, 1), (1, 2), (2, 1)].into_iter().map(|(seed, threads)| device::emulated(Schedule { seed, threads }))
+}
+
+/// The GPU of this thread, opened once.
+pub fn with_gpu<T>(work: impl FnOnce(&Cuda<Gpu>) -> T) -> T {
+    thread_local! {
+        static PLANS: tempfile::TempDir = tempfile::tempdir().expect("a folder");
+        static GPU: Cuda<Gpu> = PLANS.with(|plans| device::gpu(plans.path()));
+    }
+    GPU.with(work)
 }
 
 pub fn check(case: &str, found: &[Output], reference: &[Output]) {

@@ -1,5 +1,5 @@
-// A libcuda.so.1 for tests: one Hopper GPU whose kernels the emulator runs. Beside products.cpp it lets the command train
-// with --device cuda on a machine without a GPU, through the very calls that it makes on one.
+// A libcuda.so.1 for tests: one Hopper GPU whose kernels the emulator runs. Beside products.cpp it lets the command
+// train with --device cuda on a machine without a GPU, through the very calls that it makes on one.
 //
 // What can be wrong with it comes from the environment:
 //   MADE_UP_MEMORY   bytes of memory; 4 GiB where it is not set
@@ -56,10 +56,11 @@ Status cuDeviceGet(int* handle, int ordinal) { return *handle = ordinal, OK; }
 Status cuDeviceGetName(char* name, int size, int) { return snprintf(name, size, "Made-up H200"), OK; }
 Status cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = MEMORY, OK; }
 Status cuDeviceGetAttribute(int* value, int attribute, int) {
-    *value = attribute == 75 ? 9 : attribute == 76 ? 0 // compute capability
-           : attribute == 16 ? 132                     // multiprocessors
-           : attribute == 97 ? 227 * 1024              // shared memory of a block, if asked for
-                             : attribute == 115;       // memory pools
+    *value = attribute == 75   ? 9
+             : attribute == 76 ? 0                 // compute capability
+             : attribute == 16 ? 132               // multiprocessors
+             : attribute == 97 ? 227 * 1024        // shared memory of a block, if asked for
+                               : attribute == 115; // memory pools
     return OK;
 }
 Status cuDeviceGetDefaultMemPool(void** pool, int) { return *pool = device, OK; }
@@ -108,6 +109,17 @@ Status cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void*) {
     return told(eyekern_device_read(device, to, from, bytes, error, sizeof error), INVALID_VALUE);
 }
 
+// Matrices of bf16 with 128-byte swizzle, as the command describes them.
+Status cuTensorMapEncodeTiled(void* map, int type, uint32_t rank, Address base, const uint64_t* sizes,
+                              const uint64_t* strides, const uint32_t* boxes, const uint32_t* steps, int interleave,
+                              int swizzle, int, int fill) {
+    if (type != 9 || rank != 2 || steps[0] != 1 || steps[1] != 1 || interleave || swizzle != 3 || fill)
+        return INVALID_VALUE;
+    return told(eyekern_device_tensor_map(device, map, base, sizes[0], sizes[1], strides[0], boxes[0], boxes[1], 2, 128,
+                                          error, sizeof error),
+                INVALID_VALUE);
+}
+
 // The machine code itself is not run: the emulator has the kernels of the same names, out of the same sources.
 Status cuModuleLoadData(void** module, const unsigned char* image) {
     if (memcmp(image, "\177ELF", 4) || image[49] != 90) return NO_BINARY;
@@ -122,8 +134,8 @@ Status cuModuleGetFunction(const char** function, void*, const char* name) {
 Status cuFuncSetAttribute(void*, int attribute, int value) {
     return attribute == 8 && value > 0 && value <= 227 * 1024 ? OK : INVALID_VALUE; // the most dynamic shared memory
 }
-Status cuLaunchKernel(const char* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                      unsigned shared, void*, void** parameters, void**) {
+Status cuLaunchKernel(const char* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                      unsigned bz, unsigned shared, void*, void** parameters, void**) {
     log("launch %s\n", function);
     if (launches_left-- == 0) state = ECC;
     if (state != OK) return state;

@@ -8,7 +8,7 @@
 #![allow(unsafe_code)] // calls into the driver
 
 use super::architecture::{self, OLDEST, runs_on, wanted};
-use super::arguments::{Arg, Geometry};
+use super::arguments::{Arg, Geometry, TensorMap};
 use super::cubin;
 use super::failure::{self, Gpu, START};
 use super::kernels::{CUBINS, HEADERS, SOURCES};
@@ -23,11 +23,12 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Arc;
 
 /// Functions of the driver that are called here; cudarc panics over a missing one.
-const FUNCTIONS: [&str; 37] = [
+const FUNCTIONS: [&str; 38] = [
     "cuCtxGetCurrent",
     "cuCtxSetCurrent",
     "cuDeviceGet",
@@ -65,6 +66,7 @@ const FUNCTIONS: [&str; 37] = [
     "cuStreamCreate",
     "cuStreamDestroy_v2",
     "cuStreamSynchronize",
+    "cuTensorMapEncodeTiled",
 ];
 
 /// Starts the driver; its CUDA version as 1000 x major + 10 x minor.
@@ -257,12 +259,23 @@ impl Driver {
         if let Some(code) = embedded(file.name, self.properties.capability) {
             return Ok(Some(code.into()));
         }
+        self.compile(file).map(|code| Some(code.into()))
+    }
+
+    fn compile(&mut self, file: &Source) -> Result<Vec<u8>> {
+        let architecture = architecture::of_device(self.properties.capability);
         let gpu = &self.properties.gpu;
         let nvrtc = Nvrtc::find(None).map_err(|why| failure::no_kernels(gpu, &architecture, &why))?;
         let made = nvrtc.compile(*file, HEADERS, &architecture);
         self.compiled = true;
         let made = made.map_err(|why| Error::Device(format!("{gpu}: {} for {architecture}: {why}", file.name)))?;
-        Ok(Some(made.cubin.into()))
+        Ok(made.cubin)
+    }
+
+    /// Loads the kernels of one more file, compiled for this GPU by NVRTC.
+    pub fn add(&mut self, file: &Source) -> Result {
+        let code = self.compile(file)?;
+        self.load(file.name, &code)
     }
 
     fn load(&mut self, file: &str, code: &[u8]) -> Result {
@@ -381,6 +394,33 @@ impl Driver {
             result::launch_kernel(function, grid, block, geometry.shared, stream, &mut pointers)
         };
         launched.map_err(|why| self.failed(&format!("launching {kernel}"), why))
+    }
+
+    /// Describes a bf16 matrix `[rows, columns]` to TMA, in boxes of `[rows, columns]` with rows of 128 bytes, swizzled.
+    pub fn tensor_map(&self, block: &Block, [rows, columns]: [usize; 2], boxes: [u32; 2]) -> Result<TensorMap> {
+        self.range(block, 0, rows * columns * 2)?;
+        let mut map = MaybeUninit::zeroed();
+        let (sizes, strides, extent) = ([columns as u64, rows as u64], [2 * columns as u64], [boxes[1], boxes[0]]);
+        // SAFETY: places for a map, two sizes, one stride, two extents and two steps, which the call reads or fills.
+        let made = unsafe {
+            sys::cuTensorMapEncodeTiled(
+                map.as_mut_ptr(),
+                sys::CUtensorMapDataType_enum::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                2,
+                block.address as *mut c_void,
+                sizes.as_ptr(),
+                strides.as_ptr(),
+                extent.as_ptr(),
+                [1, 1].as_ptr(),
+                sys::CUtensorMapInterleave_enum::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                sys::CUtensorMapSwizzle_enum::CU_TENSOR_MAP_SWIZZLE_128B,
+                sys::CUtensorMapL2promotion_enum::CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+                sys::CUtensorMapFloatOOBfill_enum::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        };
+        made.result().map_err(|why| self.failed("describing a matrix", why))?;
+        // SAFETY: zeroed, and filled by the call.
+        Ok(TensorMap(unsafe { map.assume_init() }.opaque))
     }
 
     /// Milliseconds that the GPU takes for what `work` asks of it. Waits for it.
