@@ -1,0 +1,422 @@
+#!/usr/bin/env python3
+"""The work of `eyekern bench step` and of its attention and head kernels, done by PyTorch and its best libraries.
+
+    python3 benches/peers/torch_gpu.py                    # every part and variant, the shape of Llama-3.2-1B
+    python3 benches/peers/torch_gpu.py --parts step --variants compiled,liger --rows full,packed
+    python3 benches/peers/torch_gpu.py --device cpu --shape tiny --batch 2 --seq 48 --steps 1    # whether it runs
+
+The batch is that of eyekern, id by id and weight by weight: both draw it from the same Philox streams
+(src/cli/bench/load.rs). So are optimiser (AdamW, fused), clipping at 1, LoRA (rank 32 on every projection, f32 adapters
+beside bf16 weights) and the loss, a weighted cross-entropy over supervised tokens. Nothing is recomputed in backward.
+
+A line of JSON has the keys of eyekern's. What is not installed, does not take the case or fails is a line with `error`:
+it was not measured. Each variant is one that a PyTorch user can choose:
+
+  plain      transformers' model, SDPA, the loss over all logits
+  active     the head over supervised rows only
+  compiled   active, and torch.compile over the whole model
+  flex       compiled, attention by FlexAttention with a mask of documents: nothing crosses from example to example
+  varlen     active, attention by torch.nn.attention.varlen over packed examples
+  liger      active, Liger's norms, rotations, SwiGLU and its fused linear cross-entropy
+  cce        active, Apple's cut cross-entropy for head and loss
+  quack      compiled, QuACK's cross-entropy
+
+On packed rows `plain`, `active` and `compiled` rely on transformers, which sees examples by their restarting positions
+and gives SDPA a mask; that keeps Flash and cuDNN out. `flex` and `varlen` are the ways around it.
+"""
+import argparse
+import gc
+import json
+import os
+import statistics
+import sys
+import time
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+import torch
+import torch.nn.functional as F
+
+SHAPES = {  # hidden, inner, layers, query heads, key heads, vocabulary: as src/cli/bench/model.rs has them
+    "1b": (2048, 8192, 16, 32, 8, 128256),
+    "135m": (576, 1536, 30, 9, 3, 49152),
+    "15m": (256, 768, 8, 8, 4, 32000),
+    "tiny": (64, 128, 2, 4, 2, 512),
+}
+VARIANTS = ("plain", "active", "compiled", "flex", "varlen", "liger", "cce", "quack")
+QUEUED = 10  # calls of a kernel that are waited for together
+BENCH = 5  # the purpose of the streams (src/random.rs)
+
+
+# ---- the batch
+
+
+def philox(key, counter):
+    """Philox4x32-10 (Salmon et al., SC 2011): four words."""
+    k0, k1 = key
+    c = counter
+    for _ in range(10):
+        p0, p1 = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = ((p1 >> 32) ^ c[1] ^ k0, p1 & 0xFFFFFFFF, (p0 >> 32) ^ c[3] ^ k1, p0 & 0xFFFFFFFF)
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c
+
+
+class Stream:
+    """src/random.rs: a sequential reader of one stream."""
+
+    def __init__(self, seed, index):
+        self.key, self.index, self.block, self.words = (seed & 0xFFFFFFFF, seed >> 32), index, 0, []
+
+    def word(self):
+        if not self.words:
+            self.words = list(reversed(philox(self.key, (self.block, self.index, BENCH, 0))))
+            self.block += 1
+        return self.words.pop()
+
+    def uniform(self):
+        high = self.word() << 21
+        return ((high ^ (self.word() >> 11)) + 0.5) / 2**53
+
+    def below(self, n):
+        limit = 0xFFFFFFFF - 0xFFFFFFFF % n
+        while True:
+            word = self.word()
+            if word < limit:
+                return word % n
+
+
+def batch(args, kind, active, vocab):
+    """ids, pos, segment [B, T]; of each label the slot that predicts it, id and weight [R]; how many tokens are real."""
+    slots, seq = args.batch * args.seq, args.seq
+    cuts, ids, labels, weights = (Stream(args.seed, i) for i in range(4))
+    ids = [4 + ids.below(vocab - 4) for _ in range(slots)]
+    on = [labels.uniform() < active for _ in range(slots)]
+    weights = [1 + 3 * weights.uniform() for _ in range(slots)]
+    least, most = (min(n, seq) for n in args.seg_lens)
+    pos, segment, rows, real, examples = [], [], [], 0, 0
+    for row in range(args.batch):
+        lengths = []
+        if kind == "full":
+            lengths = [seq]
+        elif kind == "padded":
+            lengths = [least + cuts.below(most - least + 1)]
+        while kind == "packed" and sum(lengths) < seq:
+            lengths.append(min(least + cuts.below(most - least + 1), seq - sum(lengths)))
+        at = row * seq
+        for length in lengths:
+            room = seq if kind == "padded" else length
+            pos += range(room)
+            segment += [examples] * room
+            rows += [t - 1 for t in range(at + 1, at + length) if on[t]]
+            at, real, examples = at + room, real + length, examples + 1
+    shape = (args.batch, seq)
+    own = lambda values, dtype=torch.long: torch.tensor(values, dtype=dtype, device=args.device)
+    return dict(
+        ids=own(ids).view(shape),
+        pos=own(pos).view(shape),
+        segment=own(segment).view(shape),
+        rows=own(rows),
+        labels=own([ids[t + 1] for t in rows]),
+        weights=own([weights[t + 1] for t in rows], torch.float32),
+        real=real,
+        kind=kind,
+    )
+
+
+# ---- measuring
+
+
+def emit(**line):
+    print(json.dumps(line), flush=True)
+
+
+def wait(args):
+    if args.device == "cuda":
+        torch.cuda.synchronize()
+
+
+def timed(args, work, repeats, queued=1):
+    """Milliseconds of a call in each of `repeats`; `queued` calls are waited for together, as eyekern does it."""
+    times = []
+    for repeat in range(args.warmup + repeats):
+        start = time.perf_counter()
+        for _ in range(queued):
+            work()
+        wait(args)
+        if repeat >= args.warmup:
+            times.append(1e3 * (time.perf_counter() - start) / queued)
+    return times
+
+
+def fresh(args):
+    gc.collect()
+    if args.device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def attempt(line, work):
+    """Runs one measurement; a failure is a line, not the end."""
+    try:
+        work(line)
+    except ImportError as why:
+        emit(**line, error=f"not installed: {why}")
+    except Exception as why:  # a library's own failure must not end the others
+        emit(**line, error=f"{type(why).__name__}: {str(why).strip().partition(chr(10))[0][:200]}")
+
+
+# ---- a training step
+
+
+def build(args, variant):
+    """transformers' Llama of the shape with random bf16 weights, and PEFT's adapters."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    hidden, inner, layers, q, kv, vocab = SHAPES[args.shape]
+    config = LlamaConfig(
+        hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=q,
+        num_key_value_heads=kv, vocab_size=vocab, max_position_embeddings=max(2048, args.seq), tie_word_embeddings=True,
+        rms_norm_eps=1e-5, rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
+    )
+    if variant == "liger":
+        from liger_kernel.transformers import apply_liger_kernel_to_llama
+
+        parts = dict(rope=True, rms_norm=True, swiglu=True, cross_entropy=False, fused_linear_cross_entropy=False)
+        apply_liger_kernel_to_llama(**parts)
+    config._attn_implementation = {"flex": "flex_attention", "varlen": "varlen"}.get(variant, "sdpa")
+    torch.manual_seed(args.seed)
+    with torch.device(args.device):
+        model = LlamaForCausalLM(config).to(torch.bfloat16)
+    model.train()
+    if args.method == "lora":
+        names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+        peft = LoraConfig(r=args.rank, lora_alpha=2 * args.rank, lora_dropout=0.0, bias="none", target_modules=names)
+        get_peft_model(model, peft)  # puts the adapters into `model`
+    return model
+
+
+def varlen(args, load):
+    """Registers attention over packed examples, of whatever length, without padding or mask."""
+    import inspect
+
+    from torch.nn.attention.varlen import varlen_attn
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    segment = load["segment"].flatten()
+    starts = torch.nonzero(segment[1:] != segment[:-1]).flatten().to(torch.int32) + 1
+    ends = torch.tensor([0, len(segment)], dtype=torch.int32, device=segment.device)
+    starts = torch.cat([ends[:1], starts, ends[1:]])
+    longest = int((starts[1:] - starts[:-1]).max())
+    # 2.11 has a flag, later versions a window: as far back as it goes, and not ahead
+    flag = "is_causal" in inspect.signature(varlen_attn).parameters
+    causal = {"is_causal": True} if flag else {"window_size": (-1, 0)}
+
+    def attention(module, query, key, value, mask, scaling=None, **_):
+        groups = query.shape[1] // key.shape[1]
+        flat = lambda t: t.transpose(1, 2).reshape(-1, t.shape[1], t.shape[3])
+        q, k, v = flat(query), *(flat(t.repeat_interleave(groups, 1)) for t in (key, value))
+        y = varlen_attn(q, k, v, starts, starts, longest, longest, **causal)
+        return y.view(query.shape[0], query.shape[2], *y.shape[1:]), None
+
+    ALL_ATTENTION_FUNCTIONS.register("varlen", attention)
+
+
+def mask(args, variant, load):
+    """Of documents for FlexAttention. Else none, which is causal: padding stands behind what is real."""
+    if variant == "flex":
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        segment, seq = load["segment"], args.seq
+        inside = lambda b, h, i, j: (segment[b, i] == segment[b, j]) & (j <= i)
+        return create_block_mask(inside, args.batch, None, seq, seq, device=args.device)
+    return None
+
+
+def linear_loss(variant, weight):
+    """(rows, labels) -> -log p of each."""
+    if variant == "liger":
+        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+        fused = LigerFusedLinearCrossEntropyLoss(reduction="none")
+        return lambda h, labels: fused(weight, h, labels)
+    if variant == "cce":
+        from cut_cross_entropy import linear_cross_entropy
+
+        return lambda h, labels: linear_cross_entropy(h.to(torch.bfloat16), weight, labels, reduction="none")
+    if variant == "quack":
+        from quack import cross_entropy
+
+        return lambda h, labels: cross_entropy(h @ weight.T, labels, reduction="none")
+    return lambda h, labels: F.cross_entropy((h @ weight.T).float(), labels, reduction="none")
+
+
+def step(args, variant, kind, active, line):
+    load = batch(args, kind, active, SHAPES[args.shape][5])
+    if variant == "varlen":
+        varlen(args, load)
+    fresh(args)
+    model = build(args, variant)
+    params = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(params, lr=1e-4, fused=args.device == "cuda")
+    core = model.model
+    if variant in ("compiled", "flex", "quack"):
+        core = torch.compile(core, dynamic=False)
+    given = dict(input_ids=load["ids"], position_ids=load["pos"], use_cache=False)
+    given["attention_mask"] = mask(args, variant, load)
+    rows, labels, weights = load["rows"], load["labels"], load["weights"]
+    nll = linear_loss(variant, model.lm_head.weight)
+
+    def loss():
+        with torch.autocast(args.device, torch.bfloat16):
+            hidden = core(**given).last_hidden_state.flatten(0, 1)
+            if variant == "plain":
+                all_labels = torch.zeros_like(load["ids"]).flatten()
+                all_labels[rows] = labels
+                logits = (hidden @ model.lm_head.weight.T).float()
+                each = F.cross_entropy(logits, all_labels, reduction="none")[rows]
+            else:
+                each = nll(hidden[rows], labels)
+        return (each * weights).sum() / len(rows)
+
+    last = 0.0
+
+    def one():
+        nonlocal last
+        optimiser.zero_grad(set_to_none=True)
+        value = loss()
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(params, 1.0)
+        optimiser.step()
+        last = value.item()
+
+    times = timed(args, one, args.steps)
+    median, slots = statistics.median(times), args.batch * args.seq
+    peak = torch.cuda.max_memory_allocated() if args.device == "cuda" else None
+    emit(
+        **line, real_tokens=load["real"], supervised_tokens=len(rows), slots=slots,
+        step_ms=median, step_ms_min=min(times), step_ms_max=max(times), tok_s=1e3 * load["real"] / median, slots_s=1e3 * slots / median,
+        supervised_s=1e3 * len(rows) / median, peak_bytes=peak, trained=sum(p.numel() for p in params), loss=last,
+    )
+
+
+def steps(args):
+    # Liger replaces functions of the whole process: last
+    for variant in sorted(args.variants, key=lambda name: name == "liger"):
+        for kind in args.rows:
+            for active in args.active:
+                rank = args.rank if args.method == "lora" else None
+                line = dict(head(args, "step"), variant=variant, shape=args.shape, method=args.method, rank=rank,
+                            batch=args.batch, seq=args.seq, rows=kind, active=active)
+                attempt(line, lambda line: step(args, variant, kind, active, line))
+                torch._dynamo.reset()
+
+
+# ---- attention and head alone, at the shapes of `eyekern bench kernels --size full`
+
+ATTENTION = [(32, 8, 64, n) for n in (256, 512, 1024, 2048, 4096)] + [(16, 8, 128, n) for n in (256, 1024, 4096)]
+
+
+def attention(args):
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    tokens = 16384 if args.device == "cuda" else 512
+    for q_heads, kv_heads, dim, length in ATTENTION:
+        if length > tokens:
+            continue
+        for backend in ("FLASH_ATTENTION", "CUDNN_ATTENTION", "EFFICIENT_ATTENTION"):
+            shape = f"{tokens} tokens, {q_heads}/{kv_heads} heads of {dim}, length {length}"
+
+            def run(line):
+                make = lambda heads: torch.randn(tokens // length, heads, length, dim, device=args.device,
+                                                 dtype=torch.bfloat16, requires_grad=True)
+                q, k, v, dy = make(q_heads), make(kv_heads), make(kv_heads), make(q_heads).detach()
+                work = lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+                flops = 4 * tokens * (length + 1) / 2 * q_heads * dim
+                with sdpa_kernel([getattr(SDPBackend, backend)]):
+                    forward = timed(args, work, args.repeats, QUEUED)
+                    y = work()
+                    back = lambda: torch.autograd.grad(y, (q, k, v), dy, retain_graph=True)
+                    backward = timed(args, back, args.repeats, QUEUED)
+                kernel(dict(line, case="attention"), forward, flops)
+                kernel(dict(line, case="attention_bwd"), backward, 2.5 * flops)
+
+            attempt(dict(head(args, "kernel"), variant=backend.lower(), shape=shape), run)
+
+
+def heads(args):
+    hidden, _, _, _, _, vocab = SHAPES[args.shape]
+    tokens = args.batch * args.seq
+    for active in args.active:
+        rows = round(tokens * active)
+        for variant in ("active", "compiled", "liger", "cce", "quack"):
+
+            def run(line):
+                weight = torch.randn(vocab, hidden, device=args.device, dtype=torch.bfloat16) * 0.03
+                x = torch.randn(rows, hidden, device=args.device, dtype=torch.bfloat16, requires_grad=True)
+                labels = torch.randint(0, vocab, (rows,), device=args.device)
+                weights = 1 + 3 * torch.rand(rows, device=args.device)
+                nll = linear_loss(variant, weight)
+                total = lambda: (nll(x, labels) * weights).sum() / rows
+                total = torch.compile(total, dynamic=False) if variant == "compiled" else total
+
+                def work():
+                    x.grad = None
+                    total().backward()
+
+                kernel(line, timed(args, work, args.repeats, QUEUED), 4 * rows * hidden * vocab)
+
+            shape = f"{rows} of {tokens} rows x {hidden} x {vocab}"
+            attempt(dict(head(args, "kernel"), variant=variant, case="head", shape=shape), run)
+
+
+def kernel(line, times, flops):
+    median = statistics.median(times)
+    emit(**line, median_us=1e3 * median, min_us=1e3 * min(times), max_us=1e3 * max(times), flops=flops,
+         tflop_s=flops / median / 1e9)
+
+
+def head(args, bench):
+    device = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
+    return dict(bench=bench, engine=f"torch {torch.__version__}", device=device)
+
+
+def arguments():
+    several = lambda kind: lambda text: [kind(part) for part in text.split(",")]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", type=several(str), default=["step", "attention", "head"])
+    parser.add_argument("--variants", type=several(str), default=list(VARIANTS))
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--shape", default="1b", choices=list(SHAPES))
+    parser.add_argument("--method", default="lora", choices=["lora", "full"])
+    parser.add_argument("--rank", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--seq", type=int, default=1024)
+    parser.add_argument("--active", type=several(float), default=[1.0, 0.35])
+    parser.add_argument("--rows", type=several(str), default=["full", "packed"])
+    parser.add_argument("--seg-lens", type=several(int), default=[128, 640])
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    choices = {"parts": ("step", "attention", "head"), "variants": VARIANTS, "rows": ("full", "packed", "padded")}
+    for name, known in choices.items():
+        wrong = [value for value in getattr(args, name) if value not in known]
+        if wrong:
+            parser.error(f"--{name}: there is no {wrong[0]}; there are {', '.join(known)}")
+    return args
+
+
+def main():
+    args = arguments()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("torch sees no GPU: see nvidia-smi, or use --device cpu")
+    for part, run in (("step", steps), ("attention", attention), ("head", heads)):
+        if part in args.parts:
+            run(args)
+
+
+if __name__ == "__main__":
+    main()
