@@ -37,7 +37,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-LIMIT = 570  # seconds of a stage: machines are lent by the ten minutes
+LIMIT = 570  # seconds of a stage
 MOST = 60 << 20  # bytes of a packed folder
 TAIL = 4000  # characters of output that are kept
 TESTS = ("conformance", "kernels", "emulated")
