@@ -63,22 +63,18 @@ impl<B: Backend> Pass<B> {
         let Pass { feed: f, w, scalars, sums, row_start, s, rows } = self;
         for c in chunks(&[0, *rows as u32], f.chunk, false) {
             let head = Head { first: c.first, rows: c.rows, width: s.hidden, vocab: s.vocab, scale: 1.0 };
-            b.head_logp(head, &f.active, w, &f.labels, &mut f.logits, &mut f.logp, &mut f.lse)?;
+            let (logits, logp, lse) = (&mut f.logits, &mut f.logp, &mut f.lse);
             if gradient {
-                let o = Objective {
-                    first: c.first,
-                    rows: c.rows,
-                    first_example: 0,
-                    examples: 0,
-                    gamma: 0.0,
-                    beta: 1.0,
-                    weighted_pairs: false,
-                };
-                let coef = &mut f.coef;
-                b.objective(o, row_start, &f.logp, &f.weights, &f.path, &f.ref_logp, scalars, coef, sums)?;
-                let (logits, dx) = (&mut f.logits, &mut f.d_active);
-                b.head_bwd(head, &f.active, w, &f.labels, &f.logp, &f.lse, &f.coef, logits, dx, None)?;
+                b.head_unit(head, &f.active, w, &f.labels, logits, logp, lse, &mut f.d_active)?;
+            } else {
+                b.head_logp(head, &f.active, w, &f.labels, logits, logp, lse)?;
             }
+        }
+        if gradient {
+            let (gamma, beta, weighted_pairs) = (0.0, 1.0, false);
+            let o = Objective { first: 0, rows: *rows, first_example: 0, examples: 1, gamma, beta, weighted_pairs };
+            let coef = &mut f.coef;
+            b.objective(o, row_start, &f.logp, &f.weights, &f.path, &f.ref_logp, scalars, coef, sums)?;
         }
         Ok(())
     }

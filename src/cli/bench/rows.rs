@@ -65,7 +65,8 @@ pub fn cases<B: Backend + 'static>(s: Sizes) -> Vec<Case<B>> {
         }),
         Case::moving("gather_bwd", format!("{} of {shape}", n / 3), (n / 3 + n) * width * float, move |lab| {
             let (dy, mut dx, index) = (lab.float(n / 3 * width, 1.0)?, lab.room(n * width)?, lab.ids(&third(n))?);
-            call(move |b: &B| b.gather_bwd(Rows { n: n / 3, width }, &index, n, &dy, &mut dx))
+            let coef = lab.stat(n / 3, 1.0)?; // as behind a frozen head
+            call(move |b: &B| b.gather_bwd(Rows { n: n / 3, width }, &index, n, Some(&coef), &dy, &mut dx))
         }),
         rope(s),
     ];
