@@ -36,7 +36,7 @@ extern "C" __global__ void __launch_bounds__(1024)
     if (c < width)
         for (int t = threadIdx.x >> 5; t < n; t += 32) {
             int64_t at = (int64_t)t * width + c;
-            sum += to_float(dy[at]) * (to_float(x[at]) - stat[2 * t]) * stat[2 * t + 1];
+            sum += to_float(dy[at]) * (to_float(x[at]) - stat[2u * t]) * stat[2u * t + 1]; // fits for every int t
         }
     finish(sum, 1.f, out, c, width, (float*)shared);
 }

@@ -1,7 +1,7 @@
 //! The emulator: right kernels give the reference's numbers, the same bits for every order of threads and any number
 //! of host threads; each defect planted in kernels/tests is noticed, by the means that docs/emulator.md names.
 
-use eyekern::backend::cuda::emulated::{Emulator, Memory, Schedule};
+use eyekern::backend::cuda::emulated::{Blocks, Emulator, Memory, Schedule};
 use eyekern::backend::cuda::{Arg, Geometry};
 use eyekern::error::Result;
 use eyekern::random::{Purpose, Stream};
@@ -516,4 +516,26 @@ fn kernels_have_names() {
     assert!(names.is_sorted() && names.contains(&"test_attention".to_string()), "{names:?}");
     assert_eq!(far(&[1.0], &[1.5]), 0.5);
     assert!(far(&[1.0, f32::NAN, 1.0], &[1.5, 0.0, 1.0]).is_nan(), "a NaN must not hide");
+}
+
+// ---- what lies beyond 32 bits
+
+/// Five blocks' worth of values in sparse memory: those of the blocks that run are written, the others stay 0.
+#[test]
+fn some_blocks_of_a_launch() {
+    let (on, n, geometry) = (emulator(0, 2), 1200, Geometry::line(5, 256, 0));
+    let x = on.upload(&vec![bf16::ONE; n]).expect("memory");
+    let y = on.alloc_sparse(4 * n).expect("memory");
+    let run = |n: usize, first: u32, count: u32| {
+        let args = [x.arg(), y.arg(), Arg::U64(n as u64)];
+        // SAFETY: both have n values; what is beyond is refused
+        unsafe { on.launch_blocks("widen_bf16", geometry, &args, Blocks { first, count }) }
+    };
+    run(n, 2, 2).expect("runs");
+    let mut got = vec![0f32; n];
+    y.read_at(0, bytemuck::cast_slice_mut(&mut got)).expect("reads");
+    assert!(got.iter().enumerate().all(|(i, &x)| x == f32::from(u8::from((512..1024).contains(&i)))));
+    assert!(run(n, 4, 2).expect_err("refused").to_string().ends_with("blocks outside of the grid"));
+    let beyond = run(n + 1, 4, 1).expect_err("refused").to_string();
+    assert!(beyond.contains("2 bytes at") && beyond.contains("reach past the end"), "{beyond}");
 }

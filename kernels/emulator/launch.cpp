@@ -65,8 +65,9 @@ static std::string check_geometry(uint3 grid, uint3 block, uint32_t shared_bytes
 using namespace emulator;
 
 int eyekern_device_launch(EyekernDevice* device, const char* name, const uint32_t* grid, const uint32_t* block_size,
-                          uint32_t shared_bytes, void** arguments, const char* kinds, const uint32_t* sizes,
-                          uint32_t count, uint64_t seed, uint32_t threads, char* error, size_t size) {
+                          const uint32_t* blocks, uint32_t shared_bytes, void** arguments, const char* kinds,
+                          const uint32_t* sizes, uint32_t count, uint64_t seed, uint32_t threads, char* error,
+                          size_t size) {
     std::lock_guard<std::mutex> lock(device->mutex);
     auto entry = kernels().find(name);
     if (entry == kernels().end()) return report(error, size, nearest(name));
@@ -75,7 +76,10 @@ int eyekern_device_launch(EyekernDevice* device, const char* name, const uint32_
     Launch launch;
     launch.grid = {grid[0], grid[1], grid[2]};
     launch.block = {block_size[0], block_size[1], block_size[2]};
+    launch.first = blocks ? blocks[0] : 0;
+    launch.columns = blocks ? blocks[1] : launch.grid.x;
     if (why.empty()) why = check_geometry(launch.grid, launch.block, shared_bytes);
+    if (why.empty() && (uint64_t)launch.first + launch.columns > launch.grid.x) why = "blocks outside of the grid";
     if (!why.empty()) return report(error, size, why);
 
     const std::vector<Extent> memory = device->extents();

@@ -110,6 +110,7 @@ struct Extent {
 struct Launch {
     const Kernel* kernel;
     uint3 grid, block;
+    uint32_t first, columns; // which blocks along x run
     uint32_t shared_bytes;
     void** arguments;
     uint64_t seed;
@@ -118,7 +119,7 @@ struct Launch {
     std::mutex mutex;
     uint64_t failed = ~0ull; // lowest number of a block that failed
     std::string error;
-    uint64_t blocks() const { return (uint64_t)grid.x * grid.y * grid.z; }
+    uint64_t blocks() const { return (uint64_t)columns * grid.y * grid.z; }
 };
 
 // Runs blocks one after the other on one host thread. What it keeps between launches is memory only.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <sys/mman.h>
 
 namespace emulator {
 
@@ -88,11 +89,20 @@ int report(char* error, size_t size, const std::string& why) {
     return 1;
 }
 
+// A sparse allocation has a page in front, for its red zone.
+constexpr uint64_t PAGE = 4096;
+static uint64_t sparse_bytes(uint64_t bytes) { return PAGE + bytes + RED_ZONE; }
+
+std::string EyekernDevice::full(uint64_t bytes) const {
+    return "out of memory: " + std::to_string(bytes) + " bytes were asked for and " + std::to_string(capacity - used) +
+           " are free";
+}
+
 // The host address of `bytes` at `address`, or null with the reason.
 unsigned char* EyekernDevice::find(uint64_t address, uint64_t bytes, std::string& why) {
     auto next = allocations.upper_bound(address);
     if (next != allocations.begin()) {
-        const auto& [begin, held] = *--next;
+        const uint64_t begin = (--next)->first, held = next->second.bytes;
         if (address - begin <= held && bytes <= held - (address - begin))
             return reinterpret_cast<unsigned char*>(address);
         if (address - begin <= held) {
@@ -107,26 +117,39 @@ unsigned char* EyekernDevice::find(uint64_t address, uint64_t bytes, std::string
     return nullptr;
 }
 
-void EyekernDevice::release(uint64_t address, uint64_t bytes) {
+void EyekernDevice::release(uint64_t address, Allocation held) {
     unsigned char* begin = reinterpret_cast<unsigned char*>(address);
-    sanitizer::unpoison(begin - RED_ZONE, bytes + 2 * RED_ZONE);
-    free(begin - RED_ZONE);
+    sanitizer::unpoison(begin - RED_ZONE, RED_ZONE);
+    sanitizer::unpoison(begin + held.bytes, RED_ZONE);
+    if (held.sparse) munmap(begin - PAGE, sparse_bytes(held.bytes));
+    else free(begin - RED_ZONE);
+}
+
+// Takes over what `begin` points to; its address.
+uint64_t EyekernDevice::keep(unsigned char* begin, Allocation held) {
+    write_red_zone(begin - RED_ZONE, RED_ZONE);
+    write_red_zone(begin + held.bytes, RED_ZONE);
+    const uint64_t address = reinterpret_cast<uint64_t>(begin);
+    allocations[address] = held;
+    used += held.bytes;
+    return address;
 }
 
 EyekernDevice::~EyekernDevice() {
-    for (const auto& [address, bytes] : allocations) release(address, bytes);
+    for (const auto& [address, held] : allocations) release(address, held);
 }
 
 std::vector<Extent> EyekernDevice::extents() const {
     std::vector<Extent> list;
-    for (const auto& [address, bytes] : allocations)
-        list.push_back({reinterpret_cast<unsigned char*>(address), (size_t)bytes});
+    for (const auto& [address, held] : allocations)
+        list.push_back({reinterpret_cast<unsigned char*>(address), (size_t)held.bytes});
     return list;
 }
 
 // What was written outside of allocations since the last look.
 std::string EyekernDevice::find_damage() {
-    for (const auto& [address, bytes] : allocations) {
+    for (const auto& [address, held] : allocations) {
+        const uint64_t bytes = held.bytes;
         unsigned char* begin = reinterpret_cast<unsigned char*>(address);
         size_t where = 0;
         std::string place;
@@ -159,18 +182,22 @@ int eyekern_device_alloc(EyekernDevice* device, uint64_t bytes, uint64_t* addres
     std::lock_guard<std::mutex> lock(device->mutex);
     if (bytes == 0) return report(error, size, "an allocation of 0 bytes");
     void* p = nullptr;
-    if (bytes > device->capacity - device->used || posix_memalign(&p, 256, bytes + 2 * RED_ZONE)) {
-        return report(error, size,
-                      "out of memory: " + std::to_string(bytes) + " bytes were asked for and " +
-                          std::to_string(device->capacity - device->used) + " are free");
-    }
+    if (!device->has_room(bytes) || posix_memalign(&p, 256, bytes + 2 * RED_ZONE))
+        return report(error, size, device->full(bytes));
     unsigned char* begin = static_cast<unsigned char*>(p) + RED_ZONE;
     memset(begin, POISON, bytes);
-    write_red_zone(begin - RED_ZONE, RED_ZONE);
-    write_red_zone(begin + bytes, RED_ZONE);
-    *address = reinterpret_cast<uint64_t>(begin);
-    device->allocations[*address] = bytes;
-    device->used += bytes;
+    *address = device->keep(begin, {bytes, false});
+    return 0;
+}
+
+int eyekern_device_alloc_sparse(EyekernDevice* device, uint64_t bytes, uint64_t* address, char* error, size_t size) {
+    std::lock_guard<std::mutex> lock(device->mutex);
+    if (bytes == 0) return report(error, size, "an allocation of 0 bytes");
+    if (!device->has_room(bytes)) return report(error, size, device->full(bytes));
+    void* p =
+        mmap(nullptr, sparse_bytes(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) return report(error, size, device->full(bytes));
+    *address = device->keep(static_cast<unsigned char*>(p) + PAGE, {bytes, true});
     return 0;
 }
 
@@ -179,7 +206,7 @@ int eyekern_device_free(EyekernDevice* device, uint64_t address, char* error, si
     auto entry = device->allocations.find(address);
     if (entry == device->allocations.end()) return report(error, size, "no allocation begins at the address to free");
     device->release(address, entry->second);
-    device->used -= entry->second;
+    device->used -= entry->second.bytes;
     device->allocations.erase(entry);
     return 0;
 }

@@ -211,8 +211,8 @@ void Multiprocessor::prepare_block(uint64_t number) {
     forget_history();
     const uint3 size = launch->block, grid = launch->grid;
     const uint32_t threads = size.x * size.y * size.z;
-    block.index = {(unsigned)(number % grid.x), (unsigned)(number / grid.x % grid.y),
-                   (unsigned)(number / grid.x / grid.y)};
+    block.index = {launch->first + (unsigned)(number % launch->columns), (unsigned)(number / launch->columns % grid.y),
+                   (unsigned)(number / launch->columns / grid.y)};
     block.size = size;
     block.grid = grid;
     block.shared = arena.begin() + ARENA_OFFSET;

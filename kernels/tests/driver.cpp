@@ -74,8 +74,9 @@ struct Arguments {
         const uint32_t shape[3] = {block, 1, 1};
         const clock_t start = clock(); // of the process: other work on the machine does not count
         for (uint32_t i = 0; i < repeat; i++)
-            stop(eyekern_device_launch(device, kernel, grid.data(), shape, shared_bytes, pointers.data(), kinds.data(),
-                                       sizes.data(), (uint32_t)sizes.size(), seed, threads, error, sizeof error));
+            stop(eyekern_device_launch(device, kernel, grid.data(), shape, nullptr, shared_bytes, pointers.data(),
+                                       kinds.data(), sizes.data(), (uint32_t)sizes.size(), seed, threads, error,
+                                       sizeof error));
         const double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
         if (repeat > 1) printf("%.2f ms of CPU time per launch\n", seconds * 1e3 / repeat);
     }

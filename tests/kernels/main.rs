@@ -8,6 +8,7 @@
 mod attention;
 #[path = "../support/device.rs"]
 mod device;
+mod far;
 mod head;
 mod linear;
 mod optim;

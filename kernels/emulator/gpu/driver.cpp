@@ -140,8 +140,8 @@ Status cuLaunchKernel(const char* function, unsigned gx, unsigned gy, unsigned g
     if (launches_left-- == 0) state = ECC;
     if (state != OK) return state;
     const uint32_t grid[] = {gx, gy, gz}, block[] = {bx, by, bz};
-    const int failed = eyekern_device_launch(device, function, grid, block, shared, parameters, nullptr, nullptr, 0, 0,
-                                             2, error, sizeof error);
+    const int failed = eyekern_device_launch(device, function, grid, block, nullptr, shared, parameters, nullptr,
+                                             nullptr, 0, 0, 2, error, sizeof error);
     // as on a GPU, a kernel that went wrong is seen where its work is waited for
     if (failed) state = LAUNCH_FAILED;
     return told(failed, OK);

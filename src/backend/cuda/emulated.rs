@@ -15,6 +15,7 @@ unsafe extern "C" {
     fn eyekern_device_close(device: *mut c_void);
     fn eyekern_device_free_bytes(device: *mut c_void) -> u64;
     fn eyekern_device_alloc(device: *mut c_void, bytes: u64, address: *mut u64, e: *mut c_char, n: usize) -> c_int;
+    fn eyekern_device_alloc_sparse(d: *mut c_void, bytes: u64, address: *mut u64, e: *mut c_char, n: usize) -> c_int;
     fn eyekern_device_free(device: *mut c_void, address: u64, e: *mut c_char, n: usize) -> c_int;
     fn eyekern_device_write(
         d: *mut c_void,
@@ -31,6 +32,7 @@ unsafe extern "C" {
         kernel: *const c_char,
         grid: *const u32,
         block: *const u32,
+        blocks: *const u32,
         shared: u32,
         arguments: *mut *mut c_void,
         kinds: *const u8,
@@ -71,6 +73,15 @@ impl Default for Schedule {
     fn default() -> Schedule {
         Schedule { seed: 0, threads: std::thread::available_parallelism().map_or(1, |n| n.get() as u32) }
     }
+}
+
+/// Which blocks of a grid run, along x.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    /// The first.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
 }
 
 struct Device(NonNull<c_void>);
@@ -141,6 +152,15 @@ impl Emulator {
         Ok(Memory { device: self.device.clone(), address, len, elements: PhantomData })
     }
 
+    /// `bytes` zeros in pages that exist once they are touched, so that tests of large offsets need little memory.
+    pub fn alloc_sparse(&self, bytes: usize) -> Result<Memory<u8>> {
+        let mut address = 0;
+        let device = self.device.0.as_ptr();
+        // SAFETY: as in `alloc`.
+        call(|e, n| unsafe { eyekern_device_alloc_sparse(device, bytes as u64, &mut address, e, n) })?;
+        Ok(Memory { device: self.device.clone(), address, len: bytes, elements: PhantomData })
+    }
+
     /// New memory with a copy of `values`.
     pub fn upload<T: Pod>(&self, values: &[T]) -> Result<Memory<T>> {
         let mut memory = self.alloc(values.len())?;
@@ -192,6 +212,15 @@ impl Emulator {
     /// and arguments they must stay inside the memory that the arguments name, and that memory must not be freed
     /// meanwhile.
     pub unsafe fn launch(&self, kernel: &str, geometry: Geometry, args: &[Arg]) -> Result {
+        // SAFETY: the caller's promise
+        unsafe { self.launch_blocks(kernel, geometry, args, Blocks { first: 0, count: geometry.grid[0] }) }
+    }
+
+    /// As [`Emulator::launch`], for some of the blocks along x: a look at the far end of a launch that would take hours.
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn launch_blocks(&self, kernel: &str, geometry: Geometry, args: &[Arg], blocks: Blocks) -> Result {
         let name = CString::new(kernel).map_err(|_| Error::Device("a kernel's name has no NUL".into()))?;
         let mut pointers: Vec<_> = args.iter().map(Arg::pointer).collect();
         let (kinds, sizes): (Vec<u8>, Vec<u32>) = args.iter().map(Arg::kind).unzip();
@@ -204,6 +233,7 @@ impl Emulator {
                     name.as_ptr(),
                     geometry.grid.as_ptr(),
                     geometry.block.as_ptr(),
+                    [blocks.first, blocks.count].as_ptr(),
                     geometry.shared,
                     pointers.as_mut_ptr(),
                     kinds.as_ptr(),
@@ -255,10 +285,15 @@ impl<T: Pod> Memory<T> {
 
     /// Copies `values` to the first elements. Fails if they are more than there are.
     pub fn write(&mut self, values: &[T]) -> Result {
-        let bytes = size_of_val(values) as u64;
+        self.write_at(0, values)
+    }
+
+    /// Copies `values` to the elements from `first`. Fails if they are more than there are.
+    pub fn write_at(&mut self, first: usize, values: &[T]) -> Result {
+        let (to, bytes) = (self.address + (first * size_of::<T>()) as u64, size_of_val(values) as u64);
         let from = values.as_ptr().cast();
         // SAFETY: `values` has that many bytes; the device checks its own side.
-        call(|e, n| unsafe { eyekern_device_write(self.device.0.as_ptr(), self.address, from, bytes, e, n) })
+        call(|e, n| unsafe { eyekern_device_write(self.device.0.as_ptr(), to, from, bytes, e, n) })
     }
 
     /// Sets every byte.
@@ -271,11 +306,16 @@ impl<T: Pod> Memory<T> {
     /// A copy of all elements.
     pub fn read(&self) -> Result<Vec<T>> {
         let mut values = vec![T::zeroed(); self.len];
-        let bytes = size_of_val(values.as_slice()) as u64;
+        self.read_at(0, &mut values)?;
+        Ok(values)
+    }
+
+    /// Copies the elements from `first` to `values`. Fails if they are more than there are.
+    pub fn read_at(&self, first: usize, values: &mut [T]) -> Result {
+        let (from, bytes) = (self.address + (first * size_of::<T>()) as u64, size_of_val(values) as u64);
         let to = values.as_mut_ptr().cast();
         // SAFETY: `values` has that many bytes, of any pattern; the device checks its own side.
-        call(|e, n| unsafe { eyekern_device_read(self.device.0.as_ptr(), to, self.address, bytes, e, n) })?;
-        Ok(values)
+        call(|e, n| unsafe { eyekern_device_read(self.device.0.as_ptr(), to, from, bytes, e, n) })
     }
 }
 

@@ -47,8 +47,7 @@ impl Device for Emulated {
     }
 
     fn download(&self, from: &Memory<u8>, bytes: &mut [u8]) -> Result {
-        bytes.copy_from_slice(&from.read()?[..bytes.len()]);
-        Ok(())
+        from.read_at(0, bytes)
     }
 
     fn clear(&self, memory: &mut Memory<u8>, bytes: usize) -> Result {
