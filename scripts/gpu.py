@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Everything that is done on a machine with a GPU, in stages of less than ten minutes each.
 
-    python3 scripts/gpu.py pack DIR          # where eyekern is built: what the other machine needs, in one folder
+    python3 scripts/gpu.py pack DIR          # where eyekern is built: what the other machine needs, in one folder;
+                                             # --archive: and as DIR.tar.xz
     python3 DIR/gpu.py run                   # on the machine with the GPU: every stage that has no result yet
     python3 DIR/gpu.py run kernels --again   # one stage, once more
     python3 scripts/gpu.py table             # README's table from benches/results; --check: is it up to date?
@@ -38,7 +39,6 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LIMIT = 570  # seconds of a stage
-MOST = 60 << 20  # bytes of a packed folder
 TAIL = 4000  # characters of output that are kept
 TESTS = ("conformance", "kernels", "emulated")
 MARKS = ("<!-- gpu: scripts/gpu.py table -->\n", "<!-- /gpu -->")
@@ -87,9 +87,10 @@ def pack(args):
     about = {"commit": git("rev-parse", "HEAD") + ("+changes" if changed else ""), "emulator": args.emulator}
     (to / "pack.json").write_text(json.dumps(about))
     size = sum(file.stat().st_size for file in to.rglob("*") if file.is_file())
-    if size > MOST:
-        fail(f"{to} has {size >> 20} MiB, above {MOST >> 20}: build for fewer devices (EYEKERN_ARCHS=sm_90a)")
     print(f"{to}: {size / (1 << 20):.1f} MiB. On the machine with the GPU: python3 {to.name}/gpu.py run")
+    if args.archive:
+        archive = shutil.make_archive(str(to), "xztar", to.parent, to.name)
+        print(f"{archive}: {os.path.getsize(archive) / (1 << 20):.1f} MiB")
 
 
 # ---- run
@@ -375,6 +376,7 @@ def main():
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("pack", help="collect what the machine with the GPU needs")
     one.add_argument("dir")
+    one.add_argument("--archive", action="store_true", help="also as DIR.tar.xz, a quarter of its size")
     one.add_argument("--emulator", action="store_true", help="in the binary too, to try the folder without a GPU")
     one = commands.add_parser("run", help="run stages, from the packed folder")
     one.add_argument("stages", nargs="*", metavar="STAGE")
