@@ -9,8 +9,8 @@
 
 The folder needs no checkout, no Rust and no network: a release binary, the tests of the kernels, their fixtures, the
 PyTorch side of the benchmark. `run` writes a file per device, `results/<device>.json` beside the script, after every
-stage: one that fails or takes too long loses nothing of the others. It goes to benches/results. Python 3.9 or later, its
-standard library only.
+stage: one that fails or takes too long loses nothing of the others. It goes to benches/results. Python 3.9 or later,
+its standard library only.
 
 Stages:
   doctor         what the machine has, and a self-test of the GPU
@@ -30,6 +30,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -113,14 +114,19 @@ class Stage:
         work.mkdir(exist_ok=True)
         with open(work / "stdout", "w+b") as out, open(work / "stderr", "w+b") as err:
             try:
-                code = subprocess.run(command, stdout=out, stderr=err, timeout=left, env=env).returncode
+                # a session of its own: what it started is ended with it
+                process = subprocess.Popen(command, stdout=out, stderr=err, env=env, start_new_session=True)
+                code = process.wait(left)
             except subprocess.TimeoutExpired:
                 code = "too long"
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
             except OSError as why:
                 code = f"does not start: {why.strerror}"
             text = [read(file) for file in (out, err)]
         shown = " ".join(word.replace(str(HERE) + "/", "") for word in command)
-        lines = [json.loads(line) for line in text[0].splitlines() if line.startswith('{"')]
+        # what was ended may have stopped in the middle of a line
+        lines = [json.loads(line) for line in text[0].splitlines() if line.startswith('{"') and line.endswith("}")]
         both = (text[0] if not lines else "") + text[1]
         self.commands.append({
             "command": shown, "seconds": round(time.monotonic() - start, 1), "status": code, "ok": code == 0,
@@ -130,9 +136,9 @@ class Stage:
         return text[0]
 
     def say(self, ok, what):
-        """A finding that is no command's."""
+        """A finding that is no command's; None is for what could not be looked at, which is no failure."""
         self.commands.append({"command": what, "seconds": 0, "status": None, "ok": ok, "data": [], "tail": ""})
-        print(f"   {what}: {'ok' if ok else 'FAILED'}", flush=True)
+        print(f"   {what}: { {True: 'ok', False: 'FAILED', None: 'not done'}[ok]}", flush=True)
 
     def test(self, name, *filters):
         words = self.run(HERE / "tests" / name, *filters)
@@ -171,7 +177,13 @@ def models(stage):
 
 
 def sanitizer(stage):
-    tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
+    if tool is None:
+        return stage.say(None, "there is no compute-sanitizer on this machine")
+    # some machines lend a GPU but not its debugging interface
+    if "Device not supported" in stage.run(tool, "--tool", "memcheck", HERE / "tests/kernels", "gathers"):
+        stage.commands.clear()
+        return stage.say(None, "compute-sanitizer does not work here: Device not supported")
     for check, tests in (("memcheck", ["rows::", "attention::", "optim::"]), ("racecheck", ["rows::", "attention::"]),
                          ("synccheck", ["rows::", "attention::"])):
         # the operations that are our own kernels alone; products are the library's
@@ -181,7 +193,7 @@ def sanitizer(stage):
 def adapter(stage, name, *arguments):
     """The adapter of some steps of the demo's recipe: its digest, and the losses."""
     out = HERE / "work" / name
-    steps = 20 if stage.device == "cuda" else 2
+    steps = 20 if stage.device == "cuda" else 1
     sets = [f"output_dir={out}", "overwrite_output_dir=true", f"max_steps={steps}", "logging_steps=1"]
     stage.run(EYEKERN, "train", HERE / "work/demo/recipe.toml", *(f"--set=train.{one}" for one in sets), *arguments)
     file, metrics = out / "adapter_model.safetensors", out / "metrics.jsonl"
@@ -276,7 +288,7 @@ def run(args):
         except Exception as why:  # the next stage can still run
             stage.say(False, f"{type(why).__name__}: {why}")
         result["stages"][stage_name] = {
-            "ok": bool(stage.commands) and all(command["ok"] for command in stage.commands),
+            "ok": all(command["ok"] is not False for command in stage.commands),
             "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "commit": about["commit"],
             "card": found, "host": {"cores": os.cpu_count(), "kernel": platform.release()}, "commands": stage.commands,
         }
@@ -319,7 +331,9 @@ def tokens(rows):
     """Tokens a second of a LoRA step with 35 % of tokens supervised."""
     def cell(result):
         found = lines(result, "peers", bench="step", shape="1b", method="lora", rows=rows, active=0.35)
-        ours = best([line for line in found if line["engine"].startswith("eyekern")], "tok_s")
+        # it ran as often as there were turns: not the best of them, but the one in the middle
+        turns = sorted((line for line in found if line["engine"].startswith("eyekern")), key=lambda line: line["tok_s"])
+        ours = turns[len(turns) // 2] if turns else None
         theirs = best([line for line in found if line["engine"].startswith("torch")], "tok_s")
         if not ours or not theirs:
             return UNMEASURED
@@ -341,7 +355,7 @@ def kernel(case, shape):
 LLAMA, HEAD = "16384 tokens, 32/8 heads of 64, length 1024", "5734 of 16384 rows x 2048 x 128256"
 ROWS = [
     ("tests of instructions, kernels, models", tests),
-    ("LoRA step, Llama-3.2-1B, 16 x 1024 tokens: tokens/s, eyekern / best of PyTorch", tokens("full")),
+    ("LoRA step, Llama-3.2-1B, 16 x 1024 tokens, 35 % supervised: tokens/s, eyekern / best of PyTorch", tokens("full")),
     ("the same, packed rows of 128 to 640 tokens", tokens("packed")),
     ("attention forward, TFLOP/s, eyekern / best of SDPA", kernel("attention", LLAMA)),
     ("attention backward", kernel("attention_bwd", LLAMA)),
