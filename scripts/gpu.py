@@ -21,7 +21,10 @@ Stages:
   train          the demo's adapter on the GPU twice and on the CPU: the same bits, and the same loss but for rounding
   bench-kernels  eyekern bench kernels
   bench-step     eyekern bench step, the shape of Llama-3.2-1B
-  peers          the same steps by PyTorch and by eyekern in turn
+  peers          the same steps by PyTorch between two runs of eyekern: transformers and torch.compile
+  peers-packed   ... attention that knows of packed rows
+  peers-fused    ... libraries that fuse head and loss
+  peers-kernels  attention and LM head alone by PyTorch
 """
 import argparse
 import hashlib
@@ -235,21 +238,29 @@ def bench_step(stage):
     step(stage, "--method", "full", "--active", "0.35")
 
 
-def peers(stage):
-    rows = ["--rows", "full,packed", "--active", "0.35"]
-    on_gpu = stage.device == "cuda"
-    torch = [sys.executable, HERE / "torch_gpu.py", *rows, *([] if on_gpu else ["--device", "cpu", *TINY])]
-    # in turn, so that both see the card in the same state
-    for variants in ("plain,active,compiled", "flex,varlen", "liger,cce,quack") if on_gpu else ("active",):
-        step(stage, *rows)
-        stage.run(*torch, "--parts", "step", "--variants", variants)
-    if on_gpu:
-        stage.run(*torch, "--parts", "attention,head")
+def torch(stage, *more):
+    small = ["--device", "cpu", *TINY] if stage.device != "cuda" else []
+    stage.run(sys.executable, HERE / "torch_gpu.py", "--active", "0.35", *small, *more)
+
+
+def peers(variants):
+    """PyTorch's variants between two runs of eyekern, so that a card that slows down is seen."""
+    def run(stage):
+        rows = ["--rows", "full,packed"]
+        step(stage, "--active", "0.35", *rows)
+        torch(stage, "--parts", "step", "--variants", variants, *rows)
+        step(stage, "--active", "0.35", *rows)
+    return run
+
+
+def peers_kernels(stage):
+    torch(stage, "--parts", "attention,head")
 
 
 STAGES = {
     "doctor": doctor, "conformance": conformance, "kernels": kernels, "models": models, "sanitizer": sanitizer,
-    "train": train, "bench-kernels": bench_kernels, "bench-step": bench_step, "peers": peers,
+    "train": train, "bench-kernels": bench_kernels, "bench-step": bench_step, "peers": peers("plain,active,compiled"),
+    "peers-packed": peers("flex,varlen"), "peers-fused": peers("liger,cce,quack"), "peers-kernels": peers_kernels,
 }
 
 
@@ -304,10 +315,10 @@ def run(args):
 # ---- table
 
 
-def lines(result, stage, **wanted):
-    """The measurements of a stage with these values."""
-    commands = result["stages"].get(stage, {}).get("commands", [])
-    found = (line for command in commands for line in command["data"])
+def lines(result, stages, **wanted):
+    """The measurements with these values, of all stages whose names begin so."""
+    done = (done for name, done in result["stages"].items() if name.startswith(stages))
+    found = (line for one in done for command in one["commands"] for line in command["data"])
     return [line for line in found if all(line.get(key) == value for key, value in wanted.items())]
 
 
