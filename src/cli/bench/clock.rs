@@ -89,6 +89,7 @@ mod tests {
         assert!(order.iter().enumerate().all(|(i, &set)| set == i % 3), "{order:?}");
         assert!((9..=36).contains(&order.len()), "{order:?}");
         assert!(times.min >= 0.002 && times.min <= times.median && times.median <= times.max, "{times:?}");
-        assert!(times.min < 0.02, "{times:?} is that of a whole repeat");
+        // a repeat has four calls at least, however long the sleeps turn out
+        assert!(times.min < 0.008, "{times:?} is that of a whole repeat");
     }
 }
