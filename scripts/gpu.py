@@ -183,7 +183,7 @@ def sanitizer(stage):
     tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
     if tool is None:
         return stage.say(None, "there is no compute-sanitizer on this machine")
-    # some machines lend a GPU but not its debugging interface
+    # some virtual machines have a GPU without its debugging interface
     if "Device not supported" in stage.run(tool, "--tool", "memcheck", HERE / "tests/kernels", "gathers"):
         stage.commands.clear()
         return stage.say(None, "compute-sanitizer does not work here: Device not supported")
