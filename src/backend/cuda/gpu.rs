@@ -28,7 +28,7 @@ pub struct Gpu {
 
 impl Gpu {
     /// Opens GPU `index`. Choices of algorithms are looked for in the folder `cache` and kept there, and those that are
-    /// used are written to `record` (see [`Plans::open`]).
+    /// used are written to `record` (see `Plans::open`).
     pub fn open(index: usize, cache: Option<&Path>, record: Option<PathBuf>) -> Result<Gpu> {
         let driver = Driver::open(index)?;
         let lt = Lt::open().map_err(|why| failure::no_products(&why))?;
