@@ -1,6 +1,6 @@
 // The functions of cublasLt that eyekern calls, for tests: as strict about descriptions as their documentation, and as
-// slow as three loops. Three algorithms are offered, the third only with 1 MiB of working memory; they differ in how they
-// split a sum, and so in bits.
+// slow as three loops. Three algorithms are offered, the third only with 1 MiB of working memory; they differ in how
+// they split a sum, and so in bits.
 //
 //   MADE_UP_PRODUCTS   a file that receives a line for each product: the number of its algorithm
 #include <cmath>
@@ -157,9 +157,11 @@ Status cublasLtMatmul(void* handle, Operation* o, const float* alpha, const uint
     // both operands with k innermost
     std::vector<float> left(m * k), right(n * k);
     for (uint64_t i = 0; i < m; i++)
-        for (uint64_t l = 0; l < k; l++) left[i * k + l] = widen(o->transposed[0] ? A[l + i * a->ld] : A[i + l * a->ld]);
+        for (uint64_t l = 0; l < k; l++)
+            left[i * k + l] = widen(o->transposed[0] ? A[l + i * a->ld] : A[i + l * a->ld]);
     for (uint64_t j = 0; j < n; j++)
-        for (uint64_t l = 0; l < k; l++) right[j * k + l] = widen(o->transposed[1] ? B[j + l * b->ld] : B[l + j * b->ld]);
+        for (uint64_t l = 0; l < k; l++)
+            right[j * k + l] = widen(o->transposed[1] ? B[j + l * b->ld] : B[l + j * b->ld]);
     for (uint64_t j = 0; j < n; j++) {
         for (uint64_t i = 0; i < m; i++) {
             float sum = 0;
