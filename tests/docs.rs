@@ -2,6 +2,7 @@
 
 use eyekern::backend::cpu::Cpu;
 use eyekern::data::IGNORE;
+use eyekern::data::chat::Chat;
 use eyekern::data::corpus::{self, Corpus, Reading};
 use eyekern::data::pack::{self, Totals};
 use eyekern::data::tokenizer::Tokenizer;
@@ -24,8 +25,14 @@ fn blocks(fence: &str) -> Vec<&'static str> {
     blocks
 }
 
+/// A chat template that ends answers with the demo's EOS.
+const CHAT: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}\n{% endfor %}\
+                    {% if add_generation_prompt %}assistant: {% endif %}";
+
 fn tokenizer() -> Tokenizer {
-    Tokenizer::from_bytes(TOKENIZER, Some("<|endoftext|>")).expect("the demo's tokenizer")
+    let end = "<|endoftext|>";
+    let chat = Chat::new(CHAT.into(), String::new(), end.into()).expect("a template");
+    Tokenizer::from_bytes(TOKENIZER, Some(end)).expect("the demo's tokenizer").with_chat(chat)
 }
 
 fn spec() -> Spec {

@@ -1,13 +1,16 @@
-//! Reading data files: JSONL in four row forms, or two parallel text files.
+//! Reading data files: JSONL in six row forms, or two parallel text files.
 //!
 //! A JSONL row has one of these forms, told apart by its keys; a file may mix them, other keys are ignored:
 //!
 //! - `prompt`, `completion`: two strings.
 //! - `code`, `content`: two strings; the [`Task`] makes the prompt. For completion `content` may be left out.
+//! - `messages`: a list of `{"role", "content", "weight" = 1, "train" = true}`, written by the model's chat template; the
+//!   assistant's answers are learned.
+//! - `instruction`, optionally `input`, `output`: strings, with Alpaca's prompt.
 //! - `segments`: a list of `{"text", "weight" = 1, "train" = true, "path" = false}`, each tokenised on its own.
 //! - `input_ids`, optionally `labels` (-100: not supervised), `weights`, `path` (0 or 1), one entry per token.
 //!
-//! The first two take `weights`, a list of `[start, end, weight]` or `[start, end, weight, on_path]`, and `path`, a
+//! Rows with a completion take `weights`, a list of `[start, end, weight]` or `[start, end, weight, on_path]`, and `path`, a
 //! list of `[start, end]`. Offsets count characters of the completion, as Python slices do.
 
 use std::path::{Path, PathBuf};

@@ -1,12 +1,13 @@
 //! From files to tokens: rows of text become [`Example`]s, examples become packed [`Batch`]es.
 //!
-//! `corpus` reads the formats, `prompt` holds the task templates, `tokenizer` turns text into ids, `rows` and `spans`
-//! carry weights over to them, `attention` draws weights from scan paths, `cache` keeps what was prepared, `pack` lays
+//! `corpus` reads the formats, `prompt` holds the task templates, `chat` the model's, `tokenizer` turns text into ids,
+//! `rows`, `turns` and `spans` carry weights over to them, `attention` draws weights from scan paths, `cache` keeps what was prepared, `pack` lays
 //! examples out; `survey` counts what may be wrong with data, `shown` keeps a row to look at. Nothing here knows a model
 //! or a device.
 
 pub mod attention;
 pub mod cache;
+pub mod chat;
 pub mod corpus;
 mod counts;
 mod json;
@@ -20,6 +21,7 @@ pub mod shown;
 mod spans;
 pub mod survey;
 pub mod tokenizer;
+mod turns;
 
 /// A label that is not supervised (the -100 of other trainers).
 pub const IGNORE: u32 = u32::MAX;

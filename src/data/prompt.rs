@@ -37,6 +37,17 @@ pub fn render(task: Task, code: &str) -> String {
     }
 }
 
+/// The prompt of a row of the Alpaca data (Taori et al. 2023).
+pub fn alpaca(instruction: &str, input: &str) -> String {
+    const REQUEST: &str = "Write a response that appropriately completes the request.";
+    let (given, input) = match input {
+        "" => (".", String::new()),
+        _ => (", paired with an input that provides further context.", format!("### Input:\n{input}\n\n")),
+    };
+    let begin = format!("Below is an instruction that describes a task{given} {REQUEST}\n\n");
+    format!("{begin}### Instruction:\n{instruction}\n\n{input}### Response:\n")
+}
+
 /// A `code`/`content` row made into text.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Pair {

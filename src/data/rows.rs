@@ -46,8 +46,8 @@ struct Marks<'a> {
 }
 
 impl RowReader<'_> {
-    /// Reads one line of JSONL. Its form follows from its keys: `input_ids`, else `segments`, else `prompt` and
-    /// `completion`, else `code`.
+    /// Reads one line of JSONL. Its form follows from its keys: `input_ids`, else `segments`, else `messages`, else
+    /// `instruction` and `output`, else `prompt` and `completion`, else `code`.
     pub(crate) fn json(&self, line: &str) -> Result<Row, String> {
         let row = json::object(line)?;
         let lang = match self.reading.attention {
@@ -59,6 +59,12 @@ impl RowReader<'_> {
             self.tokens(&row, ids)
         } else if let Some(segments) = given(&row, "segments") {
             self.segments(segments)
+        } else if let Some(messages) = given(&row, "messages") {
+            self.messages(messages, given(&row, "tools"))
+        } else if let (Some(instruction), Some(output)) = (text(&row, "instruction")?, text(&row, "output")?) {
+            let prompt = prompt::alpaca(instruction, text(&row, "input")?.unwrap_or_default());
+            let texts = Texts { code: &prompt, target: output, at: None, continues: true, lang };
+            self.text(&prompt, texts, marks)
         } else if let (Some(prompt), Some(completion)) = (text(&row, "prompt")?, text(&row, "completion")?) {
             let texts = Texts { code: prompt, target: completion, at: None, continues: true, lang };
             self.text(prompt, texts, marks)
@@ -138,52 +144,10 @@ impl RowReader<'_> {
     }
 
     /// Rows whose weights are their own cannot have them drawn.
-    fn refuse_attention(&self, form: &str) -> Result<(), String> {
+    pub(super) fn refuse_attention(&self, form: &str) -> Result<(), String> {
         let why = "carry weights of their own, and the recipe draws them from scan paths; give `code` and `content`, or \
                    unset salience.condition";
         if self.reading.attention.is_some() { Err(format!("rows of `{form}` {why}")) } else { Ok(()) }
-    }
-
-    /// BOS (where there is one) segment segment ..., each tokenised on its own, and EOS where the last one is trained.
-    fn segments(&self, list: &Value) -> Result<Row, String> {
-        self.refuse_attention("segments")?;
-        let tokenizer = self.tokenizer()?;
-        let list = list.as_array().ok_or("`segments` must be a list of {\"text\", \"weight\", \"train\", \"path\"}")?;
-        let (mut example, mut words) = (Example::default(), Words::default());
-        let mut last = false;
-        for (index, segment) in list.iter().enumerate() {
-            let name = |why: String| format!("`segments`[{index}]: {why}");
-            let segment = segment.as_object().ok_or_else(|| name("an object with a `text` is needed".into()))?;
-            let text = text(segment, "text").map_err(name)?.ok_or_else(|| name("`text` is missing".into()))?;
-            let weight = given(segment, "weight").map_or(Ok(1.0), json::weight).map_err(name)?;
-            let flag = |key, default| {
-                let wrong = || name(format!("`{key}` must be true or false"));
-                given(segment, key).map_or(Ok(default), |v| json::flag(v).ok_or_else(wrong))
-            };
-            let (train, on_path) = (flag("train", true)?, flag("path", false)?);
-            let pieces = tokenizer.encode(text).map_err(|e| e.to_string())?;
-            if example.ids.is_empty()
-                && let Some(first) = pieces.first()
-                && let Some(bos) = tokenizer.missing_bos(Some(first.id))
-            {
-                push(&mut example, bos, IGNORE, 1.0, false);
-                words.places.push(0..0);
-            }
-            if self.keep_texts {
-                words.add(text, &pieces);
-                if train { words.target += text } else { words.source += text }
-            }
-            for piece in pieces {
-                let label = if train { piece.id } else { IGNORE };
-                push(&mut example, piece.id, label, self.weight(weight), on_path);
-            }
-            last = train;
-        }
-        if last {
-            push(&mut example, tokenizer.eos(), tokenizer.eos(), 1.0, false);
-            words.end();
-        }
-        Ok(Row { words: self.keep_texts.then_some(words), ..self.finish(example)? })
     }
 
     /// Tokens as given; nothing is added.
@@ -220,7 +184,7 @@ impl RowReader<'_> {
     }
 
     /// Holds the ids against the model's vocabulary and cuts what is too long.
-    fn finish(&self, mut example: Example) -> Result<Row, String> {
+    pub(super) fn finish(&self, mut example: Example) -> Result<Row, String> {
         let vocab = self.vocab;
         for (what, ids) in [("id", &example.ids), ("label", &example.labels)] {
             let outside = |&(_, &id): &(usize, &u32)| id as usize >= vocab && id != IGNORE;
@@ -241,17 +205,17 @@ impl RowReader<'_> {
     }
 
     /// The loss weight where the data ask for `weight`.
-    fn weight(&self, weight: f32) -> f32 {
+    pub(super) fn weight(&self, weight: f32) -> f32 {
         if self.reading.uniform { 1.0 } else { weight }
     }
 
-    fn tokenizer(&self) -> Result<&Tokenizer, String> {
+    pub(super) fn tokenizer(&self) -> Result<&Tokenizer, String> {
         let why = "the row is text and there is no tokenizer; put tokenizer.json beside the model, name one (model.tokenizer), or give `input_ids`";
         self.tokenizer.ok_or_else(|| why.to_string())
     }
 }
 
-fn push(example: &mut Example, id: u32, label: u32, weight: f32, on_path: bool) {
+pub(super) fn push(example: &mut Example, id: u32, label: u32, weight: f32, on_path: bool) {
     example.ids.push(id);
     example.labels.push(label);
     example.weights.push(weight);
@@ -264,11 +228,12 @@ fn missing(row: &Object) -> String {
     let lacking = match (given(row, "prompt"), given(row, "completion")) {
         (Some(_), _) => "`completion` is missing",
         (_, Some(_)) => "`prompt` is missing",
+        _ if given(row, "instruction").is_some() => "`output` is missing",
         _ => "no text to train on",
     };
     format!(
-        "{lacking}: the row has {seen}; give `prompt` and `completion`, `code` (and `content`), `segments`, or \
-         `input_ids`"
+        "{lacking}: the row has {seen}; give `prompt` and `completion`, `code` (and `content`), `messages`, \
+         `instruction` and `output`, `segments`, or `input_ids`"
     )
 }
 
@@ -423,7 +388,7 @@ mod tests {
 
     #[test]
     fn bad_rows_are_named() {
-        let forms = "give `prompt` and `completion`, `code` (and `content`), `segments`, or `input_ids`";
+        let forms = "give `prompt` and `completion`, `code` (and `content`), `messages`, `instruction` and `output`, `segments`, or `input_ids`";
         assert_eq!(why("{}"), format!("no text to train on: the row has no keys; {forms}"));
         let line = r#"{"text": "a", "id": 3}"#;
         assert_eq!(why(line), format!("no text to train on: the row has `text`, `id`; {forms}"));

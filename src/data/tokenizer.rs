@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tokenizers::{Encoding, PostProcessorWrapper};
 
+use super::chat::Chat;
 use crate::error::{Error, Result};
 
 const SAVE: &str = "`AutoTokenizer.from_pretrained(MODEL).save_pretrained(DIR)` writes one";
@@ -32,6 +33,7 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     file: PathBuf,
     digest: blake3::Hash,
+    chat: Option<Chat>,
     bos: Option<u32>,
     eos: u32,
     id_end: usize,
@@ -57,6 +59,7 @@ impl Tokenizer {
         let mut tokenizer = Tokenizer::parse(&bytes, &file)?;
 
         let config = optional_json(&file.with_file_name("tokenizer_config.json"))?.unwrap_or_default();
+        tokenizer.chat = Chat::beside(&file, &config)?;
         let bos = tokenizer.declared(&config, "bos_token")?;
         tokenizer.bos = tokenizer.added()?.0;
         if tokenizer.bos.is_none() && config["add_bos_token"] == Value::Bool(true) {
@@ -82,6 +85,11 @@ impl Tokenizer {
         tokenizer.bos = tokenizer.added()?.0;
         let eos = eos.map(|text| tokenizer.id("eos_token", text)).transpose()?;
         tokenizer.end_with(eos)
+    }
+
+    /// With this chat template.
+    pub fn with_chat(self, chat: Chat) -> Tokenizer {
+        Tokenizer { chat: Some(chat), ..self }
     }
 
     /// Splits `text` into subwords, without BOS and EOS.
@@ -142,9 +150,17 @@ impl Tokenizer {
         self.id_end
     }
 
-    /// A hash of tokenizer.json, byte for byte.
+    /// A hash of tokenizer.json, byte for byte, and of the chat template.
     pub fn digest(&self) -> blake3::Hash {
-        self.digest
+        match &self.chat {
+            None => self.digest,
+            Some(chat) => blake3::keyed_hash(self.digest.as_bytes(), chat.source().as_bytes()),
+        }
+    }
+
+    /// The model's chat template, if it brings one.
+    pub fn chat(&self) -> Option<&Chat> {
+        self.chat.as_ref()
     }
 
     /// The id that begins every example, where the tokenizer adds one.
@@ -169,7 +185,15 @@ impl Tokenizer {
         let processor = inner.get_post_processor().cloned().map(keep_spaces);
         inner.with_post_processor(processor);
         let id_end = inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
-        Ok(Tokenizer { inner, file: file.to_path_buf(), digest: blake3::hash(bytes), bos: None, eos: 0, id_end })
+        Ok(Tokenizer {
+            inner,
+            file: file.to_path_buf(),
+            digest: blake3::hash(bytes),
+            chat: None,
+            bos: None,
+            eos: 0,
+            id_end,
+        })
     }
 
     /// The special tokens that the post-processor puts right before and right after a text.

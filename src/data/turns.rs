@@ -1,0 +1,182 @@
+//! Rows of several texts: `segments` as given, `messages` by way of the model's chat template.
+
+use serde_json::Value;
+
+use super::json::{self, given, text};
+use super::rows::{Row, RowReader, push};
+use super::shown::Words;
+use super::{Example, IGNORE};
+
+/// A text that is tokenised on its own.
+struct Part<'a> {
+    text: &'a str,
+    weight: f32,
+    train: bool,
+    on_path: bool,
+}
+
+impl RowReader<'_> {
+    /// A list of `{"text", "weight" = 1, "train" = true, "path" = false}`. EOS follows where the last one is trained.
+    pub(super) fn segments(&self, list: &Value) -> Result<Row, String> {
+        self.refuse_attention("segments")?;
+        let list = list.as_array().ok_or("`segments` must be a list of {\"text\", \"weight\", \"train\", \"path\"}")?;
+        fn part((index, segment): (usize, &Value)) -> Result<Part<'_>, String> {
+            let name = |why: String| format!("`segments`[{index}]: {why}");
+            let segment = segment.as_object().ok_or_else(|| name("an object with a `text` is needed".into()))?;
+            let flag = |key, default| {
+                let wrong = || name(format!("`{key}` must be true or false"));
+                given(segment, key).map_or(Ok(default), |v| json::flag(v).ok_or_else(wrong))
+            };
+            Ok(Part {
+                text: text(segment, "text").map_err(name)?.ok_or_else(|| name("`text` is missing".into()))?,
+                weight: given(segment, "weight").map_or(Ok(1.0), json::weight).map_err(name)?,
+                train: flag("train", true)?,
+                on_path: flag("path", false)?,
+            })
+        }
+        let parts: Vec<Part> = list.iter().enumerate().map(part).collect::<Result<_, String>>()?;
+        let ends = parts.last().is_some_and(|last| last.train);
+        self.joined(&parts, ends)
+    }
+
+    /// A list of `{"role", "content", "weight" = 1, "train"}`, of which the answers (role "assistant", unless `train` is
+    /// false) are learned, each with the end that the template puts behind it.
+    pub(super) fn messages(&self, list: &Value, tools: Option<&Value>) -> Result<Row, String> {
+        self.refuse_attention("messages")?;
+        let list = list.as_array().ok_or("`messages` must be a list of {\"role\", \"content\"}")?;
+        let (mut learned, mut weights) = (Vec::new(), Vec::new());
+        for (index, message) in list.iter().enumerate() {
+            let name = |why: String| format!("`messages`[{index}]: {why}");
+            let message = message.as_object().ok_or_else(|| name("an object with a `role` is needed".into()))?;
+            let role = text(message, "role").map_err(name)?.ok_or_else(|| name("`role` is missing".into()))?;
+            let weight = given(message, "weight").map_or(Ok(1.0), json::weight).map_err(name)?;
+            let wrong = || name("`train` must be true or false".into());
+            let train = given(message, "train").map(|v| json::flag(v).ok_or_else(wrong)).transpose()?;
+            match (train, role) {
+                (Some(true), role) if role != "assistant" => {
+                    return Err(name(format!(
+                        "only answers of the assistant can be learned, and its role is \"{role}\""
+                    )));
+                }
+                (None | Some(true), "assistant") => {
+                    learned.push(index);
+                    weights.push(weight);
+                }
+                _ => {}
+            }
+        }
+        let why = "the row has `messages` and the model brings no chat template; put chat_template.jinja or \
+                   tokenizer_config.json beside its tokenizer, or give `segments`";
+        let chat = self.tokenizer()?.chat().ok_or(why)?;
+        let stretches = chat.stretches(list, tools, &learned)?;
+        let mut weights = weights.into_iter();
+        let parts: Vec<Part> = stretches
+            .iter()
+            .map(|stretch| {
+                let train = stretch.message.is_some();
+                let weight = if train { weights.next().unwrap_or(1.0) } else { 1.0 };
+                Part { text: &stretch.text, weight, train, on_path: false }
+            })
+            .collect();
+        self.joined(&parts, false)
+    }
+
+    /// BOS (where there is one) part part ..., each tokenised on its own, and EOS if the row `ends`.
+    fn joined(&self, parts: &[Part], ends: bool) -> Result<Row, String> {
+        let tokenizer = self.tokenizer()?;
+        let (mut example, mut words) = (Example::default(), Words::default());
+        for part in parts {
+            let pieces = tokenizer.encode(part.text).map_err(|e| e.to_string())?;
+            if example.ids.is_empty()
+                && let Some(first) = pieces.first()
+                && let Some(bos) = tokenizer.missing_bos(Some(first.id))
+            {
+                push(&mut example, bos, IGNORE, 1.0, false);
+                words.places.push(0..0);
+            }
+            if self.keep_texts {
+                words.add(part.text, &pieces);
+                if part.train { words.target += part.text } else { words.source += part.text }
+            }
+            for piece in pieces {
+                let label = if part.train { piece.id } else { IGNORE };
+                push(&mut example, piece.id, label, self.weight(part.weight), part.on_path);
+            }
+        }
+        if ends {
+            push(&mut example, tokenizer.eos(), tokenizer.eos(), 1.0, false);
+            words.end();
+        }
+        Ok(Row { words: self.keep_texts.then_some(words), ..self.finish(example)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::chat::Chat;
+    use super::super::corpus::Reading;
+    use super::super::samples::*;
+    use super::*;
+
+    /// `u`, `a` and the content, then EOS and a line break; BOS in front where the tokenizer adds it.
+    const TEMPLATE: &str = "{{ bos_token }}{% for m in messages %}{{ m.role[0] }}{{ m.content }}</s>\n{% endfor %}\
+                            {% if add_generation_prompt %}a{% endif %}";
+
+    fn read(line: &str) -> Result<Row, String> {
+        let chat = Chat::new(TEMPLATE.into(), "<s>".into(), "</s>".into()).unwrap();
+        let (tokenizer, reading) = (with_bos().with_chat(chat), Reading { max_length: 1000, ..Reading::default() });
+        RowReader { tokenizer: Some(&tokenizer), vocab: 512, reading: &reading, keep_texts: false }.json(line)
+    }
+
+    #[test]
+    fn answers_are_learned_with_their_ends() {
+        let (n, a, line) = (IGNORE, u32::from(b'a'), 200);
+        let conversation = |more: &str| {
+            format!(
+                r#"{{"messages": [{{"role": "user", "content": "x"}}, {{"role": "assistant", "content": "y"{more}}},
+                {{"role": "user", "content": "z"}}, {{"role": "assistant", "content": "w", "weight": 2}}]}}"#
+            )
+            .replace('\n', "")
+        };
+        let row = read(&conversation("")).unwrap().example;
+        let [u, x, y, z, w] = [b'u', b'x', b'y', b'z', b'w'].map(u32::from);
+        assert_eq!(row.ids, [BOS, u, x, EOS, line, a, y, EOS, line, u, z, EOS, line, a, w, EOS]);
+        assert_eq!(row.labels, [n, n, n, n, n, n, y, EOS, n, n, n, n, n, n, w, EOS]);
+        assert_eq!(row.weights[6..], [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0]);
+        let last = read(&conversation(r#", "train": false"#)).unwrap().example;
+        assert_eq!((&last.ids, last.labels.iter().filter(|&&l| l != n).count()), (&row.ids, 2));
+    }
+
+    #[test]
+    fn what_messages_lack_is_said() {
+        let user = r#"{"role": "user", "content": "x", "train": true}"#;
+        for (messages, why) in [
+            ("1", "`messages` must be a list of {\"role\", \"content\"}"),
+            ("[1]", "`messages`[0]: an object with a `role` is needed"),
+            (r#"[{"content": "x"}]"#, "`messages`[0]: `role` is missing"),
+            (
+                &format!("[{user}]"),
+                "`messages`[0]: only answers of the assistant can be learned, and its role is \"user\"",
+            ),
+            (r#"[{"role": "assistant", "train": 3}]"#, "`messages`[0]: `train` must be true or false"),
+            (r#"[{"role": "assistant", "weight": "a"}]"#, "`messages`[0]: the weight \"a\" is not a finite number"),
+        ] {
+            assert_eq!(read(&format!(r#"{{"messages": {messages}}}"#)).unwrap_err(), why);
+        }
+        let reading = Reading::default();
+        let reader = RowReader { tokenizer: Some(&plain()), vocab: 512, reading: &reading, keep_texts: false };
+        let why = reader.json(r#"{"messages": [{"role": "assistant", "content": "a"}]}"#).unwrap_err();
+        assert!(why.starts_with("the row has `messages` and the model brings no chat template;"), "{why}");
+    }
+
+    #[test]
+    fn alpaca_rows_have_their_prompt() {
+        let row = |line: &str| read(line).map(|row| row.example);
+        let with = row(r#"{"instruction": "x", "input": "y", "output": "z", "weights": [[0, 1, 3]]}"#);
+        assert_eq!(with.map(|e| e.weights[e.ids.len() - 2..].to_vec()), Ok(vec![3.0, 1.0]));
+        assert_eq!(row(r#"{"instruction": "x"}"#).unwrap_err().split(':').next(), Some("`output` is missing"));
+        let prompt = super::super::prompt::alpaca;
+        assert!(prompt("a", "b").ends_with(" request.\n\n### Instruction:\na\n\n### Input:\nb\n\n### Response:\n"));
+        assert!(prompt("a", "").ends_with(" request.\n\n### Instruction:\na\n\n### Response:\n"));
+    }
+}
