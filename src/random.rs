@@ -33,6 +33,14 @@ pub enum Purpose {
     Path = 4,
     /// Inputs of a benchmark.
     Bench = 5,
+    /// Tokens drawn by a generation.
+    Sample = 6,
+}
+
+/// Two words as a number in the open interval (0, 1), 53 bits.
+pub fn unit(a: u32, b: u32) -> f64 {
+    let bits = (u64::from(a) << 21) ^ u64::from(b >> 11);
+    (bits as f64 + 0.5) / (1u64 << 53) as f64
 }
 
 /// A sequential reader of one stream, for host code.
@@ -63,8 +71,7 @@ impl Stream {
 
     /// Uniform in the open interval (0, 1), 53 bits.
     pub fn uniform(&mut self) -> f64 {
-        let bits = (u64::from(self.word()) << 21) ^ u64::from(self.word() >> 11);
-        (bits as f64 + 0.5) / (1u64 << 53) as f64
+        unit(self.word(), self.word())
     }
 
     /// Standard normal (Box and Muller).

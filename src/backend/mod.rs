@@ -136,6 +136,8 @@ pub trait Backend: Sized {
     fn from_float(x: Self::Float) -> f64;
     /// A statistic on the host.
     fn from_stat(x: Self::Stat) -> f64;
+    /// A logit on the host.
+    fn from_logit(x: Self::Logit) -> f64;
 
     /// `y[t] = scale * table[ids[t]] + positions[pos[t]]`, then dropout. `table [vocab, width]`, `y [T, width]`.
     fn embed(
@@ -270,6 +272,24 @@ pub trait Backend: Sized {
         dy: &F<Self>,
         delta: &mut S<Self>,
         d_qkv: &mut F<Self>,
+    ) -> Result;
+
+    /// Keeps keys and values for the tokens to come: `cache[at[t]] = qkv[t, q * dim..]`. A row of `cache` has all key
+    /// heads, then all value heads, `2 kv * dim` values; the rows `at [T]` are distinct. Forward only, as
+    /// [`Backend::attention_cached`] is: nothing is trained through a cache.
+    fn remember(&self, s: Heads, at: &Ids<Self>, qkv: &F<Self>, cache: &mut F<Self>) -> Result;
+    /// Attention of new rows to the cache, which holds them already: token t sees the rows `at[t] - pos[t] ..= at[t]`,
+    /// its own sequence from the first token to itself. With `j` over those rows, and query head `h` reading key head
+    /// `g = h / (q / kv)`: `y[t, h] = sum_j p_j v_gj`, `p = softmax_j(scale q_th k_gj)`, sums in `Stat`.
+    /// `y [T, q * dim]`; of `qkv` only the queries are read.
+    fn attention_cached(
+        &self,
+        s: Heads,
+        tokens: &Tokens<Self>,
+        at: &Ids<Self>,
+        qkv: &F<Self>,
+        cache: &F<Self>,
+        y: &mut F<Self>,
     ) -> Result;
 
     /// `y [n, width] = act(x [n, width * fan_in])`.

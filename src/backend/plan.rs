@@ -70,6 +70,7 @@ impl Backend for Plan {
     fn stat(x: f64) -> f32 { x as f32 }
     fn from_float(x: f32) -> f64 { f64::from(x) }
     fn from_stat(x: f32) -> f64 { f64::from(x) }
+    fn from_logit(x: f32) -> f64 { f64::from(x) }
 
     fn embed(&self, _: Rows, _: &Tokens<Self>, _: &Weight<Self>, _: Option<&Weight<Self>>, _: f64, _: Option<Dropout<Self>>, _: &mut Counted) -> Result { self.count(0) }
     fn embed_bwd(&self, _: Rows, _: &Tokens<Self>, _: f64, _: Option<Dropout<Self>>, _: &Counted, _: Option<&mut Counted>, _: Option<&mut Counted>) -> Result { self.count(0) }
@@ -96,6 +97,11 @@ impl Backend for Plan {
     }
     fn attention_bwd(&self, s: Heads, _: &Tokens<Self>, _: &Counted, _: Option<Dropout<Self>>, _: &Counted, _: &Counted, _: &Counted, _: &mut Counted, _: &mut Counted) -> Result {
         self.count(product(s.tokens, s.tokens, s.q * s.dim) * 5 / 2)
+    }
+    fn remember(&self, _: Heads, _: &Counted, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
+    fn attention_cached(&self, s: Heads, _: &Tokens<Self>, _: &Counted, _: &Counted, cache: &Counted, _: &mut Counted) -> Result {
+        // as if every token saw the whole cache: an upper bound
+        self.count(2 * product(s.tokens, cache.0 / (2 * s.kv * s.dim).max(1), s.q * s.dim))
     }
     fn act(&self, _: Rows, _: Act, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
     fn act_bwd(&self, _: Rows, _: Act, _: &Counted, _: &Counted, _: &mut Counted) -> Result { self.count(0) }

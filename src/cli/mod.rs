@@ -10,7 +10,10 @@ use terminal::{Colour, Terminal};
 
 mod bench;
 mod demo;
+mod device;
 mod doctor;
+mod export;
+mod generate;
 mod heat;
 mod inspect;
 mod kernels;
@@ -89,6 +92,12 @@ enum Command {
     /// Fine-tune a model as a recipe says.
     #[command(after_help = format!("{EXIT_CODES}\n\n{TRAIN_HELP}"))]
     Train(TrainArgs),
+    /// Continue prompts: text as it comes, or a file of rows.
+    #[command(after_help = format!("{EXIT_CODES}\n\n{}", generate::HELP))]
+    Generate(generate::GenerateArgs),
+    /// Fold an adapter into its model: a Hugging Face directory that needs no PEFT.
+    #[command(after_help = format!("{EXIT_CODES}\n\n{}", export::HELP))]
+    Export(export::ExportArgs),
     /// Show the semantic label of every token of code, as the eye-tracking priors know them.
     #[command(after_help = format!("{EXIT_CODES}\n\n{LABEL_HELP}"))]
     Label(LabelArgs),
@@ -262,6 +271,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
 fn run(command: Command, out: &mut Terminal) -> Result {
     match command {
         Command::Train(args) => train::run(&args, out),
+        Command::Generate(args) => generate::run(&args, out),
+        Command::Export(args) => export::run(&args, out),
         Command::Label(args) => label::run(&args, out),
         Command::Priors(command) => priors::run(&command, out),
         Command::Inspect(args) => inspect::run(&args, out),
@@ -339,6 +350,14 @@ mod tests {
             (
                 "eyekern inspect --help",
                 "\n  eyekern inspect rows.jsonl --tokenizer model/tokenizer.json\n  eyekern inspect",
+            ),
+            (
+                "eyekern generate --help",
+                "\n  eyekern generate --model DIR --adapter out --prompt 'int add(int a, int b) {'\n  eyekern generate",
+            ),
+            (
+                "eyekern export --help",
+                "\n  eyekern export --model DIR --adapter out --merge -o merged\n  eyekern export",
             ),
             ("eyekern doctor --help", "\n  eyekern doctor\n  eyekern doctor --format json"),
             ("eyekern kernels --help", "\n  eyekern kernels\n  eyekern kernels --format json"),

@@ -200,7 +200,8 @@ mod tests {
 
     fn row(tokenizer: &Tokenizer, attention: Attention, task: Task, line: &str) -> Result<Row, String> {
         let reading = Reading { task, max_length: 500, attention: Some(attention), ..Reading::default() };
-        RowReader { tokenizer: Some(tokenizer), vocab: 512, reading: &reading, keep_texts: false }.json(line)
+        RowReader { tokenizer: Some(tokenizer), vocab: 512, reading: &reading, keep_texts: false, open: false }
+            .json(line)
     }
 
     /// Each subword of the target with the token that it takes its weight from.
@@ -353,9 +354,10 @@ mod tests {
             attention: Some(attention),
             ..Reading::default()
         };
-        let row = RowReader { tokenizer: Some(&plain()), vocab: 512, reading: &reading, keep_texts: false }
-            .json(&line)
-            .unwrap();
+        let row =
+            RowReader { tokenizer: Some(&plain()), vocab: 512, reading: &reading, keep_texts: false, open: false }
+                .json(&line)
+                .unwrap();
         let (plain_example, look) = (row.example, row.look.unwrap());
         let settings = Settings { w_base: 2.0, off_path: OffPath::Number(0.5), ..Settings::default() };
         let drawing = drawing(Align::TargetAst, settings);

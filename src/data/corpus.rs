@@ -82,7 +82,7 @@ pub struct Corpus {
 ///
 /// Errors name the line (the first one that cannot be used) or the file, and the remedy.
 pub fn read(source: &Source, tokenizer: Option<&Tokenizer>, vocab: usize, reading: &Reading) -> Result<Corpus> {
-    let reader = RowReader { tokenizer, vocab, reading, keep_texts: false };
+    let reader = RowReader { tokenizer, vocab, reading, keep_texts: false, open: false };
     let mut corpus = Corpus { file: source.file().to_path_buf(), ..Corpus::default() };
     scan(source, &reader, |_, row| row, |row| corpus.add(row, tokenizer))?;
     corpus.finish(reading)
@@ -96,7 +96,7 @@ pub fn read_str(
     vocab: usize,
     reading: &Reading,
 ) -> Result<Corpus> {
-    let reader = RowReader { tokenizer, vocab, reading, keep_texts: false };
+    let reader = RowReader { tokenizer, vocab, reading, keep_texts: false, open: false };
     let mut corpus = Corpus { file: name.to_path_buf(), ..Corpus::default() };
     let rows = Lines::new(jsonl.as_bytes(), name).jsonl();
     each(rows, name, name, &reader, |_, row| row, |row| corpus.add(row, tokenizer))?;

@@ -14,12 +14,14 @@ mod json;
 mod lines;
 pub mod pack;
 pub mod prompt;
+pub mod prompts;
 mod rows;
 #[cfg(test)]
 mod samples;
 pub mod shown;
 mod spans;
 pub mod survey;
+pub mod text;
 pub mod tokenizer;
 mod turns;
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::attention::{Look, Texts, Weighs};
 use super::corpus::Reading;
 use super::json::{self, Object, given, list, text, token};
-use super::prompt;
+use super::prompt::{self, Task};
 use super::shown::Words;
 use super::spans::Spans;
 use super::tokenizer::{Piece, Tokenizer};
@@ -20,6 +20,8 @@ pub(crate) struct RowReader<'a> {
     pub reading: &'a Reading,
     /// Whether rows keep their texts ([`Row::words`]): for showing and comparing them.
     pub keep_texts: bool,
+    /// Whether a row may come without what is to be learned: for prompts that are continued.
+    pub open: bool,
 }
 
 /// A row that was read.
@@ -49,7 +51,10 @@ impl RowReader<'_> {
     /// Reads one line of JSONL. Its form follows from its keys: `input_ids`, else `segments`, else `messages`, else
     /// `instruction` and `output`, else `prompt` and `completion`, else `code`.
     pub(crate) fn json(&self, line: &str) -> Result<Row, String> {
-        let row = json::object(line)?;
+        let mut row = json::object(line)?;
+        if self.open {
+            leave_open(&mut row, self.reading.task);
+        }
         let lang = match self.reading.attention {
             Some(_) => text(&row, "lang")?.map(|name| name.parse().map_err(|e| format!("`lang`: {e}"))).transpose()?,
             None => None,
@@ -222,6 +227,22 @@ pub(super) fn push(example: &mut Example, id: u32, label: u32, weight: f32, on_p
     example.path.push(on_path);
 }
 
+/// Puts an empty target where a row has none: no `completion`, no `content`, tokens without `labels`.
+fn leave_open(row: &mut Object, task: Task) {
+    let ids = given(row, "input_ids").map(|ids| ids.as_array().map_or(0, Vec::len));
+    // these two tasks make the target from the code
+    let own = matches!(task, Task::Completion | Task::Copy);
+    let (key, value) = match (ids, given(row, "prompt"), given(row, "code")) {
+        (Some(n), ..) => ("labels", Value::from(vec![-100; n])),
+        (_, Some(_), _) => ("completion", Value::from("")),
+        (_, _, Some(_)) if !own => ("content", Value::from("")),
+        _ => return,
+    };
+    if given(row, key).is_none() {
+        row.insert(key.into(), value);
+    }
+}
+
 fn missing(row: &Object) -> String {
     let seen: Vec<String> = row.keys().take(8).map(|key| format!("`{key}`")).collect();
     let seen = if seen.is_empty() { "no keys".to_string() } else { seen.join(", ") };
@@ -239,7 +260,6 @@ fn missing(row: &Object) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::prompt::Task;
     use super::super::samples::*;
     use super::super::tokenizer::Tokenizer;
     use super::*;
@@ -251,7 +271,7 @@ mod tests {
     }
 
     fn read_with(tokenizer: &Tokenizer, reading: &Reading, line: &str) -> Result<Row, String> {
-        RowReader { tokenizer: Some(tokenizer), vocab: 512, reading, keep_texts: false }.json(line)
+        RowReader { tokenizer: Some(tokenizer), vocab: 512, reading, keep_texts: false, open: false }.json(line)
     }
 
     fn read(line: &str) -> Example {
@@ -360,7 +380,8 @@ mod tests {
         let translation = Reading { task: Task::Translation, ..reading() };
         let template =
             "### Instruction:\nTranslate the following Java code to C#.\n\n### Input Code:\na\n\n### Output:\n";
-        let reader = RowReader { tokenizer: Some(&plain()), vocab: 512, reading: &translation, keep_texts: false };
+        let reader =
+            RowReader { tokenizer: Some(&plain()), vocab: 512, reading: &translation, keep_texts: false, open: false };
         let spelled = serde_json::json!({"prompt": template, "completion": "x"}).to_string();
         let expected = reader.json(&spelled).unwrap().example;
         assert_eq!(reader.json(r#"{"code": "a", "content": "x"}"#).unwrap().example, expected);
@@ -420,7 +441,8 @@ mod tests {
         ] {
             assert_eq!(why(line), expected);
         }
-        let small = RowReader { tokenizer: Some(&plain()), vocab: 300, reading: &reading(), keep_texts: false };
+        let small =
+            RowReader { tokenizer: Some(&plain()), vocab: 300, reading: &reading(), keep_texts: false, open: false };
         assert!(small.lines("a", "b").unwrap_err().starts_with("id 301 at position 2 is outside"));
         let none = RowReader { tokenizer: None, ..small };
         assert!(none.json(r#"{"input_ids": [1, 2]}"#).is_ok());

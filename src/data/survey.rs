@@ -180,7 +180,7 @@ struct Hashes {
 
 impl Ask<'_> {
     fn reader<'a>(&'a self, reading: &'a Reading) -> RowReader<'a> {
-        RowReader { tokenizer: self.tokenizer, vocab: self.vocab, reading, keep_texts: true }
+        RowReader { tokenizer: self.tokenizer, vocab: self.vocab, reading, keep_texts: true, open: false }
     }
 
     /// Hashes the rows of other data, so that a survey can tell which rows are shared.

@@ -8,7 +8,7 @@ use crate::backend::{Backend, F, S};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// `y += scale B A x` beside a slice `W [out, in]`.
 pub struct Adapter<B: Backend> {
@@ -132,6 +132,41 @@ pub enum Start<'a> {
     File(&'a Checkpoint),
     /// Sizes only.
     Shapes,
+}
+
+/// An adapter on disk, as PEFT saves it.
+pub struct AdapterFiles {
+    /// Its adapter_config.json.
+    pub file: PathBuf,
+    /// What that says.
+    pub config: LoraConfig,
+    /// Its matrices.
+    pub checkpoint: Checkpoint,
+}
+
+impl AdapterFiles {
+    /// Opens `adapter_config.json` and `adapter_model.safetensors` in `dir`.
+    pub fn open(dir: &Path) -> Result<AdapterFiles> {
+        let (file, weights) = (dir.join("adapter_config.json"), dir.join("adapter_model.safetensors"));
+        for file in [&file, &weights] {
+            if !file.is_file() {
+                let why = "there is no such file; give the directory of an adapter as PEFT saves it, in safetensors";
+                return Err(Error::file(file, why));
+            }
+        }
+        let config = LoraConfig::load(&file)?;
+        Ok(AdapterFiles { checkpoint: Checkpoint::files(weights.clone(), &[weights])?, config, file })
+    }
+
+    /// Puts the adapter beside a model, to be used and not trained. Fails where it was made for another one.
+    pub fn attach<B: Backend>(&self, b: &B, model: &mut Decoder<B>) -> Result {
+        let attached = model.attach(b, &self.config, &Start::File(&self.checkpoint), false);
+        attached.map_err(|error| match error {
+            // there is no recipe here: the key is the file's
+            Error::Recipe { why, .. } => Error::file(&self.file, format!("`target_modules`: {why}")),
+            other => other,
+        })
+    }
 }
 
 /// Name, shape and values of one adapter matrix.

@@ -349,16 +349,20 @@ impl<B: Backend> Decoder<B> {
                 let (mid, k) = (&before[l - 1].mid, &mut here[0]);
                 b.add_norm(rows, s.norm, mid, branch, drop, &mut x[l], norm, &mut k.h1, &mut k.stat1)?;
             }
-            self.block(b, l, &x[l], &mut kept[l], branch, scratch, tokens, mode)?;
+            let drop = mode.at(l, Site::Attention, tokens);
+            self.block(b, l, &x[l], &mut kept[l], branch, scratch, tokens, mode, |heads, qkv, att, lse| {
+                b.attention(heads, tokens, qkv, drop, att, lse)
+            })?;
         }
         let drop = mode.at(s.layers - 1, Site::Residual(1), tokens);
         let (mid, norm) = (&kept[s.layers - 1].mid, self.final_norm.affine());
         b.add_norm(rows, s.norm, mid, branch, drop, &mut x[s.layers], norm, hidden, final_stat)
     }
 
-    /// One block from its normalised input `k.h1` to its MLP output in `branch`.
+    /// One block from its normalised input `k.h1` to its MLP output in `branch`. `attend` writes attention output and
+    /// log-sum-exp from the packed buffer: what the queries see is the caller's business.
     #[allow(clippy::too_many_arguments)] // the workspace, taken apart
-    fn block(
+    pub(super) fn block(
         &self,
         b: &B,
         l: usize,
@@ -368,6 +372,7 @@ impl<B: Backend> Decoder<B> {
         scratch: &mut F<B>,
         tokens: &Tokens<B>,
         mode: &Mode<B>,
+        attend: impl FnOnce(Heads, &F<B>, &mut F<B>, &mut S<B>) -> Result,
     ) -> Result {
         let s = &self.spec;
         let (layer, heads) = (&self.layers[l], self.heads(tokens.count));
@@ -381,7 +386,7 @@ impl<B: Backend> Decoder<B> {
         if let Some(table) = self.rope.as_ref().filter(|_| self.rotates(l)) {
             b.rope(heads, tokens, table, Turn::Forward, qkv)?;
         }
-        b.attention(heads, tokens, qkv, mode.at(l, Site::Attention, tokens), att, lse)?;
+        attend(heads, qkv, att, lse)?;
         project(Module::O, att, low_o, scratch, branch)?;
         let drop = mode.at(l, Site::Residual(0), tokens);
         b.add_norm(rows(s.hidden), s.norm, x, branch, drop, mid, layer.norms[1].affine(), h2, stat2)?;

@@ -1,7 +1,7 @@
 //! Activations and their gradients, allocated once for the largest micro-batch.
 
 use super::config::Spec;
-use super::decoder::Decoder;
+use super::decoder::{Decoder, Layer};
 use super::names::{self, Module};
 use crate::backend::{Backend, F, S};
 use crate::error::Result;
@@ -30,6 +30,35 @@ pub struct Kept<B: Backend> {
     pub act: F<B>,
     /// Adapter bottlenecks per projection and slice, `[T, rank]`; empty where there is no adapter.
     pub low: [Vec<F<B>>; 4],
+}
+
+impl<B: Backend> Kept<B> {
+    /// For `tokens` tokens of any one of these layers of `s`, whose adapters are in place.
+    pub(super) fn new(b: &B, s: &Spec, layers: &[Layer<B>], tokens: usize) -> Result<Kept<B>> {
+        let t = tokens;
+        let rank = |module: Module, slice: usize| {
+            let adapters = layers.iter().filter_map(|l| l.proj[module as usize].slices[slice].adapter.as_ref());
+            adapters.map(|a| a.rank).max().unwrap_or(0)
+        };
+        let mut low: [Vec<F<B>>; 4] = Default::default();
+        for module in Module::ALL {
+            let slices = layers.first().map_or(0, |l| l.proj[module as usize].slices.len());
+            low[module as usize] = (0..slices).map(|i| b.alloc(t * rank(module, i))).collect::<Result<_>>()?;
+        }
+        Ok(Kept {
+            h1: b.alloc(t * s.hidden)?,
+            stat1: b.alloc(t * 2)?,
+            qkv: b.alloc(t * s.qkv_width())?,
+            att: b.alloc(t * s.attn_width())?,
+            lse: b.alloc(t * s.q_heads)?,
+            mid: b.alloc(t * s.hidden)?,
+            h2: b.alloc(t * s.hidden)?,
+            stat2: b.alloc(t * 2)?,
+            up: b.alloc(t * s.up_width())?,
+            act: b.alloc(t * s.inner)?,
+            low,
+        })
+    }
 }
 
 /// Buffers of forward and backward, for up to `capacity` tokens.
@@ -90,31 +119,9 @@ impl<B: Backend> Workspace<B> {
     pub fn new(b: &B, model: &Decoder<B>, need: Need) -> Result<Workspace<B>> {
         let (s, t): (&Spec, usize) = (&model.spec, need.tokens);
         let hidden = || b.alloc(t * s.hidden);
-        let mut kept = Vec::with_capacity(s.layers);
-        let mut largest_rank = 0;
-        for layer in &model.layers {
-            let mut low: [Vec<F<B>>; 4] = Default::default();
-            for (module, proj) in layer.proj.iter().enumerate() {
-                for slice in &proj.slices {
-                    let rank = slice.adapter.as_ref().map_or(0, |a| a.rank);
-                    largest_rank = largest_rank.max(rank);
-                    low[module].push(b.alloc(t * rank)?);
-                }
-            }
-            kept.push(Kept {
-                h1: hidden()?,
-                stat1: b.alloc(t * 2)?,
-                qkv: b.alloc(t * s.qkv_width())?,
-                att: b.alloc(t * s.attn_width())?,
-                lse: b.alloc(t * s.q_heads)?,
-                mid: hidden()?,
-                h2: hidden()?,
-                stat2: b.alloc(t * 2)?,
-                up: b.alloc(t * s.up_width())?,
-                act: b.alloc(t * s.inner)?,
-                low,
-            });
-        }
+        let layers = model.layers.iter();
+        let kept = layers.map(|layer| Kept::new(b, s, std::slice::from_ref(layer), t)).collect::<Result<_>>()?;
+        let largest_rank = model.slices().filter_map(|(_, s)| s.adapter.as_ref()).map(|a| a.rank).max().unwrap_or(0);
         let widest_input = Module::ALL.into_iter().map(|m| names::fan_in(s, m)).max().unwrap_or(0);
         let when = |wanted: bool, width: usize| if wanted { t * width } else { 0 };
         let grads = if need.train {

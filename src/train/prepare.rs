@@ -185,12 +185,10 @@ fn load_tokenizer(recipe: &Recipe, files: &ModelFiles) -> Result<Option<Tokenize
 /// An earlier run is not written over by accident, the base model never.
 fn check_output(recipe: &Recipe, model: &Path) -> Result {
     let out = &recipe.train.output_dir;
-    let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
     if same(out, model) {
         return Err(Error::file(out, "train.output_dir is the directory of the base model; choose another"));
     }
-    let earlier = ["metrics.jsonl", "adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json"];
-    if let Some(found) = earlier.into_iter().find(|name| out.join(name).exists())
+    if let Some(found) = earlier(out)
         && !recipe.train.overwrite_output_dir
     {
         return Err(Error::file(
@@ -201,6 +199,27 @@ fn check_output(recipe: &Recipe, model: &Path) -> Result {
         ));
     }
     Ok(())
+}
+
+/// Refuses to put a model where one is already, or where it was made from.
+pub fn check_vacant(out: &Path, sources: [&Path; 2]) -> Result {
+    if sources.into_iter().any(|source| same(out, source)) {
+        return Err(Error::file(out, "is where the model or the adapter comes from; choose another output directory"));
+    }
+    match earlier(out) {
+        Some(found) => Err(Error::file(out, format!("holds {found} already; choose another output directory"))),
+        None => Ok(()),
+    }
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+}
+
+/// A file that an earlier run has left in `out`.
+fn earlier(out: &Path) -> Option<&'static str> {
+    let left = ["metrics.jsonl", "adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json"];
+    left.into_iter().find(|name| out.join(name).exists())
 }
 
 /// An evaluation divides by the weights of its whole file: better refused now than after an epoch.

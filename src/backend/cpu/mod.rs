@@ -7,6 +7,7 @@
 
 mod act;
 mod attention;
+mod cache;
 mod dropout;
 mod embed;
 pub(in crate::backend) mod gemm;
@@ -176,6 +177,10 @@ impl<R: Real> Backend for Cpu<R> {
         x.f64()
     }
 
+    fn from_logit(x: R) -> f64 {
+        x.f64()
+    }
+
     fn embed(
         &self,
         s: Rows,
@@ -332,6 +337,24 @@ impl<R: Real> Backend for Cpu<R> {
         d_qkv: &mut Vec<R>,
     ) -> Result {
         self.attend_bwd(s, tokens, qkv, drop, y, lse, dy, delta, d_qkv);
+        Ok(())
+    }
+
+    fn remember(&self, s: Heads, at: &Vec<u32>, qkv: &Vec<R>, cache: &mut Vec<R>) -> Result {
+        cache::remember(s, at, qkv, cache);
+        Ok(())
+    }
+
+    fn attention_cached(
+        &self,
+        s: Heads,
+        tokens: &Tokens<Self>,
+        at: &Vec<u32>,
+        qkv: &Vec<R>,
+        cache: &Vec<R>,
+        y: &mut Vec<R>,
+    ) -> Result {
+        self.attend_cached(s, tokens, at, qkv, cache, y);
         Ok(())
     }
 

@@ -131,6 +131,10 @@ impl<D: Device> Backend for Cuda<D> {
         x.into()
     }
 
+    fn from_logit(x: f32) -> f64 {
+        x.into()
+    }
+
     fn embed(
         &self,
         s: Rows,
@@ -288,6 +292,22 @@ impl<D: Device> Backend for Cuda<D> {
         d_qkv: &mut F<Self>,
     ) -> Result {
         self.attend_bwd(s, tokens, qkv, drop, y, lse, dy, delta, d_qkv)
+    }
+
+    fn remember(&self, s: Heads, at: &Ids<Self>, qkv: &F<Self>, cache: &mut F<Self>) -> Result {
+        self.keep(s, at, qkv, cache)
+    }
+
+    fn attention_cached(
+        &self,
+        s: Heads,
+        tokens: &Tokens<Self>,
+        at: &Ids<Self>,
+        qkv: &F<Self>,
+        cache: &F<Self>,
+        y: &mut F<Self>,
+    ) -> Result {
+        self.attend_cached(s, tokens, at, qkv, cache, y)
     }
 
     fn act(&self, s: Rows, kind: Act, x: &F<Self>, y: &mut F<Self>) -> Result {

@@ -1,0 +1,322 @@
+//! `eyekern generate`: a model continues prompts, to the terminal as text comes or row by row to a file.
+
+mod rows;
+
+use super::Device;
+use super::device::{self, Job};
+use super::terminal::Terminal;
+use crate::backend::Backend;
+use crate::backend::plan::Plan;
+use crate::choices::Choice;
+use crate::data::cache;
+use crate::data::corpus::{self, Source};
+use crate::data::prompt::{self, Task};
+use crate::data::prompts::{self, Prompt};
+use crate::data::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+use crate::model::adapter::{AdapterFiles, Start};
+use crate::model::decode::{self, Room, Session};
+use crate::model::decoder::{self, Decoder};
+use crate::model::generate::{self, Asked};
+use crate::model::sample::Sampling;
+use crate::train::prepare::ModelFiles;
+use clap::Args;
+use rows::Output;
+use safetensors::Dtype;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Examples for its help.
+pub const HELP: &str = "\
+Examples:
+  eyekern generate --model DIR --adapter out --prompt 'int add(int a, int b) {'
+  eyekern generate --model DIR --task translation --file Account.java --stop '### '
+  eyekern generate --model DIR --adapter out --data test.jsonl -o generated.jsonl --batch-size 16
+
+Without --prompt, --file or --data the prompt is read from standard input. docs/generate.md has the output's fields.";
+
+/// What `eyekern generate` is asked for.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("source").args(["prompt", "file", "data"]))]
+pub struct GenerateArgs {
+    /// The model: a directory, or the id of a cached one.
+    #[arg(long, value_name = "DIR")]
+    pub model: String,
+    /// An adapter for it, as PEFT saves it.
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// The prompt.
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// A file whose text is the prompt.
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Rows to continue, in the forms of training data: a JSONL file, or two parallel text files.
+    #[arg(long, value_name = "ROWS.jsonl", num_args = 1..=2, requires = "output")]
+    pub data: Vec<PathBuf>,
+    /// Where the continued rows go, one JSON object a line.
+    #[arg(short, long, value_name = "OUT.jsonl", requires = "data")]
+    pub output: Option<PathBuf>,
+    /// Start the output anew where there is one, instead of going on after its last whole line.
+    #[arg(long, requires = "output")]
+    pub overwrite: bool,
+    /// The template that makes prompts of code: none, completion, translation, summarization or copy.
+    #[arg(long, value_name = "TASK", default_value = "none", value_parser = task)]
+    pub task: Task,
+    /// Tokens of a continuation at most.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
+    pub max_new_tokens: u32,
+    /// Draw tokens, from logits divided by this; 0 takes the most likely one.
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Draw among the K most likely tokens.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top_k: Option<u32>,
+    /// Draw among the most likely tokens that together reach this probability.
+    #[arg(long, value_name = "P")]
+    pub top_p: Option<f64>,
+    /// Divide the logits of tokens that came before by this (multiply, where they are negative).
+    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    pub repetition_penalty: f32,
+    /// Seed of the draws.
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// End a continuation before this text; may be repeated.
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Rows that are continued together.
+    #[arg(long, value_name = "B", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub batch_size: u16,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+}
+
+/// A task by its name.
+fn task(name: &str) -> std::result::Result<Task, String> {
+    Task::from_name(name).ok_or_else(|| format!("choose one of {}", Task::names()))
+}
+
+/// Everything that is known before a device is chosen.
+struct Generation {
+    files: ModelFiles,
+    adapter: Option<AdapterFiles>,
+    tokenizer: Option<Tokenizer>,
+    prompts: Vec<Prompt>,
+    /// Rows that are continued together.
+    batch: usize,
+    /// Where rows go; text goes to the terminal.
+    output: Option<Output>,
+    sampling: Sampling,
+    most: usize,
+    ends: Vec<u32>,
+    stops: Vec<String>,
+}
+
+/// Reads and checks everything, then continues.
+pub fn run(args: &GenerateArgs, out: &mut Terminal) -> Result {
+    let sampling = sampling(args)?;
+    if args.stop.iter().any(String::is_empty) {
+        return Err(Error::Usage("--stop is empty, and every text would end at once; name the text to stop at".into()));
+    }
+    let files = ModelFiles::open(&args.model)?;
+    let adapter = args.adapter.as_deref().map(AdapterFiles::open).transpose()?;
+    let tokenizer = tokenizer(args, &files)?;
+    if let (None, false) = (&tokenizer, args.stop.is_empty()) {
+        return Err(Error::file(&files.dir, "there is no tokenizer.json, and --stop needs text; leave it out"));
+    }
+    let ends = generate::ends(&files.dir, &files.config, tokenizer.as_ref())?;
+    let mut prompts = match (&args.data[..], &tokenizer) {
+        ([], Some(tokenizer)) => vec![text_prompt(args, tokenizer)?],
+        ([], None) => {
+            let why = "there is no tokenizer.json, so text cannot be read; put the model's there, or give --data with \
+                       rows of `input_ids`";
+            return Err(Error::file(&files.dir, why));
+        }
+        (data, tokenizer) => prompts::read(&source(data), tokenizer.as_ref(), files.spec.vocab, args.task)?,
+    };
+    let most = args.max_new_tokens as usize;
+    check_lengths(args, &files, &prompts, most)?;
+    let output = match &args.output {
+        None => None,
+        Some(file) => {
+            let (output, done) = Output::open(file, &prompts, args.overwrite)?;
+            if done > 0 {
+                out.note(&format!("note: {}: {done} of {} rows are there already", file.display(), prompts.len()));
+            }
+            prompts.drain(..done);
+            Some(output)
+        }
+    };
+    if prompts.is_empty() {
+        return Ok(());
+    }
+    let batch = usize::from(args.batch_size).min(prompts.len());
+    let stops = args.stop.clone();
+    let job = Generation { files, adapter, tokenizer, prompts, batch, output, sampling, most, ends, stops };
+    device::run(job, args.device, out)
+}
+
+fn sampling(args: &GenerateArgs) -> Result<Sampling> {
+    let usage = |why: String| Err(Error::Usage(why));
+    let (t, r, p) = (args.temperature, args.repetition_penalty, args.top_p.unwrap_or(1.0));
+    if !(t.is_finite() && t >= 0.0) {
+        return usage(format!("--temperature {t} cannot be divided by; give a number above 0, or 0 for no draw"));
+    }
+    if !(r.is_finite() && r > 0.0) {
+        return usage(format!("--repetition-penalty {r} is out of range; give a number above 0, 1 for none"));
+    }
+    if !(p > 0.0 && p <= 1.0) {
+        return usage(format!("--top-p {p} is out of range; give a probability above 0, at most 1"));
+    }
+    let drawing =
+        [("--top-k", args.top_k.is_some()), ("--top-p", args.top_p.is_some()), ("--seed", args.seed.is_some())];
+    if let (0.0, Some((name, _))) = (t, drawing.iter().find(|(_, given)| *given)) {
+        return usage(format!("{name} has no effect without a draw; add --temperature 1, or leave it out"));
+    }
+    let (top_k, seed) = (args.top_k.unwrap_or(0) as usize, args.seed.unwrap_or(0));
+    Ok(Sampling { temperature: t, top_k, top_p: p, repetition_penalty: r, seed })
+}
+
+/// The adapter's tokenizer, which it was trained with, else the model's; `None` where neither has one.
+fn tokenizer(args: &GenerateArgs, files: &ModelFiles) -> Result<Option<Tokenizer>> {
+    let folders = args.adapter.iter().map(PathBuf::as_path).chain([files.dir.as_path()]);
+    let Some(dir) = folders.into_iter().find(|dir| dir.join("tokenizer.json").is_file()) else { return Ok(None) };
+    let tokenizer = Tokenizer::load(dir)?;
+    corpus::check_vocab(&tokenizer, files.spec.vocab, &dir.join("tokenizer.json"))?;
+    Ok(Some(tokenizer))
+}
+
+fn source(data: &[PathBuf]) -> Source {
+    match data {
+        [source, target] => Source::Parallel(source.clone(), target.clone()),
+        _ => Source::Jsonl(data[0].clone()),
+    }
+}
+
+/// The prompt of the command line, of a file or of standard input.
+fn text_prompt(args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Prompt> {
+    let stdin = Path::new("standard input");
+    let (place, bytes) = match (&args.prompt, &args.file) {
+        (Some(text), _) => (Path::new("--prompt"), text.clone().into_bytes()),
+        (_, Some(file)) => (file.as_path(), std::fs::read(file).map_err(Error::io(file, "read"))?),
+        _ if std::io::stdin().is_terminal() => {
+            let why = "nothing to continue: give --prompt, --file or --data, or a text on standard input";
+            return Err(Error::Usage(why.into()));
+        }
+        _ => {
+            let mut bytes = Vec::new();
+            std::io::stdin().read_to_end(&mut bytes).map_err(Error::io(stdin, "read"))?;
+            (stdin, bytes)
+        }
+    };
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to() + 1;
+        Error::file(place, format!("not UTF-8 (at byte {at}); save the text as UTF-8"))
+    })?;
+    let ids = tokenizer.encode_prompt(&prompt::render(args.task, &text))?;
+    if ids.is_empty() {
+        return Err(Error::file(place, "the prompt is empty; give the text to continue"));
+    }
+    Ok(Prompt { ids, ..Prompt::default() })
+}
+
+/// Refuses prompts that leave no room for the tokens asked for.
+fn check_lengths(args: &GenerateArgs, files: &ModelFiles, prompts: &[Prompt], most: usize) -> Result {
+    let Some(limit) = decode::longest(&files.spec) else { return Ok(()) };
+    let Some(long) = prompts.iter().find(|p| p.ids.len() + most > limit) else { return Ok(()) };
+    let n = long.ids.len();
+    let why = format!(
+        "a prompt of {n} tokens and --max-new-tokens {most} exceed the {limit} positions of the model; {}",
+        if n < limit { format!("lower --max-new-tokens to {}", limit - n) } else { "shorten the prompt".into() }
+    );
+    match &args.data[..] {
+        [] => Err(Error::Usage(why)),
+        data => Err(Error::row(source(data).file(), long.row as usize + 1, why)),
+    }
+}
+
+impl Generation {
+    fn positions(&self) -> usize {
+        self.prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0) + self.most
+    }
+
+    /// What the largest batch needs.
+    fn room(&self) -> Room {
+        let rooms = self.prompts.chunks(self.batch).map(|batch| Room::of(batch.iter().map(|p| p.ids.len()), self.most));
+        rooms.fold(Room::default(), Room::max)
+    }
+}
+
+impl Job for Generation {
+    const REMEDY: &'static str = "lower --batch-size or --max-new-tokens, or shorten the prompts";
+
+    fn bytes(&self) -> Result<u64> {
+        let plan = Plan::default();
+        let bf16 = self.files.checkpoint.main_dtype() == Dtype::BF16;
+        let shapes = decoder::Source::Shapes { bf16 };
+        let mut model = Decoder::build(&plan, self.files.spec.clone(), &shapes, false, self.positions())?;
+        if let Some(adapter) = &self.adapter {
+            model.attach(&plan, &adapter.config, &Start::Shapes, false)?;
+        }
+        Session::new(&plan, &model, self.room())?;
+        Ok(plan.bytes())
+    }
+
+    fn threads(&self) -> usize {
+        0
+    }
+
+    fn head_dim(&self) -> usize {
+        self.files.spec.head_dim
+    }
+
+    fn plans(&self) -> (Option<PathBuf>, Option<PathBuf>) {
+        (cache::default_dir(|key| std::env::var(key).ok()), None)
+    }
+
+    fn on<B: Backend>(mut self, backend: B, name: String, out: &mut Terminal) -> Result {
+        let source = decoder::Source::File(&self.files.checkpoint);
+        let mut model = Decoder::build(&backend, self.files.spec.clone(), &source, false, self.positions())?;
+        if let Some(adapter) = &self.adapter {
+            adapter.attach(&backend, &mut model)?;
+        }
+        let mut session = Session::new(&backend, &model, self.room())?;
+        let mut output = self.output.take();
+        let asked = Asked {
+            sampling: self.sampling,
+            most: self.most,
+            ends: &self.ends,
+            stops: &self.stops,
+            tokenizer: self.tokenizer.as_ref(),
+            model: &self.files.dir,
+        };
+        let (began, mut told) = (Instant::now(), Instant::now());
+        let (mut rows, mut tokens) = (0, 0);
+        for batch in self.prompts.chunks(self.batch) {
+            let done = match &mut output {
+                None => generate::batch(&mut session, batch, &asked, |_, text| out.print(text))?,
+                Some(output) => {
+                    let done = generate::batch(&mut session, batch, &asked, |_, _| ())?;
+                    output.write(batch, &done, asked.tokenizer.is_some())?;
+                    done
+                }
+            };
+            rows += done.len();
+            tokens += done.iter().map(|c| c.ids.len()).sum::<usize>();
+            let last = rows == self.prompts.len();
+            if output.is_none() {
+                out.line("");
+            }
+            if last || told.elapsed().as_secs() >= 10 {
+                told = Instant::now();
+                let speed = tokens as f64 / began.elapsed().as_secs_f64().max(1e-9);
+                let of =
+                    if output.is_some() { format!("{rows} of {} rows, ", self.prompts.len()) } else { String::new() };
+                out.note(&format!("note: {of}{tokens} tokens, {speed:.1} tokens/s on {name}"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! Rows as prompts to continue: what training puts before the first supervised token, with the target kept beside it.
+
+use super::IGNORE;
+use super::corpus::{self, Reading, Source};
+use super::prompt::Task;
+use super::rows::{Row, RowReader};
+use super::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+
+/// What a model is given to continue.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Prompt {
+    /// Line in its file, from 0: what draws are keyed by.
+    pub row: u32,
+    /// Its tokens, at least one.
+    pub ids: Vec<u32>,
+    /// The supervised tokens of the row without their EOS.
+    pub target: Vec<u32>,
+    /// Their text, where there is a tokenizer.
+    pub target_text: Option<String>,
+}
+
+/// The rows of a source, in its order; forms and templates are those of training ([`corpus`]), and the target may be
+/// left out. Everything before the first supervised token is the prompt, nothing is cut.
+///
+/// Errors name the first line that cannot be used, and the remedy.
+pub fn read(source: &Source, tokenizer: Option<&Tokenizer>, vocab: usize, task: Task) -> Result<Vec<Prompt>> {
+    let reading = Reading { task, max_length: usize::MAX, ..Reading::default() };
+    let reader = RowReader { tokenizer, vocab, reading: &reading, keep_texts: true, open: true };
+    let mut prompts = Vec::new();
+    corpus::scan(source, &reader, |_, row| split(row, tokenizer), |prompt| prompts.push(prompt))?;
+    let mut list = Vec::with_capacity(prompts.len());
+    for prompt in prompts {
+        let prompt: Prompt = prompt?;
+        if prompt.ids.is_empty() {
+            let why = "there is nothing to continue: no token comes before the target; give a prompt, or drop the row";
+            return Err(Error::row(source.file(), prompt.row as usize + 1, why));
+        }
+        list.push(prompt);
+    }
+    Ok(list)
+}
+
+fn split(row: Row, tokenizer: Option<&Tokenizer>) -> Result<Prompt> {
+    let Row { example, words, .. } = row;
+    let first = example.labels.iter().position(|&label| label != IGNORE).unwrap_or(example.ids.len());
+    let mut target: Vec<u32> = example.labels[first..].iter().copied().filter(|&label| label != IGNORE).collect();
+    target.pop_if(|last| tokenizer.is_some_and(|tokenizer| *last == tokenizer.eos()));
+    let target_text = match (words, tokenizer) {
+        (Some(words), _) => Some(words.target),
+        (None, Some(tokenizer)) => Some(tokenizer.decode(&target)?),
+        (None, None) => None,
+    };
+    Ok(Prompt { row: example.row, ids: example.ids[..first].to_vec(), target, target_text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::*;
+    use super::*;
+    use std::path::Path;
+
+    fn read_rows(jsonl: &str, tokenizer: Option<&Tokenizer>, task: Task) -> std::result::Result<Vec<Prompt>, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("d.jsonl");
+        std::fs::write(&file, jsonl).unwrap();
+        let place = format!("{}/", dir.path().display());
+        read(&Source::Jsonl(file), tokenizer, 512, task).map_err(|e| e.to_string().replace(&place, ""))
+    }
+
+    /// Ids and target of the one row.
+    fn one(line: &str, task: Task) -> (Vec<u32>, Vec<u32>, String) {
+        let mut rows = read_rows(line, Some(&with_bos()), task).unwrap();
+        let row = rows.remove(0);
+        (row.ids, row.target, row.target_text.unwrap())
+    }
+
+    #[test]
+    fn a_prompt_is_what_training_puts_before_the_target() {
+        let x = (vec![BOS, 97], vec![120], "x".to_string());
+        let none = (vec![BOS, 97], vec![], String::new());
+        for (line, expected) in [
+            (r#"{"prompt": "a", "completion": "x"}"#, &x),
+            (r#"{"code": "a", "content": "x"}"#, &x),
+            (r#"{"segments": [{"text": "a", "train": false}, {"text": "x"}]}"#, &x),
+            (r#"{"input_ids": [300, 97, 120, 301], "labels": [-100, -100, 120, 301]}"#, &x),
+            (r#"{"prompt": "a"}"#, &none),
+            (r#"{"prompt": "a", "completion": null}"#, &none),
+            (r#"{"code": "a"}"#, &none),
+            (r#"{"segments": [{"text": "a", "train": false}]}"#, &none),
+            (r#"{"input_ids": [300, 97]}"#, &none),
+            // the next turn is no part of the prompt, but of the target
+            (
+                r#"{"segments": [{"text": "a", "train": false}, {"text": "x"}, {"text": "a", "train": false}, {"text": "y"}]}"#,
+                &(vec![BOS, 97], vec![120, 121], "xy".to_string()),
+            ),
+        ] {
+            assert_eq!(one(line, Task::None), *expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn tasks_make_the_prompt() {
+        let template = super::super::prompt::render(Task::Translation, "a");
+        let (ids, target, text) = one(r#"{"code": "a"}"#, Task::Translation);
+        assert_eq!(ids, with_bos().encode_prompt(&template).unwrap());
+        assert_eq!((target, text), (vec![], String::new()));
+        // completion cuts the code, copy asks for all of it
+        let (ids, target, text) = one(r#"{"code": "a\nx"}"#, Task::Completion);
+        let template = super::super::prompt::render(Task::Completion, "a");
+        assert_eq!((ids, target, text.as_str()), (with_bos().encode_prompt(&template).unwrap(), vec![120], "x"));
+        assert_eq!(one(r#"{"code": "x"}"#, Task::Copy).2, "x");
+    }
+
+    #[test]
+    fn rows_keep_their_lines_and_need_no_tokenizer_for_ids() {
+        let rows =
+            read_rows("\n{\"input_ids\": [5]}\n\n{\"input_ids\": [6, 7], \"labels\": [-100, 7]}", None, Task::None);
+        let expected = |row, ids: &[u32], target: &[u32]| Prompt {
+            row,
+            ids: ids.to_vec(),
+            target: target.to_vec(),
+            target_text: None,
+        };
+        assert_eq!(rows.unwrap(), [expected(1, &[5], &[]), expected(3, &[6], &[7])]);
+    }
+
+    #[test]
+    fn rows_that_cannot_be_continued_are_named() {
+        let why = |text: &str| read_rows(text, Some(&plain()), Task::None).unwrap_err();
+        let nothing = "there is nothing to continue: no token comes before the target; give a prompt, or drop the row";
+        assert_eq!(why("{\"prompt\": \"a\"}\n{\"prompt\": \"\"}"), format!("d.jsonl:2: {nothing}"));
+        assert_eq!(why(r#"{"input_ids": [5], "labels": [5]}"#), format!("d.jsonl:1: {nothing}"));
+        assert!(why("{\"text\": 1}").starts_with("d.jsonl:1: no text to train on"));
+        assert!(why("{\"input_ids\": 1}").starts_with("d.jsonl:1: `input_ids` must be a list"));
+        assert!(read(&Source::Jsonl(Path::new("nowhere").into()), None, 9, Task::None).is_err());
+    }
+}

@@ -1,0 +1,123 @@
+//! Text as it is generated: characters of several tokens are held back until they are whole, and so is what may become
+//! a stop string.
+
+use super::tokenizer::Tokenizer;
+use crate::error::Result;
+
+/// The text of one continuation.
+pub struct Growing<'a> {
+    tokenizer: &'a Tokenizer,
+    stops: &'a [String],
+    ids: Vec<u32>,
+    /// What was handed out.
+    shown: String,
+    /// What follows it and is not sure yet.
+    held: String,
+    stopped: bool,
+}
+
+impl<'a> Growing<'a> {
+    /// Empty. The text ends before the first of `stops` (none empty) that occurs in it.
+    pub fn new(tokenizer: &'a Tokenizer, stops: &'a [String]) -> Growing<'a> {
+        Growing { tokenizer, stops, ids: Vec::new(), shown: String::new(), held: String::new(), stopped: false }
+    }
+
+    /// Adds a token; returns the text that is sure now.
+    pub fn push(&mut self, id: u32) -> Result<String> {
+        self.ids.push(id);
+        // As a whole, since a decoder may write a token differently at the beginning. A tail that is not UTF-8 yet may
+        // make it write what comes before it differently too; then nothing is sure.
+        let text = self.tokenizer.decode(&self.ids)?;
+        let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
+        let Some(new) = whole.strip_prefix(&self.shown) else { return Ok(String::new()) };
+        self.held = text[self.shown.len()..].to_string();
+        if let Some(at) = self.stops.iter().filter_map(|stop| new.find(stop.as_str())).min() {
+            self.stopped = true;
+            self.held.truncate(at);
+            return Ok(self.hand_out(at));
+        }
+        Ok(self.hand_out(new.len() - self.begun(new)))
+    }
+
+    /// Whether a stop string has ended the text.
+    pub fn stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Returns what was held back: no more tokens come.
+    pub fn finish(&mut self) -> String {
+        self.hand_out(self.held.len())
+    }
+
+    /// What was handed out so far.
+    pub fn text(&self) -> &str {
+        &self.shown
+    }
+
+    /// The longest end of `text`, in bytes, that a stop string begins with.
+    fn begun(&self, text: &str) -> usize {
+        let ends = text.char_indices().map(|(at, _)| &text[at..]);
+        ends.filter(|end| self.stops.iter().any(|stop| stop.starts_with(end))).map(str::len).max().unwrap_or(0)
+    }
+
+    fn hand_out(&mut self, bytes: usize) -> String {
+        let new: String = self.held.drain(..bytes).collect();
+        self.shown += &new;
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::*;
+    use super::*;
+
+    /// What is handed out after each token and at the end, and whether a stop string ended it.
+    fn grown(tokenizer: &Tokenizer, stops: &[&str], ids: &[u32]) -> (Vec<String>, bool) {
+        let stops: Vec<String> = stops.iter().map(|s| s.to_string()).collect();
+        let mut growing = Growing::new(tokenizer, &stops);
+        let mut parts = Vec::new();
+        for &id in ids {
+            parts.push(growing.push(id).unwrap());
+            if growing.stopped() {
+                break;
+            }
+        }
+        parts.push(growing.finish());
+        assert_eq!(parts.concat(), growing.text());
+        (parts, growing.stopped())
+    }
+
+    #[test]
+    fn characters_come_whole() {
+        let plain = plain();
+        // x, then é of two tokens, 🙂 of three (its first two bytes are one), y
+        assert_eq!(grown(&plain, &[], &[120, 201, 202, 260, 208, 209, 121]).0, ["x", "", "é", "", "", "🙂", "y", ""]);
+        // what never becomes a character comes at the end, as decoding writes it
+        assert_eq!(grown(&plain, &[], &[120, 201]).0, ["x", "", "\u{fffd}"]);
+        assert_eq!(grown(&plain, &[], &[201, 120]).0, ["", "\u{fffd}x", ""]);
+        // special tokens have no text
+        assert_eq!(grown(&plain, &[], &[120, EOS]).0, ["x", "", ""]);
+        // bytes as tokens of their own, the word mark of the first word dropped
+        let marks = metaspace();
+        assert_eq!(grown(&marks, &[], &[5, 5, 7, 8, 9, 6]).0, ["x", " x", "", "", "漢", "y", ""]);
+        assert_eq!(grown(&marks, &[], &[7, 8, 9, 7, 8, 9]).0, ["", "", "漢", "", "", "漢", ""]);
+    }
+
+    #[test]
+    fn a_stop_string_is_seen_across_tokens() {
+        let plain = plain();
+        // "x int y" as x, " int", " ", y
+        let ids = [120, 258, 32, 121];
+        assert_eq!(
+            grown(&plain, &["t y"], &ids),
+            (vec!["x".into(), " in".into(), "".into(), "".into(), "".into()], true)
+        );
+        assert_eq!(grown(&plain, &["nt", "i"], &ids), (vec!["x".into(), " ".into(), "".into()], true));
+        // what only begins one is handed out after all
+        let parts = |stop| grown(&plain, &[stop], &ids);
+        assert_eq!(parts("t yz"), (["x", " in", "", "", "t y"].map(String::from).to_vec(), false));
+        assert_eq!(parts("t z"), (["x", " in", "", "t y", ""].map(String::from).to_vec(), false));
+        assert_eq!(parts("x"), (vec!["".into(), "".into()], true));
+    }
+}
