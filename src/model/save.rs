@@ -156,7 +156,12 @@ pub fn full<B: Backend>(b: &B, model: &mut Decoder<B>, config: &Value, dtype: Dt
         };
         let mut records = Vec::with_capacity(range.len());
         for tensor in &tensors[range.clone()] {
-            let bytes = encode(&stored(b, model, tensor)?, dtype);
+            let values = stored(b, model, tensor)?;
+            if dtype == Dtype::F16 && values.iter().any(|x| x.is_finite() && f16::from_f32(*x).is_infinite()) {
+                let why = format!("{} has values beyond float16's 65504; save as bfloat16 or float32", tensor.name);
+                return Err(Error::file(dir, why));
+            }
+            let bytes = encode(&values, dtype);
             total += bytes.len();
             index.insert(tensor.name.clone(), file.clone().into());
             records.push(Record { name: tensor.name.clone(), shape: tensor.shape(), bytes });

@@ -12,7 +12,9 @@ mod bad_data;
 mod bad_model;
 mod bench;
 mod cuda;
+mod export;
 mod gaze;
+mod generate;
 #[cfg(feature = "emulator")]
 mod gpu;
 mod inspect;

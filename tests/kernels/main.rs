@@ -6,6 +6,7 @@
 //! threads, on a GPU twice, and must give the same bits each time.
 
 mod attention;
+mod cached;
 #[path = "../support/device.rs"]
 mod device;
 mod far;

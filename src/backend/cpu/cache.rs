@@ -43,3 +43,38 @@ impl<R: Real> Cpu<R> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+    use crate::random::{Purpose, Stream};
+
+    /// Rows of the packed buffer, kept in other places of a cache, give what attention in the buffer gives.
+    #[test]
+    fn a_cache_shows_what_the_packed_buffer_shows() {
+        let b = Cpu::<f64>::new(2).unwrap();
+        for (q, kv, dim) in [(1, 1, 3), (4, 4, 8), (6, 2, 5), (3, 1, 8)] {
+            let pos = [0, 1, 2, 3, 0, 0, 1];
+            let s = Heads { tokens: pos.len(), q, kv, dim, scale: 0.37 };
+            let mut stream = Stream::new(3, Purpose::Init, 0);
+            let qkv: Vec<f64> = (0..s.tokens * s.width()).map(|_| stream.normal()).collect();
+            let tokens = Tokens {
+                count: s.tokens,
+                ids: vec![0; s.tokens],
+                pos: pos.to_vec(),
+                seg_start: vec![0, 0, 0, 0, 4, 5, 5],
+                example: vec![0; s.tokens],
+            };
+            let (mut expected, mut lse) = (vec![0.0; s.tokens * q * dim], vec![0.0; s.tokens * q]);
+            b.attention(s, &tokens, &qkv, None, &mut expected, &mut lse).unwrap();
+            // the second sequence behind the third, with free rows between
+            let at = vec![0, 1, 2, 3, 9, 5, 6];
+            let mut cache = vec![f64::NAN; 12 * 2 * kv * dim];
+            b.remember(s, &at, &qkv, &mut cache).unwrap();
+            let mut y = vec![f64::NAN; expected.len()];
+            b.attention_cached(s, &tokens, &at, &qkv, &cache, &mut y).unwrap();
+            assert!(y.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 1e-12), "{q} {kv} {dim}");
+        }
+    }
+}

@@ -4,7 +4,7 @@
 
 use super::Cpu;
 use super::real::Real;
-use crate::backend::Weight;
+use crate::backend::{Gemm, Weight};
 
 /// A matrix read through two strides (in elements).
 #[derive(Clone, Copy)]
@@ -81,7 +81,52 @@ pub fn gemm<R: Real>(
 /// Rows of a bf16 weight that are widened at a time.
 const PANEL: usize = 256;
 
+/// Partial sums of a dot product: enough of them to hide the latency of an addition.
+const LANES: usize = 16;
+
+/// The inner product with a weight's row as it is stored, in [`LANES`] sums that are added at the end.
+fn dot<R: Real, T: Copy>(x: &[R], w: &[T], widen: impl Fn(T) -> R) -> R {
+    let mut sums = [R::of(0.0); LANES];
+    let (x, w) = (x.chunks_exact(LANES), w.chunks_exact(LANES));
+    let rest = x.remainder().iter().zip(w.remainder()).map(|(&x, &w)| x * widen(w)).sum::<R>();
+    for (x, w) in x.zip(w) {
+        for i in 0..LANES {
+            sums[i] += x[i] * widen(w[i]);
+        }
+    }
+    sums.into_iter().sum::<R>() + rest
+}
+
 impl<R: Real> Cpu<R> {
+    /// `y = alpha x Wᵀ`; `x [rows, inp]`, `W [out, inp]`, `y [rows, out]`.
+    pub(super) fn times_weight(&self, s: Gemm, x: &[R], w: &Weight<Cpu<R>>, y: &mut [R]) {
+        if s.rows == 1 {
+            return self.row_times_weight(s, x, w, &mut y[..s.out]);
+        }
+        self.run(|| {
+            self.panels(w, s.out, s.inp, |first, n, w| {
+                let (x, wt) = (Mat::rows(x, s.inp), Mat::rows(w, s.inp).t());
+                gemm((s.rows, n, s.inp), x, wt, &mut y[first..], s.out, s.alpha, false, self.threads);
+            });
+        });
+    }
+
+    /// One row, as in each step of a generation: the weight is read once, as it is stored, by all threads. A product
+    /// kernel would pack it first, and bf16 would be widened to memory by one thread.
+    fn row_times_weight(&self, s: Gemm, x: &[R], w: &Weight<Cpu<R>>, y: &mut [R]) {
+        let (x, alpha) = (&x[..s.inp], R::of(s.alpha));
+        self.blocks(y, 1, |first, y| {
+            for (o, y) in (first..).zip(y) {
+                let row = o * s.inp..(o + 1) * s.inp;
+                *y = alpha
+                    * match w {
+                        Weight::Float(w) => dot(x, &w[row], |w| w),
+                        Weight::Bf16(w) => dot(x, &w[row], R::of_bf16),
+                    };
+            }
+        });
+    }
+
     /// Calls `f(first_row, rows, values)` for consecutive row panels of `w [rows, cols]` in working precision.
     pub(super) fn panels(&self, w: &Weight<Cpu<R>>, rows: usize, cols: usize, mut f: impl FnMut(usize, usize, &[R])) {
         let narrow = match w {

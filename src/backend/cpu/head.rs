@@ -2,7 +2,7 @@
 
 use super::gemm::{Mat, gemm};
 use super::real::{Real, maximum};
-use super::{Cpu, Head, Weight};
+use super::{Cpu, Gemm, Head, Weight};
 
 impl<R: Real> Cpu<R> {
     pub(super) fn logp(
@@ -16,12 +16,7 @@ impl<R: Real> Cpu<R> {
         lse: &mut [R],
     ) {
         let x = &x[s.first * s.width..(s.first + s.rows) * s.width];
-        self.run(|| {
-            self.panels(w, s.vocab, s.width, |first, n, w| {
-                let (x, wt) = (Mat::rows(x, s.width), Mat::rows(w, s.width).t());
-                gemm((s.rows, n, s.width), x, wt, &mut logits[first..], s.vocab, s.scale, false, self.threads);
-            });
-        });
+        self.times_weight(Gemm { rows: s.rows, inp: s.width, out: s.vocab, alpha: s.scale }, x, w, logits);
         let logits = &*logits;
         let (logp, lse) = (&mut logp[s.first..s.first + s.rows], &mut lse[s.first..s.first + s.rows]);
         self.blocks2((logp, 1), (lse, 1), |first, logp, lse| {

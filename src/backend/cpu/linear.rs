@@ -6,13 +6,7 @@ use super::{Cpu, Dropout, Gemm, Lora, Rows, Weight};
 
 impl<R: Real> Cpu<R> {
     pub(super) fn project(&self, s: Gemm, x: &[R], w: &Weight<Self>, bias: Option<&Vec<R>>, y: &mut [R]) {
-        self.run(|| {
-            self.panels(w, s.out, s.inp, |first, n, w| {
-                let product = (s.rows, n, s.inp);
-                let (x, wt) = (Mat::rows(x, s.inp), Mat::rows(w, s.inp).t());
-                gemm(product, x, wt, &mut y[first..], s.out, s.alpha, false, self.threads);
-            });
-        });
+        self.times_weight(s, x, w, y);
         if let Some(bias) = bias {
             let alpha = R::of(s.alpha);
             self.blocks(&mut y[..s.rows * s.out], s.out, |_, rows| {

@@ -1,0 +1,122 @@
+//! `eyekern export`: the merged model's files and values, and refusals.
+
+use super::models::{Tensor, edit, read};
+use super::*;
+use safetensors::Dtype;
+
+fn export(case: &Case, args: &[&str]) -> Ran {
+    case.run(&[&["export", "--model", "model", "--adapter", "out", "--merge", "-o", "merged"], args].concat(), &[])
+}
+
+fn trained() -> Case {
+    let case = Case::ids();
+    case.train(&["train.max_steps=8"]).trained();
+    case
+}
+
+/// W + (alpha / r) B A by the two files, added up here.
+fn expected(case: &Case) -> models::Tensors {
+    let adapter = read(&case.path("out/adapter_model.safetensors"));
+    let mut tensors = read(&case.path("model/model.safetensors"));
+    for (name, weight) in tensors.iter_mut() {
+        let module = name.trim_end_matches(".weight");
+        let half = |ab: &str| adapter.get(&format!("base_model.model.{module}.lora_{ab}.weight"));
+        let (Some(a), Some(b)) = (half("A"), half("B")) else { continue };
+        let (rank, width) = (a.shape[0], a.shape[1]);
+        let (a, b) = (a.values(), b.values());
+        let update = |row: usize, column: usize| -> f64 {
+            2.0 * (0..rank).map(|k| f64::from(b[row * rank + k]) * f64::from(a[k * width + column])).sum::<f64>()
+        };
+        let old = weight.values().into_iter().enumerate();
+        let values: Vec<f32> = old.map(|(i, w)| (f64::from(w) + update(i / width, i % width)) as f32).collect();
+        *weight = Tensor::f32(&weight.shape, &values);
+    }
+    tensors
+}
+
+#[test]
+fn the_merged_model_is_the_sum() {
+    let case = trained();
+    let wanted = expected(&case);
+    for (dtype, name) in
+        [(Dtype::F32, "auto"), (Dtype::F32, "float32"), (Dtype::F16, "float16"), (Dtype::BF16, "bfloat16")]
+    {
+        let text =
+            case.run(&["export", "--model", "model", "--adapter", "out", "--merge", "-o", name, "--dtype", name], &[]);
+        let stored = if name == "auto" { "float32" } else { name };
+        let start = format!("{name}: out merged in {stored}; log p of a probe of 16 tokens is ");
+        assert!(text.trained().starts_with(&start));
+        let found = read(&case.path(name).join("model.safetensors"));
+        assert!(found.keys().eq(wanted.keys()));
+        for (key, tensor) in &found {
+            assert!(tensor.dtype == dtype && tensor.shape == wanted[key].shape, "{key}");
+            let (values, close) = (tensor.values(), wanted[key].cast(dtype).values());
+            // the order of a sum may move a rounding by one step of the format
+            let step = match dtype {
+                Dtype::F32 => 1e-6,
+                Dtype::F16 => 1e-3,
+                _ => 8e-3,
+            };
+            let apart = |(a, b): (&f32, &f32)| (a - b).abs() <= step * b.abs().max(1e-2);
+            assert!(values.iter().zip(&close).all(apart), "{name} {key}");
+        }
+        let mut config = case.json("model/config.json");
+        config["dtype"] = stored.into();
+        assert_eq!(case.json(&format!("{name}/config.json")), config);
+        assert_eq!(case.json(&format!("{name}/generation_config.json")), case.json("model/generation_config.json"));
+    }
+}
+
+#[test]
+fn nothing_is_written_over() {
+    let case = trained();
+    case.train(&["train.output_dir=merged"]).trained();
+    export(&case, &[]).refused(3, "merged: holds metrics.jsonl already; choose another output directory");
+    let from = "is where the model or the adapter comes from; choose another output directory";
+    for out in ["model", "out"] {
+        case.run(&["export", "--model", "model", "--adapter", "out", "--merge", "-o", out], &[])
+            .refused(3, &format!("{out}: {from}"));
+    }
+}
+
+#[test]
+fn adapters_of_other_models_are_refused() {
+    let case = trained();
+    let original = case.read("out/adapter_config.json");
+    let configure = |key: &str, value: Value| {
+        let mut config: Value = serde_json::from_slice(&original).expect("JSON");
+        config[key] = value;
+        case.write("out/adapter_config.json", config.to_string());
+    };
+    configure("use_dora", true.into());
+    export(&case, &[]).refused(3, "out/adapter_config.json: `use_dora` = true is not supported");
+    configure("target_modules", serde_json::json!(["c_attn"]));
+    let why = "`target_modules`: \"c_attn\" is no projection of this model; choose from down_proj, gate_proj, k_proj, \
+               o_proj, q_proj, up_proj, v_proj, or \"all-linear\"";
+    export(&case, &[]).refused(3, &format!("out/adapter_config.json: {why}"));
+    configure("r", 8.into());
+    let ran = export(&case, &[]);
+    assert!(
+        ran.code == Some(3) && ran.stderr.starts_with("eyekern: out/adapter_model.safetensors: "),
+        "{}",
+        ran.stderr
+    );
+    std::fs::remove_file(case.path("out/adapter_model.safetensors")).expect("removes");
+    let why = "there is no such file; give the directory of an adapter as PEFT saves it, in safetensors";
+    export(&case, &[]).refused(3, &format!("out/adapter_model.safetensors: {why}"));
+    let without = case.run(&["export", "--model", "model", "--adapter", "out", "-o", "merged"], &[]);
+    assert!(without.code == Some(2) && without.stderr.contains("--merge"), "{}", without.stderr);
+}
+
+/// A value that the format cannot hold, and one that leaves nothing of the logits.
+#[test]
+fn what_cannot_be_stored_is_refused() {
+    let case = trained();
+    edit(&case.path("model/model.safetensors"), |tensors| {
+        let norm = &tensors["model.norm.weight"];
+        let large = Tensor::f32(&norm.shape, &vec![1e5; norm.shape[0]]);
+        tensors.insert("model.norm.weight".into(), large);
+    });
+    let why = "model.norm.weight has values beyond float16's 65504; save as bfloat16 or float32";
+    export(&case, &["--dtype", "float16"]).stopped(3, &format!("merged: {why}"));
+}

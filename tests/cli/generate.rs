@@ -1,0 +1,271 @@
+//! `eyekern generate`: text as it comes, rows in a file that is gone on with, refusals. What a model generates is tested
+//! in tests/generate.rs.
+
+use super::*;
+use serde_json::json;
+use std::io::Write;
+
+fn generate(case: &Case, args: &[&str]) -> Ran {
+    case.run(&[&["generate", "--device", "cpu"], args].concat(), &[])
+}
+
+/// The continuation of the tiny Llama's fixture, by transformers.
+fn fixture() -> (Vec<u64>, Vec<u64>) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny_llama/meta.json");
+    let meta: Value = serde_json::from_slice(&std::fs::read(file).expect("reads")).expect("JSON");
+    let list = |key: &str| meta["generation"][key].as_array().expect("ids").iter().filter_map(Value::as_u64).collect();
+    (list("prompt"), list("greedy_16"))
+}
+
+/// Six prompts of unequal lengths, targets behind two of them, a blank line.
+fn prompts() -> String {
+    let (prompt, _) = fixture();
+    let row = |n: usize| json!({ "input_ids": prompt[..n] }).to_string() + "\n";
+    let with_target = json!({"input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, 8]}).to_string() + "\n";
+    row(7) + &row(1) + "\n" + &with_target + &row(3) + &with_target + &row(7)
+}
+
+fn lines(case: &Case, file: &str) -> Vec<Value> {
+    let text = String::from_utf8(case.read(file)).expect("UTF-8");
+    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+const ROWS: [&str; 8] = ["--model", "model", "--data", "rows.jsonl", "-o", "out.jsonl", "--max-new-tokens", "16"];
+
+#[test]
+fn rows_are_continued_in_their_order() {
+    let case = Case::ids();
+    case.write("rows.jsonl", prompts());
+    generate(&case, &[&ROWS[..], &["--batch-size", "4"]].concat()).noted();
+    let rows = lines(&case, "out.jsonl");
+    assert_eq!(rows.iter().map(|row| row["row"].as_u64().expect("a line")).collect::<Vec<_>>(), [1, 2, 4, 5, 6, 7]);
+    let (_, expected) = fixture();
+    assert_eq!(rows[0], json!({"row": 1, "ids": expected, "finish": "length", "target": []}));
+    assert_eq!(
+        (&rows[5]["ids"], &rows[2]["target"], &rows[4]["target"]),
+        (&json!(expected), &json!([7, 8]), &json!([7, 8]))
+    );
+    // one by one it is the same
+    let together = case.read("out.jsonl");
+    generate(&case, &[&ROWS[..], &["--batch-size", "1", "--overwrite"]].concat()).noted();
+    assert_eq!(case.read("out.jsonl"), together);
+}
+
+#[test]
+fn the_ends_of_the_configs_count() {
+    let (_, expected) = fixture();
+    let run = |file: &str, ends: Value| {
+        let case = Case::ids();
+        case.write("rows.jsonl", prompts());
+        if file == "config.json" {
+            std::fs::remove_file(case.path("model/generation_config.json")).expect("removes");
+            case.configure("model", "eos_token_id", ends);
+        } else {
+            case.write("model/generation_config.json", json!({ "eos_token_id": ends }).to_string());
+        }
+        generate(&case, &ROWS).noted();
+        lines(&case, "out.jsonl")[0].clone()
+    };
+    let cut = |at: usize| json!({"row": 1, "ids": expected[..at], "finish": "eos", "target": []});
+    assert_eq!(run("generation_config.json", json!(expected[3])), cut(3));
+    assert_eq!(run("generation_config.json", json!([96, expected[5], expected[2]])), cut(2));
+    assert_eq!(run("config.json", json!([expected[4]])), cut(4));
+}
+
+#[test]
+fn a_rerun_goes_on_after_the_last_whole_line() {
+    let case = Case::ids();
+    case.write("rows.jsonl", prompts());
+    let drawn = ["--temperature", "1.5", "--seed", "3"];
+    generate(&case, &[&ROWS[..], &drawn].concat()).noted();
+    let whole = case.read("out.jsonl");
+    let ends: Vec<usize> = (0..whole.len()).filter(|&at| whole[at] == b'\n').map(|at| at + 1).collect();
+    for at in [0, 1, ends[0] - 1, ends[0], ends[1] + 20, ends[4] + 1] {
+        case.write("out.jsonl", &whole[..at]);
+        let (stdout, notes) = generate(&case, &[&ROWS[..], &drawn].concat()).noted();
+        let done = ends.iter().filter(|&&end| end <= at).count();
+        let note = format!("out.jsonl: {done} of 6 rows are there already");
+        assert_eq!((stdout.as_str(), notes.contains(&note)), ("", done > 0), "{notes:?}");
+        assert_eq!(case.read("out.jsonl"), whole, "cut at {at}");
+    }
+    // nothing is left to do
+    let (_, notes) = generate(&case, &[&ROWS[..], &drawn].concat()).noted();
+    assert_eq!(notes, ["out.jsonl: 6 of 6 rows are there already"]);
+    // other rows
+    case.write("rows.jsonl", "{\"input_ids\": [9]}\n".to_string() + &prompts());
+    let why = "this line is not what the data would give; name another file, or start anew with --overwrite";
+    generate(&case, &ROWS).refused(3, &format!("out.jsonl:2: {why}"));
+    case.write("out.jsonl", "no JSON\n");
+    generate(&case, &ROWS).refused(3, &format!("out.jsonl:1: {why}"));
+    generate(&case, &[&ROWS[..], &["--overwrite"]].concat()).noted();
+    assert_eq!(lines(&case, "out.jsonl").len(), 7);
+}
+
+#[test]
+fn seeds_draw_and_rows_draw_apart() {
+    let case = Case::ids();
+    case.write("rows.jsonl", "{\"input_ids\": [9, 10]}\n".repeat(3));
+    let run = |seed: &str| {
+        generate(&case, &[&ROWS[..], &["--temperature", "2", "--seed", seed, "--overwrite"]].concat()).noted();
+        lines(&case, "out.jsonl").into_iter().map(|row| row["ids"].clone()).collect::<Vec<_>>()
+    };
+    let (one, two) = (run("1"), run("2"));
+    assert!(one[0] != one[1] && one[1] != one[2] && one[0] != two[0], "{one:?} {two:?}");
+    assert_eq!(run("1"), one);
+}
+
+/// Prompts by every way give one text; rows of text have theirs, and its target.
+#[test]
+fn text_comes_from_everywhere() {
+    let case = Case::text();
+    let tail = ["--model", "model", "--max-new-tokens", "12"];
+    let (text, notes) = generate(&case, &[&["--prompt", "int a;"], &tail[..]].concat()).noted();
+    assert!(text.len() > 1 && text.ends_with('\n'), "{text:?}");
+    assert!(notes[0].contains(" tokens, ") && notes[0].contains(" tokens/s on cpu with "), "{notes:?}");
+    case.write("a.java", "int a;");
+    assert_eq!(generate(&case, &[&["--file", "a.java"], &tail[..]].concat()).noted().0, text);
+    let mut child = case.command(&[&["generate", "--device", "cpu"], &tail[..]].concat(), &[]);
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts");
+    child.stdin.take().expect("piped").write_all(b"int a;").expect("writes");
+    assert_eq!(child.wait_with_output().expect("ends").stdout, text.as_bytes());
+
+    let data = [&["--data", "train.jsonl", "-o", "out.jsonl"], &tail[..]].concat();
+    generate(&case, &data).noted();
+    let row = &lines(&case, "out.jsonl")[0];
+    assert_eq!((&row["text"], &row["target"]), (&json!(text[..text.len() - 1]), &json!("long b = a;")));
+    // the template of a task, from a file and from rows without a target
+    case.write("code.jsonl", "{\"code\": \"int a;\"}\n");
+    let task = [&tail[..], &["--task", "translation"]].concat();
+    let asked = generate(&case, &[&["--file", "a.java"], &task[..]].concat()).noted().0;
+    generate(&case, &[&["--data", "code.jsonl", "-o", "code.out"], &task[..]].concat()).noted();
+    let row = &lines(&case, "code.out")[0];
+    assert_eq!((&row["text"], &row["target"]), (&json!(asked[..asked.len() - 1]), &json!("")));
+    assert_ne!(asked, text);
+    // two parallel files
+    case.write("b.java", "int a;\n");
+    case.write("b.cs", "int b;\n");
+    generate(&case, &[&["--data", "b.java", "b.cs", "-o", "b.out"], &tail[..]].concat()).noted();
+    let row = &lines(&case, "b.out")[0];
+    assert_eq!((&row["text"], &row["target"]), (&json!(text[..text.len() - 1]), &json!("int b;")));
+}
+
+#[test]
+fn a_stop_string_ends_a_text_before_itself() {
+    let case = Case::text();
+    let run = |more: &[&str]| {
+        let args = ["--model", "model", "--prompt", "int a;", "--max-new-tokens", "24"];
+        let text = generate(&case, &[&args[..], more].concat()).noted().0;
+        text.strip_suffix('\n').expect("a line").to_string()
+    };
+    let text = run(&[]);
+    // from the middle of a token to the middle of another, wherever tokens end
+    let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+    let stop = &text[places[places.len() / 3]..places[places.len() / 3 + 3]];
+    let at = text.find(stop).expect("it is there");
+    assert_eq!(run(&["--stop", stop]), text[..at]);
+    assert_eq!(run(&["--stop", "no such text", "--stop", stop]), text[..at]);
+}
+
+#[test]
+fn an_adapter_changes_what_is_generated() {
+    let case = Case::ids();
+    case.train(&["train.max_steps=30"]).trained();
+    case.write("rows.jsonl", prompts());
+    generate(&case, &ROWS).noted();
+    let plain = lines(&case, "out.jsonl");
+    generate(&case, &[&ROWS[..], &["--adapter", "out", "--overwrite"]].concat()).noted();
+    let adapted = lines(&case, "out.jsonl");
+    assert_ne!(plain[0]["ids"], adapted[0]["ids"]);
+    // merged it says the same
+    case.run(&["export", "--model", "model", "--adapter", "out", "--merge", "-o", "merged"], &[]).trained();
+    generate(&case, &[&["--model", "merged"], &ROWS[2..], &["--overwrite"]].concat()).noted();
+    assert_eq!(lines(&case, "out.jsonl"), adapted);
+}
+
+#[test]
+fn refusals() {
+    let case = Case::ids();
+    case.write("rows.jsonl", prompts());
+    let refused = |more: &[&str], code, why: &str| generate(&case, &[&ROWS[..], more].concat()).refused(code, why);
+    let draw = "has no effect without a draw; add --temperature 1, or leave it out";
+    refused(&["--top-k", "3"], 2, &format!("--top-k {draw}"));
+    refused(&["--top-p", "0.5"], 2, &format!("--top-p {draw}"));
+    refused(&["--seed", "0"], 2, &format!("--seed {draw}"));
+    refused(
+        &["--temperature", "-1"],
+        2,
+        "--temperature -1 cannot be divided by; give a number above 0, or 0 for no draw",
+    );
+    refused(
+        &["--temperature", "nan"],
+        2,
+        "--temperature NaN cannot be divided by; give a number above 0, or 0 for no draw",
+    );
+    for p in ["0", "1.5", "NaN"] {
+        let why = format!("--top-p {p} is out of range; give a probability above 0, at most 1");
+        refused(&["--temperature", "1", "--top-p", p], 2, &why);
+    }
+    let why = "--repetition-penalty 0 is out of range; give a number above 0, 1 for none";
+    refused(&["--repetition-penalty", "0"], 2, why);
+    refused(&["--stop", ""], 2, "--stop is empty, and every text would end at once; name the text to stop at");
+    refused(&["--stop", "x"], 3, "model: there is no tokenizer.json, and --stop needs text; leave it out");
+    let why =
+        "adapter_config.json: there is no such file; give the directory of an adapter as PEFT saves it, in safetensors";
+    refused(&["--adapter", "model"], 3, &format!("model/{why}"));
+    for (args, start) in [
+        (&["--data", "rows.jsonl"][..], "the following required arguments were not provided"),
+        (&["-o", "x"], "the following required arguments were not provided"),
+        (&["--prompt", "a", "--file", "b"], "the argument '--prompt <TEXT>' cannot be used with '--file <FILE>'"),
+        (
+            &["--prompt", "a", "--task", "rhyme"],
+            "invalid value 'rhyme' for '--task <TASK>': choose one of none, completion,",
+        ),
+        (&["--prompt", "a", "--max-new-tokens", "0"], "invalid value '0' for '--max-new-tokens <N>'"),
+    ] {
+        let ran = generate(&case, &[&["--model", "model"], args].concat());
+        assert!(ran.code == Some(2) && ran.stderr.starts_with(&format!("eyekern: {start}")), "{}", ran.stderr);
+    }
+    let why = "there is no tokenizer.json, so text cannot be read; put the model's there, or give --data with rows of \
+               `input_ids`";
+    generate(&case, &["--model", "model", "--prompt", "a"]).refused(3, &format!("model: {why}"));
+    let text = Case::text();
+    let generate_text = |args: &[&str]| generate(&text, &[&["--model", "model"], args].concat());
+    generate_text(&["--prompt", ""]).refused(3, "--prompt: the prompt is empty; give the text to continue");
+    generate_text(&[]).refused(3, "standard input: the prompt is empty; give the text to continue");
+    text.write("bad.txt", b"ab\xff");
+    generate_text(&["--file", "bad.txt"])
+        .refused(3, "bad.txt: not UTF-8 (at byte 3 of the text); save the text as UTF-8");
+}
+
+#[test]
+fn prompts_that_do_not_fit_are_refused() {
+    let case = Case::empty();
+    models::gpt2(&case.path("model"), "", 20);
+    case.write("rows.jsonl", "{\"input_ids\": [1]}\n{\"input_ids\": [1, 2, 3, 4, 5]}\n");
+    let exceed = "a prompt of 5 tokens and --max-new-tokens 16 exceed the 20 positions of the model";
+    generate(&case, &ROWS).refused(3, &format!("rows.jsonl:2: {exceed}; lower --max-new-tokens to 15"));
+    case.write("rows.jsonl", "{\"input_ids\": [1]}\n{\"input_ids\": [1, 2, 3, 4]}\n");
+    generate(&case, &ROWS).noted();
+}
+
+#[test]
+fn logits_that_are_no_numbers_are_an_error() {
+    let case = Case::ids();
+    case.write("rows.jsonl", prompts());
+    models::edit(&case.path("model/model.safetensors"), |tensors| {
+        let norm = &tensors["model.norm.weight"];
+        let broken = models::Tensor::f32(&norm.shape, &vec![f32::NAN; norm.shape[0]]);
+        tensors.insert("model.norm.weight".into(), broken);
+    });
+    let why = "the model's logits are not finite after 7 tokens of row 1; is the checkpoint or the adapter damaged?";
+    generate(&case, &ROWS).stopped(3, &format!("model: {why}"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_output_that_cannot_be_made_is_an_error() {
+    let case = Case::ids();
+    case.write("rows.jsonl", prompts());
+    let ran = generate(&case, &["--model", "model", "--data", "rows.jsonl", "-o", "nowhere/out.jsonl"]);
+    ran.refused(3, "nowhere/out.jsonl: cannot create: No such file or directory (os error 2)");
+}

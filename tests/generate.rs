@@ -1,0 +1,229 @@
+//! Generation against transformers: every folder of fixtures has a greedy continuation, logits and an adapter with its
+//! loss. `EYEKERN_SHARED` and `EYEKERN_PARITY` name more folders than the one of this project.
+
+mod support;
+
+use eyekern::backend::cpu::Cpu;
+use eyekern::data::prompts::Prompt;
+use eyekern::data::{Example, IGNORE};
+use eyekern::model::adapter::AdapterFiles;
+use eyekern::model::checkpoint::Checkpoint;
+use eyekern::model::config::Spec;
+use eyekern::model::decode::{Room, Session};
+use eyekern::model::decoder::{Decoder, Source};
+use eyekern::model::generate::{self, Asked, Continuation, Finish};
+use eyekern::model::sample::Sampling;
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::path::Path;
+use support::folder::{Folder, folders};
+use support::*;
+
+type Check = Result<(), Failed>;
+type Model = Decoder<Cpu<f32>>;
+
+/// Logits are of the size of 10, transformers' own noise is 1e-5 of them.
+const LOGITS: f64 = 2e-4;
+
+fn gate(what: &str, error: f64, limit: f64) -> Check {
+    if error <= limit { Ok(()) } else { Err(format!("{what}: error {error:.2e} above {limit:.0e}").into()) }
+}
+
+fn build(b: &Cpu<f32>, folder: &Folder) -> Model {
+    let spec = Spec::load(&folder.model().join("config.json")).expect("a fixture's config is supported");
+    let checkpoint = Checkpoint::open(&folder.model()).expect("a fixture's weights");
+    Decoder::build(b, spec, &Source::File(&checkpoint), false, 64).expect("builds")
+}
+
+fn adapted(b: &Cpu<f32>, folder: &Folder) -> Model {
+    let mut model = build(b, folder);
+    let adapter = AdapterFiles::open(&folder.dir.join("adapter_final")).expect("an adapter");
+    adapter.attach(b, &mut model).expect("attaches");
+    model
+}
+
+fn ids(list: &serde_json::Value) -> Vec<u32> {
+    nums(list).into_iter().map(|x| x as u32).collect()
+}
+
+/// Continues the prompts together.
+fn continued(
+    b: &Cpu<f32>,
+    model: &Model,
+    prompts: &[&[u32]],
+    sampling: Sampling,
+    most: usize,
+    ends: &[u32],
+) -> Vec<Continuation> {
+    let prompt = |(row, ids): (usize, &&[u32])| Prompt { row: row as u32, ids: ids.to_vec(), ..Prompt::default() };
+    let prompts: Vec<Prompt> = prompts.iter().enumerate().map(prompt).collect();
+    let mut session = Session::new(b, model, Room::of(prompts.iter().map(|p| p.ids.len()), most)).expect("allocates");
+    let asked = Asked { sampling, most, ends, stops: &[], tokenizer: None, model: Path::new("model") };
+    generate::batch(&mut session, &prompts, &asked, |_, _| ()).expect("generates")
+}
+
+/// Logits after each token from the `given`-th on: the first `given` are the prompt, the others come one by one, for all
+/// rows together, a row leaving where it ends.
+fn forced(b: &Cpu<f32>, model: &Model, rows: &[Vec<u32>], given: usize) -> Vec<Vec<Vec<f32>>> {
+    let longest = rows.iter().map(Vec::len).max().expect("rows");
+    let prompts: Vec<&[u32]> = rows.iter().map(|row| &row[..given]).collect();
+    let room = Room::of(prompts.iter().map(|p| p.len()), longest - given);
+    let mut session = Session::new(b, model, room).expect("allocates");
+    let vocab = model.spec.vocab;
+    let logits = session.start(&prompts, longest - given).expect("reads prompts");
+    let mut all: Vec<Vec<Vec<f32>>> = logits.chunks(vocab).map(|row| vec![row.to_vec()]).collect();
+    for t in given..longest {
+        let next: Vec<(usize, u32)> = (0..rows.len()).filter_map(|i| Some((i, *rows[i].get(t)?))).collect();
+        let logits = session.step(&next).expect("a step");
+        for (&(i, _), row) in next.iter().zip(logits.chunks(vocab)) {
+            all[i].push(row.to_vec());
+        }
+    }
+    all
+}
+
+fn apart(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, worst)
+}
+
+/// Loss of the padded set, its tokens taken one by one from the second on.
+fn loss(b: &Cpu<f32>, model: &Model, examples: &[Example]) -> f64 {
+    let rows: Vec<Vec<u32>> = examples.iter().map(|e| e.ids.clone()).collect();
+    let (mut sum, mut count) = (0.0, 0.0);
+    for (e, logits) in examples.iter().zip(forced(b, model, &rows, 1)) {
+        for t in (1..e.ids.len()).filter(|&t| e.labels[t] != IGNORE) {
+            let row: Vec<f64> = logits[t - 1].iter().map(|&z| f64::from(z)).collect();
+            let most = row.iter().copied().fold(f64::MIN, f64::max);
+            let lse = most + row.iter().map(|z| (z - most).exp()).sum::<f64>().ln();
+            sum += f64::from(e.weights[t]) * (lse - row[e.labels[t] as usize]);
+            count += 1.0;
+        }
+    }
+    sum / count
+}
+
+fn greedy(dir: &Path) -> Check {
+    let (folder, b) = (Folder::open(dir), Cpu::new(1).expect("threads"));
+    let model = build(&b, &folder);
+    let (prompt, expected) = (ids(&folder.meta["generation"]["prompt"]), ids(&folder.meta["generation"]["greedy_16"]));
+    let found = continued(&b, &model, &[&prompt], Sampling::default(), expected.len(), &[]);
+    if found[0].ids != expected || found[0].finish != Finish::Length {
+        return Err(format!("{:?} {:?}, expected {expected:?}", found[0].ids, found[0].finish).into());
+    }
+    // an end is no part of the continuation
+    let end = expected[5];
+    let first = expected.iter().position(|&id| id == end).expect("it is there");
+    let found = continued(&b, &model, &[&prompt], Sampling::default(), expected.len(), &[end]);
+    if found[0].ids != expected[..first] || found[0].finish != Finish::Eos {
+        return Err(format!("{:?} {:?}, expected an end before {end}", found[0].ids, found[0].finish).into());
+    }
+    Ok(())
+}
+
+/// Logits of the padded set's tokens, read one by one after a prompt of `given`, and all at once.
+fn logits(dir: &Path) -> Check {
+    let (folder, b) = (Folder::open(dir), Cpu::new(2).expect("threads"));
+    let model = build(&b, &folder);
+    let array = &folder.expected["padded.logits"];
+    let (width, vocab) = (array.shape[1], array.shape[2]);
+    let rows: Vec<Vec<u32>> = folder.padded().into_iter().map(|e| e.ids).collect();
+    for given in [1, 7] {
+        for (i, logits) in forced(&b, &model, &rows, given).iter().enumerate() {
+            for (t, found) in (given - 1..).zip(logits) {
+                let expected: Vec<f32> =
+                    array.values[(i * width + t) * vocab..][..vocab].iter().map(|&x| x as f32).collect();
+                gate(&format!("row {i}, token {t} after a prompt of {given}"), apart(found, &expected), LOGITS)?;
+            }
+        }
+    }
+    // cached equals prefill
+    let mut session = Session::new(&b, &model, Room::of(rows.iter().map(Vec::len), 0)).expect("allocates");
+    let whole: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+    let prefill = session.start(&whole, 0).expect("reads prompts");
+    let stepped = forced(&b, &model, &rows, 3);
+    for (i, prefill) in prefill.chunks(vocab).enumerate() {
+        gate(&format!("row {i}, cached and at once"), apart(prefill, stepped[i].last().expect("steps")), LOGITS)?;
+    }
+    Ok(())
+}
+
+/// Prompts of unequal lengths, which end at different times, together and alone; greedy and drawn.
+fn batches(dir: &Path) -> Check {
+    let (folder, b) = (Folder::open(dir), Cpu::new(1).expect("threads"));
+    let model = build(&b, &folder);
+    let (prompt, expected) = (ids(&folder.meta["generation"]["prompt"]), ids(&folder.meta["generation"]["greedy_16"]));
+    let prompts = [&prompt[..], &prompt[..1], &prompt[2..5], &prompt[..]];
+    let drawn = Sampling { temperature: 0.8, top_p: 0.95, repetition_penalty: 1.1, seed: 4, ..Sampling::default() };
+    for sampling in [Sampling::default(), drawn] {
+        let ends = [expected[4], expected[9]];
+        let together = continued(&b, &model, &prompts, sampling, 16, &ends);
+        for row in 0..prompts.len() {
+            // the row keeps its number, which its draws are keyed by
+            let mut session = Session::new(&b, &model, Room::of([prompts[row].len()], 16)).expect("allocates");
+            let alone = Prompt { row: row as u32, ids: prompts[row].to_vec(), ..Prompt::default() };
+            let asked =
+                Asked { sampling, most: 16, ends: &ends, stops: &[], tokenizer: None, model: Path::new("model") };
+            let alone = generate::batch(&mut session, &[alone], &asked, |_, _| ()).expect("generates");
+            if alone[0] != together[row] {
+                return Err(format!("row {row}: alone {:?}, together {:?}", alone[0], together[row]).into());
+            }
+        }
+        if sampling != drawn && together[0].ids != together[3].ids {
+            return Err("the same prompt twice, and two continuations".into());
+        }
+    }
+    Ok(())
+}
+
+/// The loss of the adapter that transformers and PEFT trained, beside the model and merged into it.
+fn adapters(dir: &Path) -> Check {
+    let (folder, b) = (Folder::open(dir), Cpu::new(1).expect("threads"));
+    let examples = folder.padded();
+    let lora = &folder.meta["lora"];
+    let expected = nums(&lora["losses"]).pop().expect("losses");
+    let mut model = adapted(&b, &folder);
+    let beside = loss(&b, &model, &examples);
+    gate("loss with the adapter", ((beside - expected) / expected).abs(), 2e-5)?;
+    let base = loss(&b, &build(&b, &folder), &examples);
+    if (base - expected).abs() < 1e-2 {
+        return Err("the adapter changes nothing: the test is blind".into());
+    }
+    let prompt = ids(&folder.meta["generation"]["prompt"]);
+    let rows = [prompt.clone()];
+    let before = forced(&b, &model, &rows, 1);
+    model.merge(&b).expect("merges");
+    if model.slices().any(|(_, slice)| slice.adapter.is_some()) {
+        return Err("an adapter is left beside the merged weights".into());
+    }
+    let merged = num(&lora["loss_count_final_merged"]);
+    gate("loss of the merged model", ((loss(&b, &model, &examples) - merged) / merged).abs(), 2e-5)?;
+    let after = forced(&b, &model, &rows, 1);
+    let most = before[0].iter().zip(&after[0]).map(|(a, b)| apart(a, b)).fold(0.0, worst);
+    gate("logits merged and unmerged", most, LOGITS)
+}
+
+fn main() {
+    let args = Arguments::from_args();
+    let mut roots = vec![("tests/fixtures", fixtures())];
+    let mut trials = Vec::new();
+    for (variable, below) in [("EYEKERN_SHARED", "fixtures/parity"), ("EYEKERN_PARITY", "")] {
+        match std::env::var_os(variable) {
+            Some(root) => roots.push((variable, Path::new(&root).join(below))),
+            None => {
+                let name = format!("more folders ({variable} is not set)");
+                trials.push(Trial::test(name, || Ok(())).with_ignored_flag(true));
+            }
+        }
+    }
+    let checks: [(&str, fn(&Path) -> Check); 4] =
+        [("greedy", greedy), ("logits", logits), ("batches", batches), ("adapters", adapters)];
+    for (source, root) in roots {
+        for dir in folders(&root) {
+            let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            for (what, check) in checks {
+                let dir = dir.clone();
+                trials.push(Trial::test(format!("{source}::{name}::{what}"), move || check(&dir)));
+            }
+        }
+    }
+    libtest_mimic::run(&args, trials).exit();
+}
