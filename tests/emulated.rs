@@ -89,6 +89,10 @@ fn follows<D: Device>(dir: &Path, open: impl Fn() -> Cuda<D>) -> Check {
     }
     let nll = largest(&cuda.logp(&batch, true).map_err(|e| e.to_string())?, &expected);
     gate("nll", nll, 1.5 * noise)?;
+    // token by token through the cache
+    let cached = cached_nll(&cuda.backend, &cuda.model, &examples);
+    let cached = cached.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, worst);
+    gate("nll through the cache", cached, 1.5 * noise)?;
     // the same without the rows' neighbours: nothing crosses from example to example
     let packed = folder.packed();
     let alone: Vec<f32> = packed
@@ -130,7 +134,7 @@ fn follows<D: Device>(dir: &Path, open: impl Fn() -> Cuda<D>) -> Check {
     }
     let name = folder.meta["name"].as_str().unwrap_or("?");
     println!(
-        "{name}: nll {nll:.1e} of {noise:.1e}, packed {apart:.1e}, gradients {all:.1e} (worst {:.1e}, {}), \
+        "{name}: nll {nll:.1e} of {noise:.1e}, cached {cached:.1e}, packed {apart:.1e}, gradients {all:.1e} (worst {:.1e}, {}), \
          adapter losses {lora:.1e}",
         most.0, most.1
     );

@@ -61,44 +61,16 @@ fn continued(
     generate::batch(&mut session, &prompts, &asked, |_, _| ()).expect("generates")
 }
 
-/// Logits after each token from the `given`-th on: the first `given` are the prompt, the others come one by one, for all
-/// rows together, a row leaving where it ends.
-fn forced(b: &Cpu<f32>, model: &Model, rows: &[Vec<u32>], given: usize) -> Vec<Vec<Vec<f32>>> {
-    let longest = rows.iter().map(Vec::len).max().expect("rows");
-    let prompts: Vec<&[u32]> = rows.iter().map(|row| &row[..given]).collect();
-    let room = Room::of(prompts.iter().map(|p| p.len()), longest - given);
-    let mut session = Session::new(b, model, room).expect("allocates");
-    let vocab = model.spec.vocab;
-    let logits = session.start(&prompts, longest - given).expect("reads prompts");
-    let mut all: Vec<Vec<Vec<f32>>> = logits.chunks(vocab).map(|row| vec![row.to_vec()]).collect();
-    for t in given..longest {
-        let next: Vec<(usize, u32)> = (0..rows.len()).filter_map(|i| Some((i, *rows[i].get(t)?))).collect();
-        let logits = session.step(&next).expect("a step");
-        for (&(i, _), row) in next.iter().zip(logits.chunks(vocab)) {
-            all[i].push(row.to_vec());
-        }
-    }
-    all
-}
-
 fn apart(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, worst)
 }
 
 /// Loss of the padded set, its tokens taken one by one from the second on.
 fn loss(b: &Cpu<f32>, model: &Model, examples: &[Example]) -> f64 {
-    let rows: Vec<Vec<u32>> = examples.iter().map(|e| e.ids.clone()).collect();
-    let (mut sum, mut count) = (0.0, 0.0);
-    for (e, logits) in examples.iter().zip(forced(b, model, &rows, 1)) {
-        for t in (1..e.ids.len()).filter(|&t| e.labels[t] != IGNORE) {
-            let row: Vec<f64> = logits[t - 1].iter().map(|&z| f64::from(z)).collect();
-            let most = row.iter().copied().fold(f64::MIN, f64::max);
-            let lse = most + row.iter().map(|z| (z - most).exp()).sum::<f64>().ln();
-            sum += f64::from(e.weights[t]) * (lse - row[e.labels[t] as usize]);
-            count += 1.0;
-        }
-    }
-    sum / count
+    let supervised = |e: &Example| (1..e.ids.len()).filter(|&t| e.labels[t] != IGNORE).map(|t| e.weights[t]).collect();
+    let weights: Vec<f32> = examples.iter().flat_map(|e| -> Vec<f32> { supervised(e) }).collect();
+    let nll = cached_nll(b, model, examples);
+    nll.iter().zip(&weights).map(|(nll, &w)| nll * f64::from(w)).sum::<f64>() / nll.len() as f64
 }
 
 fn greedy(dir: &Path) -> Check {
@@ -214,7 +186,8 @@ fn main() {
             }
         }
     }
-    let checks: [(&str, fn(&Path) -> Check); 4] =
+    type Checked = fn(&Path) -> Check;
+    let checks: [(&str, Checked); 4] =
         [("greedy", greedy), ("logits", logits), ("batches", batches), ("adapters", adapters)];
     for (source, root) in roots {
         for dir in folders(&root) {

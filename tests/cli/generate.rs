@@ -94,7 +94,7 @@ fn a_rerun_goes_on_after_the_last_whole_line() {
     // other rows
     case.write("rows.jsonl", "{\"input_ids\": [9]}\n".to_string() + &prompts());
     let why = "this line is not what the data would give; name another file, or start anew with --overwrite";
-    generate(&case, &ROWS).refused(3, &format!("out.jsonl:2: {why}"));
+    generate(&case, &ROWS).refused(3, &format!("out.jsonl:3: {why}"));
     case.write("out.jsonl", "no JSON\n");
     generate(&case, &ROWS).refused(3, &format!("out.jsonl:1: {why}"));
     generate(&case, &[&ROWS[..], &["--overwrite"]].concat()).noted();
@@ -233,8 +233,7 @@ fn refusals() {
     generate_text(&["--prompt", ""]).refused(3, "--prompt: the prompt is empty; give the text to continue");
     generate_text(&[]).refused(3, "standard input: the prompt is empty; give the text to continue");
     text.write("bad.txt", b"ab\xff");
-    generate_text(&["--file", "bad.txt"])
-        .refused(3, "bad.txt: not UTF-8 (at byte 3 of the text); save the text as UTF-8");
+    generate_text(&["--file", "bad.txt"]).refused(3, "bad.txt: not UTF-8 (at byte 3); save the text as UTF-8");
 }
 
 #[test]

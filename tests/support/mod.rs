@@ -10,6 +10,7 @@ use eyekern::data::{Example, IGNORE};
 use eyekern::model::adapter::{LoraConfig, Start};
 use eyekern::model::checkpoint::Checkpoint;
 use eyekern::model::config::Spec;
+use eyekern::model::decode::{Room, Session};
 use eyekern::model::decoder::{Decoder, Rates, Source};
 use eyekern::train::recipe::Normalize;
 use eyekern::train::step::{Capacity, Machine, Rule, Settings};
@@ -106,6 +107,41 @@ pub fn attach<B: Backend>(b: &B, decoder: &mut Decoder<B>, dir: &Path) -> LoraCo
     let weights = Checkpoint::files(file.clone(), &[file]).expect("adapter weights");
     decoder.attach(b, &config, &Start::File(&weights), true).expect("attaches");
     config
+}
+
+/// Logits after each token from the `given`-th on: the first `given` are the prompt, the others come one by one, for all
+/// rows together, a row leaving where it ends.
+pub fn forced<B: Backend>(b: &B, model: &Decoder<B>, rows: &[Vec<u32>], given: usize) -> Vec<Vec<Vec<f32>>> {
+    let longest = rows.iter().map(Vec::len).max().expect("rows");
+    let prompts: Vec<&[u32]> = rows.iter().map(|row| &row[..given]).collect();
+    let room = Room::of(prompts.iter().map(|p| p.len()), longest - given);
+    let mut session = Session::new(b, model, room).expect("allocates");
+    let vocab = model.spec.vocab;
+    let logits = session.start(&prompts, longest - given).expect("reads prompts");
+    let mut all: Vec<Vec<Vec<f32>>> = logits.chunks(vocab).map(|row| vec![row.to_vec()]).collect();
+    for t in given..longest {
+        let next: Vec<(usize, u32)> = (0..rows.len()).filter_map(|i| Some((i, *rows[i].get(t)?))).collect();
+        let logits = session.step(&next).expect("a step");
+        for (&(i, _), row) in next.iter().zip(logits.chunks(vocab)) {
+            all[i].push(row.to_vec());
+        }
+    }
+    all
+}
+
+/// NLL of every supervised token, in order; tokens are read one by one through the cache, for all examples together.
+pub fn cached_nll<B: Backend>(b: &B, model: &Decoder<B>, examples: &[Example]) -> Vec<f64> {
+    let rows: Vec<Vec<u32>> = examples.iter().map(|e| e.ids.clone()).collect();
+    let mut list = Vec::new();
+    for (e, logits) in examples.iter().zip(forced(b, model, &rows, 1)) {
+        for t in (1..e.ids.len()).filter(|&t| e.labels[t] != IGNORE) {
+            let row: Vec<f64> = logits[t - 1].iter().map(|&z| f64::from(z)).collect();
+            let most = row.iter().copied().fold(f64::MIN, f64::max);
+            let lse = most + row.iter().map(|z| (z - most).exp()).sum::<f64>().ln();
+            list.push(lse - row[e.labels[t] as usize]);
+        }
+    }
+    list
 }
 
 /// |a - b|_2 / |b|_2.
