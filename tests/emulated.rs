@@ -134,8 +134,8 @@ fn follows<D: Device>(dir: &Path, open: impl Fn() -> Cuda<D>) -> Check {
     }
     let name = folder.meta["name"].as_str().unwrap_or("?");
     println!(
-        "{name}: nll {nll:.1e} of {noise:.1e}, cached {cached:.1e}, packed {apart:.1e}, gradients {all:.1e} (worst {:.1e}, {}), \
-         adapter losses {lora:.1e}",
+        "{name}: nll {nll:.1e} of {noise:.1e}, cached {cached:.1e}, packed {apart:.1e}, gradients {all:.1e} \
+         (worst {:.1e}, {}), adapter losses {lora:.1e}",
         most.0, most.1
     );
     Ok(())
