@@ -227,15 +227,17 @@ pub(super) fn push(example: &mut Example, id: u32, label: u32, weight: f32, on_p
     example.path.push(on_path);
 }
 
-/// Puts an empty target where a row has none: no `completion`, no `content`, tokens without `labels`.
+/// Puts an empty target where a row has none: no `completion`, `output`, `content`, tokens without `labels`.
 fn leave_open(row: &mut Object, task: Task) {
     let ids = given(row, "input_ids").map(|ids| ids.as_array().map_or(0, Vec::len));
     // these two tasks make the target from the code
     let own = matches!(task, Task::Completion | Task::Copy);
-    let (key, value) = match (ids, given(row, "prompt"), given(row, "code")) {
-        (Some(n), ..) => ("labels", Value::from(vec![-100; n])),
-        (_, Some(_), _) => ("completion", Value::from("")),
-        (_, _, Some(_)) if !own => ("content", Value::from("")),
+    let has = |key| given(row, key).is_some();
+    let (key, value) = match ids {
+        Some(n) => ("labels", Value::from(vec![-100; n])),
+        None if has("instruction") => ("output", Value::from("")),
+        None if has("prompt") => ("completion", Value::from("")),
+        None if has("code") && !own => ("content", Value::from("")),
         _ => return,
     };
     if given(row, key).is_none() {

@@ -68,6 +68,15 @@ impl RowReader<'_> {
         let why = "the row has `messages` and the model brings no chat template; put chat_template.jinja or \
                    tokenizer_config.json beside its tokenizer, or give `segments`";
         let chat = self.tokenizer()?.chat().ok_or(why)?;
+        if self.open {
+            // the last answer is what is asked for, whether it is there or not
+            let last = list.len().checked_sub(1).filter(|&last| list[last]["role"] == "assistant");
+            let Some(last) = last else {
+                let text = &chat.render(list, tools, true)?;
+                return self.joined(&[Part { text, weight: 1.0, train: false, on_path: false }], false);
+            };
+            (learned, weights) = (vec![last], vec![1.0]);
+        }
         let stretches = chat.stretches(list, tools, &learned)?;
         let mut weights = weights.into_iter();
         let parts: Vec<Part> = stretches
@@ -123,9 +132,13 @@ mod tests {
                             {% if add_generation_prompt %}a{% endif %}";
 
     fn read(line: &str) -> Result<Row, String> {
+        read_as(line, false)
+    }
+
+    fn read_as(line: &str, open: bool) -> Result<Row, String> {
         let chat = Chat::new(TEMPLATE.into(), "<s>".into(), "</s>".into()).unwrap();
         let (tokenizer, reading) = (with_bos().with_chat(chat), Reading { max_length: 1000, ..Reading::default() });
-        RowReader { tokenizer: Some(&tokenizer), vocab: 512, reading: &reading, keep_texts: false }.json(line)
+        RowReader { tokenizer: Some(&tokenizer), vocab: 512, reading: &reading, keep_texts: false, open }.json(line)
     }
 
     #[test]
@@ -148,6 +161,19 @@ mod tests {
     }
 
     #[test]
+    fn an_open_conversation_ends_where_an_answer_begins() {
+        let open = |line: &str| read_as(line, true).unwrap().example;
+        let asked = open(r#"{"messages": [{"role": "user", "content": "x"}]}"#);
+        let [u, x, a, y] = [b'u', b'x', b'a', b'y'].map(u32::from);
+        assert_eq!(asked.ids, [BOS, u, x, EOS, 200, a]);
+        assert!(asked.labels.iter().all(|&label| label == IGNORE));
+        let turns = r#"{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}"#;
+        let answered = open(&format!(r#"{{"messages": [{turns}, {turns}]}}"#));
+        assert_eq!(answered.labels.iter().position(|&label| label != IGNORE), Some(14));
+        assert_eq!(answered.ids[13..], [a, y, EOS]);
+    }
+
+    #[test]
     fn what_messages_lack_is_said() {
         let user = r#"{"role": "user", "content": "x", "train": true}"#;
         for (messages, why) in [
@@ -164,7 +190,8 @@ mod tests {
             assert_eq!(read(&format!(r#"{{"messages": {messages}}}"#)).unwrap_err(), why);
         }
         let reading = Reading::default();
-        let reader = RowReader { tokenizer: Some(&plain()), vocab: 512, reading: &reading, keep_texts: false };
+        let reader =
+            RowReader { tokenizer: Some(&plain()), vocab: 512, reading: &reading, keep_texts: false, open: false };
         let why = reader.json(r#"{"messages": [{"role": "assistant", "content": "a"}]}"#).unwrap_err();
         assert!(why.starts_with("the row has `messages` and the model brings no chat template;"), "{why}");
     }
