@@ -11,9 +11,10 @@ use eyekern::error::{Error, Result};
 use eyekern::model::config::Spec;
 use eyekern::model::decoder::{Decoder, Source};
 use eyekern::model::save;
+use eyekern::train::events::{Event, Stop};
 use eyekern::train::prepare::Prepared;
 use eyekern::train::recipe::Recipe;
-use eyekern::train::run::{self, Event};
+use eyekern::train::run;
 use std::path::Path;
 
 /// A random model and its tokenizer as a Hugging Face directory.
@@ -43,7 +44,7 @@ fn main() -> Result {
     recipe.train.max_steps = 12;
     recipe.validate()?;
 
-    let log = run::run(Cpu::<f32>::new(0)?, Prepared::from_recipe(recipe)?, &mut |event| {
+    let log = run::run(Cpu::<f32>::new(0)?, Prepared::from_recipe(recipe)?, &Stop::default(), &mut |event| {
         match event {
             Event::Header(h) => println!("{} of {} values are trained", h.trainable, h.parameters + h.trainable),
             Event::Step(s) => {

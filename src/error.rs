@@ -58,19 +58,29 @@ pub enum Error {
         /// What was seen and what to try.
         why: String,
     },
+    /// Somebody asked the run to stop (a signal, a closed pipe).
+    #[error("{why}")]
+    Interrupted {
+        /// The exit status that the signal stands for: 128 + its number.
+        code: u8,
+        /// How far the run came and how it goes on.
+        why: String,
+    },
     /// A compute device is absent, too old, or out of memory.
     #[error("{0}")]
     Device(String),
 }
 
 impl Error {
-    /// The exit status of the command: 1 training failed, 2 usage or recipe, 3 data or model, 4 device.
+    /// The exit status of the command: 1 training failed, 2 usage or recipe, 3 data or model, 4 device; 130 and its
+    /// neighbours interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Training { .. } => 1,
             Error::Usage(_) | Error::Recipe { .. } => 2,
             Error::Row { .. } | Error::File { .. } | Error::Io { .. } => 3,
             Error::Device(_) => 4,
+            Error::Interrupted { code, .. } => *code,
         }
     }
 

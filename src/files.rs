@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Where a file stands until it is whole: beside its place, with `.partial` behind its name.
@@ -22,6 +23,19 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result {
         let _ = std::fs::remove_file(&partial);
     }
     done
+}
+
+/// Waits until a file, or the names in a directory, have reached the disk.
+pub fn sync(path: &Path) -> Result {
+    File::open(path).and_then(|file| file.sync_all()).map_err(Error::io(path, "write"))
+}
+
+/// The blake3 hash of a file's bytes.
+pub fn hash(path: &Path) -> Result<blake3::Hash> {
+    let mut hash = blake3::Hasher::new();
+    let file = File::open(path).map_err(Error::io(path, "read"))?;
+    hash.update_reader(file).map_err(Error::io(path, "read"))?;
+    Ok(hash.finalize())
 }
 
 #[cfg(test)]

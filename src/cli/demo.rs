@@ -12,6 +12,7 @@ use crate::data::{Example, IGNORE};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::config::Spec;
+use crate::train::events::Stop;
 use crate::train::prepare::{self, Origin, Prepared};
 use crate::train::recipe::{Method, Recipe, Schedule};
 use std::path::Path;
@@ -47,7 +48,7 @@ pub fn run(args: &DemoArgs, out: &mut Terminal) -> Result {
     let prepared = Prepared::new(recipe, Origin::Random(Box::new(spec), config), Some(tokenizer), corpus, None)?;
     show(&prepared, out);
     write_inputs(&args.output_dir, &model)?;
-    train::start(prepared, Device::Cpu, out)?;
+    train::start(prepared, Device::Cpu, &Stop::default(), out)?;
     next(&args.output_dir, out);
     Ok(())
 }

@@ -9,7 +9,8 @@ use crate::model::decode::{Room, Session};
 use crate::model::decoder::{Decoder, Source};
 use crate::model::save;
 use crate::random::{Purpose, Stream};
-use crate::train::prepare::{self, ModelFiles};
+use crate::train::prepare::ModelFiles;
+use crate::train::resume;
 use clap::{Args, ValueEnum};
 use safetensors::Dtype as Stored;
 use std::path::PathBuf;
@@ -61,7 +62,7 @@ const PROBE: usize = 16;
 pub fn run(args: &ExportArgs, out: &mut Terminal) -> Result {
     let files = ModelFiles::open(&args.model)?;
     let adapter = AdapterFiles::open(&args.adapter)?;
-    prepare::check_vacant(&args.output, [&files.dir, &args.adapter])?;
+    resume::check_vacant(&args.output, [&files.dir, &args.adapter])?;
     let dtype = match args.dtype {
         Dtype::Auto => files.checkpoint.main_dtype(),
         Dtype::Float32 => Stored::F32,

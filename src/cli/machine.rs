@@ -15,6 +15,12 @@ pub fn processor() -> String {
     field("/proc/cpuinfo", "model name").unwrap_or_else(|| format!("{} processor", std::env::consts::ARCH))
 }
 
+/// Whether this process was started with `signal` ignored; `false` where the system does not tell.
+pub fn ignores(signal: i32) -> bool {
+    let mask = field("/proc/self/status", "SigIgn").and_then(|mask| u64::from_str_radix(&mask, 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
 /// What follows `entry:` in a file of the system.
 fn field(file: &str, entry: &str) -> Option<String> {
     let text = std::fs::read_to_string(file).ok()?;

@@ -21,6 +21,7 @@ mod label;
 mod machine;
 mod priors;
 mod report;
+mod signals;
 pub mod terminal;
 mod train;
 
@@ -30,7 +31,8 @@ Exit codes:
   1  training failed: a loss or gradient is not finite
   2  the command line or the recipe is wrong
   3  data or a model cannot be read or used, or a file cannot be written
-  4  the compute device is absent or out of memory";
+  4  the compute device is absent or out of memory
+  129, 130, 143  training was interrupted (SIGHUP, SIGINT, SIGTERM) and its checkpoint written";
 
 const MAIN_HELP: &str = "\
 Examples:
@@ -41,7 +43,9 @@ const TRAIN_HELP: &str = "\
 Examples:
   eyekern train recipe.toml --print-config
   eyekern train recipe.toml --set train.lr_scheduler_type=cosine --set lora.r=32
+  eyekern train recipe.toml --resume auto
 
+Ctrl-C finishes the step and writes a checkpoint; a second one stops at once.
 Every key can also be set in the environment: EYEKERN_TRAIN__LEARNING_RATE=2e-4.";
 
 const LABEL_HELP: &str = "\
@@ -136,6 +140,12 @@ pub struct TrainArgs {
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
+    /// Go on from a checkpoint: from the newest in train.output_dir, if there is one, or from this folder.
+    #[arg(long, value_name = "auto|DIR")]
+    pub resume: Option<PathBuf>,
+    /// Go on although recipe, data, tokenizer or model are not those of the checkpoint.
+    #[arg(long, requires = "resume")]
+    pub allow_changed: bool,
     /// Print the recipe as it results from all layers, every key explained, and train nothing.
     #[arg(long)]
     pub print_config: bool,

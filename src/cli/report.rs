@@ -1,10 +1,13 @@
 //! What a run shows while it goes: a header, a bar on a terminal or one line per interval elsewhere, and the end.
 
 use super::terminal::Terminal;
-use crate::error::Result;
-use crate::train::run::{EvalLog, Event, Header, StepLog};
+use crate::error::{Error, Result};
+use crate::train::events::{EvalLog, Event, Header, StepLog, Stop};
 use crate::train::step::Outcome;
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// The status of a process that a closed pipe ends, as a shell gives it.
+const SIGPIPE: u8 = 128 + 13;
 
 /// Turns the events of a run into text.
 pub struct Reporter<'a> {
@@ -13,12 +16,14 @@ pub struct Reporter<'a> {
     device: String,
     bar: Option<ProgressBar>,
     interval: Vec<StepLog>,
+    stop: Stop,
 }
 
 impl<'a> Reporter<'a> {
-    /// A line every `every` steps; `device` as the header names it.
-    pub fn new(out: &'a mut Terminal, every: u64, device: String) -> Reporter<'a> {
-        Reporter { out, every, device, bar: None, interval: Vec::new() }
+    /// A line every `every` steps; `device` as the header names it. Asks to stop where nobody reads standard output any
+    /// more.
+    pub fn new(out: &'a mut Terminal, every: u64, device: String, stop: Stop) -> Reporter<'a> {
+        Reporter { out, every, device, bar: None, interval: Vec::new(), stop }
     }
 
     /// One event of [`crate::train::run::run`].
@@ -27,7 +32,12 @@ impl<'a> Reporter<'a> {
             Event::Header(header) => self.header(header),
             Event::Note(note) => self.out.note(&format!("note: {note}")),
             Event::Reference(done, of) if done == of => self.line(&format!("reference log-probabilities of {of} rows")),
-            Event::Reference(..) => {}
+            Event::Reference(..) => {
+                if let Some(code) = self.stop.asked() {
+                    return Err(Error::Interrupted { code, why: "interrupted before the first step".into() });
+                }
+            }
+            Event::Checkpoint(dir) => self.line(&format!("checkpoint {}", dir.display())),
             Event::Step(log) => self.step(log),
             Event::Evaluation(log) => self.evaluation(log),
             Event::Saved(dir) => {
@@ -37,6 +47,9 @@ impl<'a> Reporter<'a> {
                 let text = format!("saved to {}", dir.display());
                 self.line(&text);
             }
+        }
+        if self.out.closed() {
+            self.stop.ask(SIGPIPE);
         }
         Ok(())
     }

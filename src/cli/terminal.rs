@@ -35,6 +35,16 @@ impl Terminal {
         }
     }
 
+    /// From now on a closed standard output does not end the process: there is work that should be kept first.
+    pub fn outlive_reader(&mut self) {
+        self.on_closed = || ();
+    }
+
+    /// Whether the reader of standard output has gone.
+    pub fn closed(&self) -> bool {
+        self.failed.as_ref().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+    }
+
     /// Which colours standard output takes.
     pub fn colour(&self) -> Colour {
         self.colour

@@ -3,13 +3,16 @@
 use super::device::{self, Job};
 use super::report::Reporter;
 use super::terminal::Terminal;
-use super::{Device, TrainArgs};
+use super::{Device, TrainArgs, signals};
 use crate::backend::Backend;
 use crate::data::cache;
 use crate::error::Result;
+use crate::train::checkpoint::From;
 use crate::train::estimate;
+use crate::train::events::Stop;
 use crate::train::prepare::Prepared;
 use crate::train::recipe::{self, Recipe};
+use crate::train::resume::Resume;
 use crate::train::run;
 use std::path::PathBuf;
 
@@ -24,38 +27,53 @@ pub fn run(args: &TrainArgs, out: &mut Terminal) -> Result {
         return Ok(());
     }
     let recipe = Recipe::load(args.recipe.as_deref(), environment, &sets)?;
-    start(Prepared::from_recipe(recipe)?, args.device, out)
+    let from = match &args.resume {
+        None => From::Start,
+        Some(auto) if auto.as_os_str() == "auto" => From::Newest,
+        Some(dir) => From::Folder(dir.clone()),
+    };
+    let prepared = Prepared::resuming(recipe, &Resume { from, allow_changed: args.allow_changed })?;
+    let stop = Stop::default();
+    signals::watch(&stop)?;
+    out.outlive_reader();
+    start(prepared, args.device, &stop, out)
 }
 
-/// Trains on the device that is asked for.
-pub fn start(prepared: Prepared, device: Device, out: &mut Terminal) -> Result {
-    device::run(prepared, device, out)
+/// Trains on the device that is asked for, until `stop` asks otherwise.
+pub fn start(prepared: Prepared, device: Device, stop: &Stop, out: &mut Terminal) -> Result {
+    device::run(Training { prepared, stop }, device, out)
 }
 
-impl Job for Prepared {
+struct Training<'a> {
+    prepared: Prepared,
+    stop: &'a Stop,
+}
+
+impl Job for Training<'_> {
     const REMEDY: &'static str = "lower data.max_tokens, train.per_device_train_batch_size or data.max_length, or train \
                                   adapters on a smaller model";
 
     fn bytes(&self) -> Result<u64> {
-        estimate::bytes(self)
+        estimate::bytes(&self.prepared)
     }
 
     fn threads(&self) -> usize {
-        self.recipe.train.threads
+        self.prepared.recipe.train.threads
     }
 
     fn head_dim(&self) -> usize {
-        self.origin.spec().head_dim
+        self.prepared.origin.spec().head_dim
     }
 
     fn plans(&self) -> (Option<PathBuf>, Option<PathBuf>) {
-        let data = &self.recipe.data;
+        let (data, train) = (&self.prepared.recipe.data, &self.prepared.recipe.train);
         let cache = data.cache_dir.clone().or_else(|| cache::default_dir(|key| std::env::var(key).ok()));
-        (cache.filter(|_| data.cache), Some(self.recipe.train.output_dir.join("products.json")))
+        (cache.filter(|_| data.cache), Some(train.output_dir.join("products.json")))
     }
 
     fn on<B: Backend>(self, backend: B, name: String, out: &mut Terminal) -> Result {
-        let mut reporter = Reporter::new(out, self.recipe.train.logging_steps, name);
-        run::run(backend, self, &mut |event| reporter.event(event)).map(|_| ())
+        let Training { prepared, stop } = self;
+        let mut reporter = Reporter::new(out, prepared.recipe.train.logging_steps, name, stop.clone());
+        run::run(backend, prepared, stop, &mut |event| reporter.event(event)).map(|_| ())
     }
 }

@@ -6,7 +6,7 @@
 //! another w_base or seed use the same entry.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::TensorView;
@@ -67,36 +67,26 @@ pub fn read(
     Ok(Cached { corpus, hit: false, trouble })
 }
 
-fn data_files(source: &Source) -> Vec<&Path> {
-    match source {
-        Source::Jsonl(file) => vec![file],
-        Source::Parallel(source, target) => vec![source, target],
-    }
-}
-
 /// Size and time of change of the data files; `None` where one is no ordinary file (a pipe cannot be read twice).
 fn state(source: &Source) -> Option<Vec<(u64, std::time::SystemTime)>> {
     let one = |file: &Path| {
         let metadata = fs::metadata(file).ok().filter(|m| m.is_file())?;
         Some((metadata.len(), metadata.modified().ok()?))
     };
-    data_files(source).into_iter().map(one).collect()
+    source.files().into_iter().map(one).collect()
 }
 
 /// Of everything that a prepared corpus depends on.
 fn key(source: &Source, tokenizer: Option<&Tokenizer>, vocab: usize, reading: &Reading) -> Result<String> {
     let mut hash = blake3::Hasher::new();
     let mut add_file = |file: &Path| {
-        let mut one = blake3::Hasher::new();
-        let opened = File::open(file).map_err(Error::io(file, "read"))?;
-        one.update_reader(opened).map_err(Error::io(file, "read"))?;
-        hash.update(one.finalize().as_bytes());
+        hash.update(files::hash(file)?.as_bytes());
         Ok::<_, Error>(())
     };
     // the rules of labelling are code: another build may have others
     let program = std::env::current_exe().map_err(Error::io(Path::new("the program"), "find"))?;
     add_file(&program)?;
-    for file in data_files(source) {
+    for file in source.files() {
         add_file(file)?;
     }
     let special = tokenizer.map(|t| (t.digest(), t.bos(), t.eos()));
@@ -194,7 +184,7 @@ fn decode(bytes: &[u8], source: &Source) -> Option<Corpus> {
         })
         .collect();
 
-    let mut corpus = Corpus { file: data_files(source).first()?.to_path_buf(), report, ..Corpus::default() };
+    let mut corpus = Corpus { file: source.files().first()?.to_path_buf(), report, ..Corpus::default() };
     let (mut first, mut first_span) = (0, 0);
     for (i, (&row, &end)) in rows.iter().zip(&ends).enumerate() {
         let range = first..usize::try_from(end).ok()?;

@@ -42,6 +42,14 @@ impl Source {
             Source::Jsonl(file) | Source::Parallel(file, _) => file,
         }
     }
+
+    /// All its files.
+    pub fn files(&self) -> Vec<&Path> {
+        match self {
+            Source::Jsonl(file) => vec![file],
+            Source::Parallel(source, target) => vec![source, target],
+        }
+    }
 }
 
 /// How rows become examples.

@@ -108,6 +108,15 @@ impl Checkpoint {
         &self.origin
     }
 
+    /// The blake3 hash of all files, one after the other.
+    pub fn digest(&self) -> blake3::Hash {
+        let mut hash = blake3::Hasher::new();
+        for shard in &self.shards {
+            hash.update_rayon(shard);
+        }
+        hash.finalize()
+    }
+
     /// Name, shape and dtype of every tensor, by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize], Dtype)> {
         self.entries.iter().map(|(name, e)| (name.as_str(), e.shape.as_slice(), e.dtype))

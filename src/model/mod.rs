@@ -15,4 +15,5 @@ pub mod params;
 pub mod rope;
 pub mod sample;
 pub mod save;
+pub mod state;
 pub mod workspace;

@@ -35,16 +35,24 @@ fn upload<B: Backend>(b: &B, values: &[f32], len: usize) -> Result<F<B>> {
     Ok(w)
 }
 
-/// The `len` values of a parameter as f32: of its master where it has one.
-fn download<B: Backend>(b: &B, w: &F<B>, train: Option<&Train<B>>, len: usize) -> Result<Vec<f32>> {
+/// The `len` values of a parameter without rounding: of its master where it has one.
+fn download<B: Backend>(b: &B, w: &F<B>, train: Option<&Train<B>>, len: usize) -> Result<Vec<B::Stat>> {
     if let Some(master) = train.and_then(|t| t.master.as_ref()) {
-        let mut host = vec![B::Stat::default(); len];
-        b.read(master, &mut host)?;
-        return Ok(host.into_iter().map(|x| B::from_stat(x) as f32).collect());
+        return read(b, master, len);
     }
     let mut host = vec![B::Float::default(); len];
     b.read(w, &mut host)?;
-    Ok(host.into_iter().map(|x| B::from_float(x) as f32).collect())
+    Ok(host.into_iter().map(|x| B::stat(B::from_float(x))).collect())
+}
+
+fn read<B: Backend>(b: &B, buffer: &S<B>, len: usize) -> Result<Vec<B::Stat>> {
+    let mut host = vec![B::Stat::default(); len];
+    b.read(buffer, &mut host)?;
+    Ok(host)
+}
+
+fn narrow<B: Backend>(values: Vec<B::Stat>) -> Vec<f32> {
+    values.into_iter().map(|x| B::from_stat(x) as f32).collect()
 }
 
 /// A matrix `[rows, cols]`; decays when trained.
@@ -91,7 +99,7 @@ impl<B: Backend> Matrix<B> {
     /// All values in f32, from the full-precision copy where there is one.
     pub fn values(&self, b: &B) -> Result<Vec<f32>> {
         match &self.w {
-            Weight::Float(w) => download(b, w, self.train.as_ref(), self.len()),
+            Weight::Float(w) => download(b, w, self.train.as_ref(), self.len()).map(narrow::<B>),
             Weight::Bf16(w) => {
                 let mut host = vec![half::bf16::ZERO; self.len()];
                 b.read(w, &mut host)?;
@@ -140,7 +148,7 @@ impl<B: Backend> Dense<B> {
 
     /// All values in f32, from the full-precision copy where there is one.
     pub fn values(&self, b: &B) -> Result<Vec<f32>> {
-        download(b, &self.w, self.train.as_ref(), self.len)
+        download(b, &self.w, self.train.as_ref(), self.len).map(narrow::<B>)
     }
 
     fn update(&mut self) -> Option<Update<'_, B>> {
@@ -204,9 +212,27 @@ impl<'a, B: Backend> Param<'a, B> {
     pub fn gradient(&mut self, b: &B) -> Result<Option<Vec<f64>>> {
         let len = self.len();
         let Some(train) = self.train() else { return Ok(None) };
-        let mut host = vec![B::Stat::default(); len];
-        b.read(&train.grad, &mut host)?;
-        Ok(Some(host.into_iter().map(B::from_stat).collect()))
+        Ok(Some(read(b, &train.grad, len)?.into_iter().map(B::from_stat).collect()))
+    }
+
+    /// What continues after a restart: values (of the master where there is one), first and second moment, without
+    /// rounding; `None` where it is frozen.
+    pub fn state(&self, b: &B) -> Result<Option<[Vec<B::Stat>; 3]>> {
+        let len = self.len();
+        let (w, train) = match self {
+            Param::Matrix(Matrix { w: Weight::Float(w), train: Some(train), .. }) => (w, train),
+            Param::Dense(Dense { w, train: Some(train), .. }) => (w, train),
+            _ => return Ok(None),
+        };
+        Ok(Some([download(b, w, Some(train), len)?, read(b, &train.m, len)?, read(b, &train.v, len)?]))
+    }
+
+    /// Puts back what [`Param::state`] gave; a frozen parameter keeps its moments, having none.
+    pub fn restore(&mut self, b: &B, [values, m, v]: [Vec<B::Stat>; 3]) -> Result {
+        self.set(b, &values.into_iter().map(B::from_stat).collect::<Vec<_>>())?;
+        let Some(train) = self.train() else { return Ok(()) };
+        b.write(&mut train.m, &m)?;
+        b.write(&mut train.v, &v)
     }
 
     /// Overwrites the values: for tests that perturb them and for what continues from a file.

@@ -1,8 +1,9 @@
 //! `metrics.jsonl`: the run as one JSON object per line (a header, every step, every evaluation).
 
-use super::run::{EvalLog, Header, StepLog};
+use super::events::{EvalLog, Header, StepLog};
 use super::step::Outcome;
 use crate::error::{Error, Result};
+use crate::files;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Write;
@@ -23,6 +24,20 @@ impl Writer {
         Ok(Writer { path, file })
     }
 
+    /// Makes the output directory and goes on from `copy`, which [`Writer::copy`] wrote: lines after it are gone.
+    pub fn resume(dir: &Path, copy: &Path) -> Result<Writer> {
+        std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
+        let path = dir.join("metrics.jsonl");
+        files::write(&path, std::fs::read(copy).map_err(Error::io(copy, "read"))?)?;
+        let file = File::options().append(true).open(&path).map_err(Error::io(&path, "write"))?;
+        Ok(Writer { path, file })
+    }
+
+    /// Copies all lines so far to `to`.
+    pub fn copy(&self, to: &Path) -> Result {
+        std::fs::copy(&self.path, to).map(drop).map_err(Error::io(&self.path, "copy"))
+    }
+
     fn line(&mut self, value: &Value) -> Result {
         self.file.write_all(format!("{value}\n").as_bytes()).map_err(Error::io(&self.path, "write"))
     }
@@ -31,6 +46,11 @@ impl Writer {
     pub fn header(&mut self, header: &Header) -> Result {
         let value = serde_json::to_value(header).unwrap_or_default();
         self.line(&json!({ "run": value }))
+    }
+
+    /// What changed, where a run goes on from `step` under other conditions.
+    pub fn changes(&mut self, step: u64, changes: &[String]) -> Result {
+        self.line(&json!({ "resumed": step, "changes": changes }))
     }
 
     /// A step.

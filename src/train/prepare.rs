@@ -1,6 +1,8 @@
 //! From a recipe to everything a run needs before a device is touched: model files, tokenizer, examples.
 
+use super::basis::Basis;
 use super::recipe::{Arm, Method, Normalize, Recipe};
+use super::resume::{Resume, Resumed};
 use super::salience;
 use crate::data::attention::Drawing;
 use crate::data::cache;
@@ -88,21 +90,31 @@ pub struct Prepared {
     pub drawing: Option<Drawing>,
     /// What the user should know before the run.
     pub notes: Vec<String>,
+    /// What decides its bits; empty for inputs that are no files.
+    pub basis: Basis,
+    /// What it goes on from.
+    pub resumed: Option<Resumed>,
 }
 
 impl Prepared {
-    /// Reads and checks all inputs of a recipe.
+    /// Reads and checks all inputs of a recipe, for a run from the first step.
     pub fn from_recipe(recipe: Recipe) -> Result<Prepared> {
+        Prepared::resuming(recipe, &Resume::default())
+    }
+
+    /// The same for a run that goes on from where `resume` says.
+    pub fn resuming(recipe: Recipe, resume: &Resume) -> Result<Prepared> {
         let files = ModelFiles::open(&recipe.model.model_name_or_path)?;
-        check_output(&recipe, &files.dir)?;
-        let tokenizer = load_tokenizer(&recipe, &files)?;
         let mut notes = Vec::new();
+        let resumed = resume.find(&recipe, &files.dir, &mut notes)?;
+        let tokenizer = load_tokenizer(&recipe, &files)?;
+        let basis = Basis::of(&recipe, &files, tokenizer.as_ref())?;
         let mut read = |source| read(&recipe, source, tokenizer.as_ref(), files.spec.vocab, &mut notes);
         let train = read(&recipe.data.train_file)?;
         let validation = recipe.data.validation_file.as_ref().map(read).transpose()?;
         let mut prepared = Prepared::new(recipe, Origin::Files(Box::new(files)), tokenizer, train, validation)?;
         prepared.notes.splice(..0, notes);
-        Ok(prepared)
+        Ok(Prepared { basis, resumed, ..prepared })
     }
 
     /// From inputs that are read already.
@@ -131,7 +143,8 @@ impl Prepared {
             check_weights(&recipe, validation)?;
         }
         let notes = notes(&recipe, origin.spec(), tokenizer.is_some(), &train, validation.as_ref());
-        Ok(Prepared { recipe, origin, tokenizer, train, validation, drawing, notes })
+        let basis = Basis::default();
+        Ok(Prepared { recipe, origin, tokenizer, train, validation, drawing, notes, basis, resumed: None })
     }
 }
 
@@ -180,46 +193,6 @@ fn load_tokenizer(recipe: &Recipe, files: &ModelFiles) -> Result<Option<Tokenize
     let file = if dir.is_dir() { dir.join("tokenizer.json") } else { dir.to_path_buf() };
     corpus::check_vocab(&tokenizer, files.spec.vocab, &file)?;
     Ok(Some(tokenizer))
-}
-
-/// An earlier run is not written over by accident, the base model never.
-fn check_output(recipe: &Recipe, model: &Path) -> Result {
-    let out = &recipe.train.output_dir;
-    if same(out, model) {
-        return Err(Error::file(out, "train.output_dir is the directory of the base model; choose another"));
-    }
-    if let Some(found) = earlier(out)
-        && !recipe.train.overwrite_output_dir
-    {
-        return Err(Error::file(
-            out,
-            format!(
-                "holds {found} of an earlier run; choose another train.output_dir or set train.overwrite_output_dir = true"
-            ),
-        ));
-    }
-    Ok(())
-}
-
-/// Refuses to put a model where one is already, or where it was made from.
-pub fn check_vacant(out: &Path, sources: [&Path; 2]) -> Result {
-    if sources.into_iter().any(|source| same(out, source)) {
-        return Err(Error::file(out, "is where the model or the adapter comes from; choose another output directory"));
-    }
-    match earlier(out) {
-        Some(found) => Err(Error::file(out, format!("holds {found} already; choose another output directory"))),
-        None => Ok(()),
-    }
-}
-
-fn same(a: &Path, b: &Path) -> bool {
-    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
-}
-
-/// A file that an earlier run has left in `out`.
-fn earlier(out: &Path) -> Option<&'static str> {
-    let left = ["metrics.jsonl", "adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json"];
-    left.into_iter().find(|name| out.join(name).exists())
 }
 
 /// An evaluation divides by the weights of its whole file: better refused now than after an epoch.

@@ -1,8 +1,12 @@
 //! A run from a prepared recipe to saved files. Emits events and prints nothing.
 
+use super::checkpoint::{self, Best, Progress};
 use super::epochs::{self, Epochs};
-use super::prepare::{ModelFiles, Origin, Prepared};
+use super::events::{EvalLog, Event, Header, StepLog, Stop};
+use super::prepare::{Origin, Prepared};
 use super::recipe::{Method, Recipe, SaveDtype};
+use super::reference::{self, References};
+use super::resume::{self, Resumed};
 use super::step::{Capacity, Machine, Outcome, Rule, Settings, Update};
 use super::{metrics, schedule};
 use crate::backend::{AdamW, Backend};
@@ -14,107 +18,24 @@ use crate::files;
 use crate::model::adapter::{LoraConfig, Start};
 use crate::model::decoder::{Decoder, Rates, Source};
 use crate::model::save;
+use crate::model::state::{self, Saved};
 use safetensors::Dtype;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// What the run tells while it goes.
-pub enum Event<'a> {
-    /// Before the first step.
-    Header(&'a Header),
-    /// Something the user should know.
-    Note(&'a str),
-    /// Reference log-probabilities: examples done, of all.
-    Reference(usize, usize),
-    /// After an optimiser step.
-    Step(&'a StepLog),
-    /// After an evaluation.
-    Evaluation(&'a EvalLog),
-    /// The result lies here.
-    Saved(&'a Path),
-}
-
-/// The run in numbers, known before it starts.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Header {
-    /// Name or directory of the model.
-    pub model: String,
-    /// Its `model_type`.
-    pub model_type: String,
-    /// Values of the base model.
-    pub parameters: usize,
-    /// Values that are trained.
-    pub trainable: usize,
-    /// "lora" or "full".
-    pub method: String,
-    /// Rows that are trained on.
-    pub rows: usize,
-    /// Rows of the file.
-    pub rows_read: usize,
-    /// Tokens of an epoch, without padding.
-    pub tokens: usize,
-    /// Share of supervised tokens.
-    pub supervised: f64,
-    /// Share of rows whose EOS is supervised; unknown without a tokenizer.
-    pub eos: Option<f64>,
-    /// Share of supervised tokens on the scan path.
-    pub on_path: f64,
-    /// Smallest, mean and largest weight.
-    pub weights: [f64; 3],
-    /// What weights are drawn from; `None`: they are the data's own.
-    pub salience: Option<String>,
-    /// What the loss is divided by.
-    pub normalize: String,
-    /// Which weights are used.
-    pub arm: String,
-    /// Factor on the preference term.
-    pub gamma: f64,
-    /// Optimiser steps of the run.
-    pub steps: u64,
-    /// Seed.
-    pub seed: u64,
-}
-
-/// One optimiser step.
-#[derive(Clone, Copy, Debug)]
-pub struct StepLog {
-    /// From 1.
-    pub step: u64,
-    /// Of so many.
-    pub total: u64,
-    /// Epochs done, with the fraction of the current one.
-    pub epoch: f64,
-    /// Learning rate of the step.
-    pub lr: f64,
-    /// Losses, norm, totals.
-    pub outcome: Outcome,
-    /// Wall time of the step in seconds.
-    pub seconds: f64,
-}
-
-/// One evaluation.
-#[derive(Clone, Copy, Debug)]
-pub struct EvalLog {
-    /// Optimiser steps done.
-    pub step: u64,
-    /// Losses over the validation file.
-    pub outcome: Outcome,
-}
-
-/// Runs to the end and saves; `on` receives the events and may stop the run with an error.
-pub fn run<B: Backend>(backend: B, prepared: Prepared, on: &mut dyn FnMut(Event) -> Result) -> Result<Vec<StepLog>> {
+/// Runs to the end and saves. `on` receives the events and may end the run at once with an error; `stop` ends it after
+/// the step at hand, with a checkpoint. Gives the steps of this call: a resumed run does not have the earlier ones.
+pub fn run<B: Backend>(
+    backend: B,
+    prepared: Prepared,
+    stop: &Stop,
+    on: &mut dyn FnMut(Event) -> Result,
+) -> Result<Vec<StepLog>> {
     let mut run = Run::start(backend, prepared, on)?;
-    run.train(on)?;
+    run.train(stop, on)?;
+    run.take_best(on)?;
     run.save(on)?;
     Ok(run.log)
-}
-
-/// log p of the supervised tokens of every example under the reference, for the training and the validation examples;
-/// empty without a preference term.
-#[derive(Default)]
-struct References {
-    train: Vec<Vec<f32>>,
-    validation: Vec<Vec<f32>>,
 }
 
 struct Run<B: Backend> {
@@ -122,23 +43,31 @@ struct Run<B: Backend> {
     machine: Machine<B>,
     references: References,
     metrics: metrics::Writer,
+    progress: Progress,
+    /// The checkpoint to go back to, if there is one.
+    last: Option<PathBuf>,
     log: Vec<StepLog>,
 }
 
 impl<B: Backend> Run<B> {
-    fn start(mut backend: B, prepared: Prepared, on: &mut dyn FnMut(Event) -> Result) -> Result<Run<B>> {
+    fn start(mut backend: B, mut prepared: Prepared, on: &mut dyn FnMut(Event) -> Result) -> Result<Run<B>> {
+        let precision = std::any::type_name::<B::Float>().rsplit("::").next().unwrap_or_default();
+        prepared.basis.set("precision", precision.into());
+        let changes = resume::changes(&prepared)?;
         let recipe = &prepared.recipe;
         let mut model = build(&backend, &prepared)?;
-        let header = header(&prepared, &mut model);
+        let header = Header::of(&prepared, &mut model);
         let other = match &recipe.objective.reference_model {
-            Some(dir) if recipe.objective.gamma != 0.0 => Some(reference_model(&backend, dir, &prepared)?),
+            Some(dir) if recipe.objective.gamma != 0.0 => Some(reference::model(&backend, dir, &prepared)?),
             _ => None,
         };
+        // a state that does not fit is refused before anything of the output is touched
+        let saved = prepared.resumed.as_ref().map(|r| Saved::open(&mut model, &r.found.dir.join(checkpoint::TENSORS)));
+        let saved = saved.transpose()?;
         // the folder and its first line exist before any time is spent
-        let mut metrics = metrics::Writer::create(&recipe.train.output_dir)?;
-        metrics.header(&header)?;
+        let (metrics, notes) = resume::open(&prepared, &header, &changes)?;
         on(Event::Header(&header))?;
-        for note in &prepared.notes {
+        for note in prepared.notes.iter().chain(&notes) {
             on(Event::Note(note))?;
         }
         let settings = settings(&prepared);
@@ -155,57 +84,148 @@ impl<B: Backend> Run<B> {
         if own {
             references = References::of(&mut machine, &prepared, on)?;
         }
-        Ok(Run { machine, references, metrics, log: Vec::new(), prepared })
+        let mut run =
+            Run { machine, references, metrics, progress: Progress::default(), last: None, log: Vec::new(), prepared };
+        if let (Some(Resumed { found, .. }), Some(saved)) = (run.prepared.resumed.take(), saved) {
+            // after the references, which are those of the model before training
+            saved.restore(&run.machine.backend, &mut run.machine.model)?;
+            run.progress = found.state.progress;
+            run.last = Some(found.dir);
+            run.check_best(on)?;
+        }
+        Ok(run)
     }
 
-    fn train(&mut self, on: &mut dyn FnMut(Event) -> Result) -> Result {
+    fn train(&mut self, stop: &Stop, on: &mut dyn FnMut(Event) -> Result) -> Result {
         let t = self.prepared.recipe.train.clone();
         let adamw =
             AdamW { beta1: t.adam_beta1, beta2: t.adam_beta2, eps: t.adam_epsilon, weight_decay: t.weight_decay };
         let total = Epochs::new(&self.prepared.train.examples, &self.prepared.recipe).total();
         let warmup = schedule::warmup_steps(t.warmup_ratio, t.warmup_steps, total);
-        let mut step = 0;
-        for epoch in 0.. {
+        let mut done = self.progress.step_of_epoch;
+        for epoch in self.progress.epoch.. {
             if let Some(drawing) = self.prepared.drawing.as_ref().filter(|d| epoch > 0 && d.salience.path.dynamic) {
                 self.prepared.train.draw(drawing, epoch);
             }
             let steps = Epochs::new(&self.prepared.train.examples, &self.prepared.recipe).epoch(epoch);
             let per_epoch = steps.len();
-            for (i, plan) in steps.into_iter().enumerate() {
-                if step == total {
+            for (i, plan) in steps.into_iter().enumerate().skip(std::mem::take(&mut done)) {
+                if self.progress.step >= total || self.out_of_patience(on)? {
                     return Ok(());
                 }
-                let lr = schedule::rate(t.lr_scheduler_type, t.learning_rate, warmup, total, step);
-                step += 1;
+                let lr = schedule::rate(t.lr_scheduler_type, t.learning_rate, warmup, total, self.progress.step);
+                let step = self.progress.step + 1;
                 let started = Instant::now();
                 let batches: Vec<Batch> =
                     plan.iter().map(|b| self.batch(&self.prepared.train, &self.references.train, b)).collect();
                 let outcome = self.machine.step(&batches, step, &Update { adamw, lr, max_norm: t.max_grad_norm })?;
                 self.check_finite(&outcome, step, &plan)?;
+                self.progress = Progress { step, epoch, step_of_epoch: i + 1, ..self.progress };
                 let epoch = f64::from(epoch) + (i + 1) as f64 / per_epoch as f64;
                 let log = StepLog { step, total, epoch, lr, outcome, seconds: started.elapsed().as_secs_f64() };
                 self.metrics.step(&log)?;
                 self.log.push(log);
                 on(Event::Step(&log))?;
                 let last_of_epoch = i + 1 == per_epoch || step == total;
-                let due =
-                    if t.eval_steps > 0 { step.is_multiple_of(t.eval_steps) || step == total } else { last_of_epoch };
-                if due {
-                    self.evaluate(step, on)?;
+                let every = |steps: u64| if steps > 0 { step.is_multiple_of(steps) } else { last_of_epoch };
+                let better = (every(t.eval_steps) || step == total) && self.evaluate(step, on)?;
+                let asked = stop.asked().filter(|_| step < total);
+                if every(t.save_steps) || (better && t.load_best_model_at_end) || asked.is_some() {
+                    self.checkpoint(on)?;
+                }
+                if let Some(code) = asked {
+                    return Err(Error::Interrupted { code, why: self.interrupted() });
                 }
             }
         }
         Ok(())
     }
 
-    fn evaluate(&mut self, step: u64, on: &mut dyn FnMut(Event) -> Result) -> Result {
-        let Some(validation) = &self.prepared.validation else { return Ok(()) };
+    fn interrupted(&self) -> String {
+        let dir = self.last.as_deref().unwrap_or(&self.prepared.recipe.train.output_dir).display();
+        format!("interrupted after step {}; the same command with --resume auto goes on from {dir}", self.progress.step)
+    }
+
+    fn out_of_patience(&self, on: &mut dyn FnMut(Event) -> Result) -> Result<bool> {
+        let (patience, Progress { best, since_best, step, .. }) =
+            (self.prepared.recipe.train.early_stopping_patience, self.progress);
+        let Some(best) = best.filter(|_| patience > 0 && since_best >= patience) else { return Ok(false) };
+        let Best { step: then, loss } = best;
+        let note = format!(
+            "stopped early after step {step}: {since_best} evaluations without a loss below {loss:.4} of step {then}"
+        );
+        on(Event::Note(&note)).map(|()| true)
+    }
+
+    /// Writes a checkpoint: all that a resume needs, and the model or adapter as at the end of a run, so that it can be
+    /// tried out. Then removes what `train.save_total_limit` leaves no room for.
+    fn checkpoint(&mut self, on: &mut dyn FnMut(Event) -> Result) -> Result {
+        let t = &self.prepared.recipe.train;
+        let (out, limit) = (t.output_dir.clone(), t.save_total_limit);
+        let state = checkpoint::State { progress: self.progress, basis: self.prepared.basis.clone() };
+        let written = checkpoint::write(&out, &state, |dir| {
+            state::save(&self.machine.backend, &mut self.machine.model, &dir.join(checkpoint::TENSORS))?;
+            self.metrics.copy(&dir.join(checkpoint::METRICS))?;
+            self.save_to(dir)
+        });
+        let dir = written.map_err(|e| {
+            let why = format!("the checkpoint cannot be written: {e}{}", self.way_back());
+            Error::file(&checkpoint::place(&out, self.progress.step), why)
+        })?;
+        checkpoint::prune(&out, limit, self.progress.best.map(|best| best.step))?;
+        on(Event::Checkpoint(&dir))?;
+        self.last = Some(dir);
+        Ok(())
+    }
+
+    /// For the end of a sentence about a failure.
+    fn way_back(&self) -> String {
+        let told = |dir: &PathBuf| format!("; {} is whole, and --resume auto goes on from it", dir.display());
+        self.last.as_ref().map(told).unwrap_or_default()
+    }
+
+    /// A best checkpoint that is wanted at the end must be there: somebody may have removed it, or moved the other one.
+    fn check_best(&mut self, on: &mut dyn FnMut(Event) -> Result) -> Result {
+        let t = &self.prepared.recipe.train;
+        let Some(best) = self.progress.best.filter(|_| t.load_best_model_at_end) else { return Ok(()) };
+        let dir = checkpoint::place(&t.output_dir, best.step);
+        let Err(why) = checkpoint::open(&dir) else { return Ok(()) };
+        self.progress = Progress { best: None, since_best: 0, ..self.progress };
+        on(Event::Note(&format!(
+            "{}: the best checkpoint is not whole ({why}); the best is sought anew",
+            dir.display()
+        )))
+    }
+
+    /// Puts the best model in place of the last, where the recipe wants it.
+    fn take_best(&mut self, on: &mut dyn FnMut(Event) -> Result) -> Result {
+        let t = &self.prepared.recipe.train;
+        let wanted = self.progress.best.filter(|b| t.load_best_model_at_end && b.step != self.progress.step);
+        let Some(best) = wanted else { return Ok(()) };
+        let dir = checkpoint::place(&t.output_dir, best.step);
+        checkpoint::open(&dir).map_err(|why| Error::file(&dir, format!("the best model cannot be loaded: {why}")))?;
+        let saved = Saved::open(&mut self.machine.model, &dir.join(checkpoint::TENSORS))?;
+        saved.restore(&self.machine.backend, &mut self.machine.model)?;
+        on(Event::Note(&format!("the best model is saved: that of step {}, eval loss {:.4}", best.step, best.loss)))
+    }
+
+    /// Whether the loss is the lowest so far; `false` without validation data.
+    fn evaluate(&mut self, step: u64, on: &mut dyn FnMut(Event) -> Result) -> Result<bool> {
+        let Some(validation) = &self.prepared.validation else { return Ok(false) };
         let order: Vec<usize> = (0..validation.examples.len()).collect();
         let plan = epochs::plan(&validation.examples, &order, &self.prepared.recipe);
         let batches: Vec<Batch> = plan.iter().map(|b| self.batch(validation, &self.references.validation, b)).collect();
         let log = EvalLog { step, outcome: self.machine.evaluate(&batches)? };
         self.metrics.evaluation(&log)?;
-        on(Event::Evaluation(&log))
+        on(Event::Evaluation(&log))?;
+        let loss = log.outcome.loss;
+        let better = self.progress.best.map_or(loss.is_finite(), |best| loss < best.loss);
+        if better {
+            self.progress = Progress { best: Some(Best { step, loss }), since_best: 0, ..self.progress };
+        } else {
+            self.progress.since_best += 1;
+        }
+        Ok(better)
     }
 
     fn batch(&self, corpus: &Corpus, reference: &[Vec<f32>], indices: &[usize]) -> Batch {
@@ -225,7 +245,7 @@ impl<B: Backend> Run<B> {
             }
             let why =
                 "the gradient is not finite; lower train.learning_rate or look at the largest weights of the data";
-            return Err(Error::Training { step, why: why.into() });
+            return Err(Error::Training { step, why: format!("{why}{}", self.way_back()) });
         }
         let examples = || plan.iter().flatten().map(|&i| &self.prepared.train.examples[i]);
         let rows: Vec<String> = examples().take(8).map(|e| (e.row + 1).to_string()).collect();
@@ -237,18 +257,25 @@ impl<B: Backend> Run<B> {
         Err(Error::Training {
             step,
             why: format!(
-                "the loss is {}; it came from rows {}{} of {}, whose largest weight is {largest:?}; {remedy}",
+                "the loss is {}; it came from rows {}{} of {}, whose largest weight is {largest:?}; {remedy}{}",
                 outcome.loss,
                 rows.join(", "),
                 if examples().count() > rows.len() { ", ..." } else { "" },
-                self.prepared.train.file.display()
+                self.prepared.train.file.display(),
+                self.way_back()
             ),
         })
     }
 
     fn save(&mut self, on: &mut dyn FnMut(Event) -> Result) -> Result {
+        let out = self.prepared.recipe.train.output_dir.clone();
+        self.save_to(&out)?;
+        on(Event::Saved(&out))
+    }
+
+    /// The adapter or model with all that belongs beside it.
+    fn save_to(&mut self, out: &Path) -> Result {
         let Prepared { recipe, origin, .. } = &self.prepared;
-        let out = &recipe.train.output_dir;
         let m = &mut self.machine;
         match recipe.train.method {
             Method::Lora => {
@@ -264,8 +291,7 @@ impl<B: Backend> Run<B> {
             let dir = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
             save::copy_companions(dir.unwrap_or(path), out)?;
         }
-        files::write(&out.join("recipe.resolved.toml"), recipe.to_toml_commented())?;
-        on(Event::Saved(out))
+        files::write(&out.join("recipe.resolved.toml"), recipe.to_toml_commented())
     }
 }
 
@@ -300,36 +326,9 @@ pub(super) fn settings(prepared: &Prepared) -> Settings {
     }
 }
 
-fn lay_out(examples: &[Example], indices: &[usize], pad: Option<u32>) -> Batch {
+pub(super) fn lay_out(examples: &[Example], indices: &[usize], pad: Option<u32>) -> Batch {
     let chosen: Vec<&Example> = indices.iter().map(|&i| &examples[i]).collect();
     pack::batch(&chosen, pad)
-}
-
-impl References {
-    /// One pass over both corpora with adapters switched off; the values do not change while the model trains.
-    fn of<B: Backend>(
-        machine: &mut Machine<B>,
-        prepared: &Prepared,
-        on: &mut dyn FnMut(Event) -> Result,
-    ) -> Result<References> {
-        let mut pass = |corpus: &Corpus| -> Result<Vec<Vec<f32>>> {
-            let order: Vec<usize> = (0..corpus.examples.len()).collect();
-            let mut reference = vec![Vec::new(); order.len()];
-            let mut done = 0;
-            for indices in epochs::plan(&corpus.examples, &order, &prepared.recipe) {
-                let batch = lay_out(&corpus.examples, &indices, None);
-                let logp = machine.logp(&batch, false)?;
-                for (bounds, &i) in batch.row_start.windows(2).zip(&indices) {
-                    reference[i] = logp[bounds[0] as usize..bounds[1] as usize].to_vec();
-                }
-                done += indices.len();
-                on(Event::Reference(done, order.len()))?;
-            }
-            Ok(reference)
-        };
-        let train = pass(&prepared.train)?;
-        Ok(References { train, validation: prepared.validation.as_ref().map(pass).transpose()?.unwrap_or_default() })
-    }
 }
 
 /// The model of the recipe on a device, with fresh adapters where they are trained.
@@ -345,21 +344,6 @@ fn build<B: Backend>(b: &B, prepared: &Prepared) -> Result<Decoder<B>> {
         model.attach(b, &lora_config(recipe), &Start::Fresh { seed: recipe.train.seed }, true)?;
     }
     Ok(model)
-}
-
-/// Another model as the reference: of any architecture, but with the same vocabulary.
-fn reference_model<B: Backend>(b: &B, dir: &Path, prepared: &Prepared) -> Result<Decoder<B>> {
-    let files = ModelFiles::open(&dir.to_string_lossy())?;
-    let (reference, policy) = (files.spec.vocab, prepared.origin.spec().vocab);
-    if reference != policy {
-        let why = format!(
-            "the reference model has a vocabulary of {reference}, the trained one of {policy}; they must share it"
-        );
-        return Err(Error::file(&files.dir, why));
-    }
-    let positions = positions(prepared);
-    files.spec.check_length(positions, &files.dir.join("config.json"))?;
-    Decoder::build(b, files.spec, &Source::File(&files.checkpoint), false, positions)
 }
 
 pub(super) fn lora_config(recipe: &Recipe) -> LoraConfig {
@@ -381,29 +365,5 @@ fn dtype(recipe: &Recipe, origin: &Origin) -> Dtype {
         (SaveDtype::Float16, ..) => Dtype::F16,
         (SaveDtype::Auto, Method::Full, Origin::Files(files)) => files.checkpoint.main_dtype(),
         (SaveDtype::Auto, ..) => Dtype::F32,
-    }
-}
-
-fn header<B: Backend>(p: &Prepared, model: &mut Decoder<B>) -> Header {
-    let (recipe, report) = (&p.recipe, &p.train.report);
-    Header {
-        model: recipe.model.model_name_or_path.clone(),
-        model_type: p.origin.spec().model_type.clone(),
-        parameters: model.base_params().iter().map(|p| p.len()).sum(),
-        trainable: model.trained().iter().map(|p| p.len()).sum(),
-        method: recipe.train.method.to_string(),
-        rows: report.kept,
-        rows_read: report.rows,
-        tokens: report.tokens,
-        supervised: report.share_supervised(),
-        eos: p.tokenizer.as_ref().map(|_| report.share_eos()),
-        on_path: report.share_on_path(),
-        weights: [report.weight_min, report.weight_mean, report.weight_max],
-        salience: p.drawing.as_ref().map(super::salience::describe),
-        normalize: recipe.objective.normalize.to_string(),
-        arm: recipe.objective.arm.to_string(),
-        gamma: recipe.objective.gamma,
-        steps: Epochs::new(&p.train.examples, recipe).total(),
-        seed: recipe.train.seed,
     }
 }

@@ -15,6 +15,7 @@ mod sections;
 mod tests;
 mod value;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::data::corpus::Source;
@@ -119,6 +120,15 @@ impl Recipe {
         if train.output_dir.as_os_str().is_empty() {
             return fail("train.output_dir is empty: give a directory for the results".into());
         }
+        if self.data.validation_file.is_none() {
+            let asks = [
+                ("early_stopping_patience", train.early_stopping_patience > 0),
+                ("load_best_model_at_end", train.load_best_model_at_end),
+            ];
+            if let Some((key, _)) = asks.into_iter().find(|(_, asked)| *asked) {
+                return fail(format!("train.{key} goes by the evaluation loss: give data.validation_file"));
+            }
+        }
         if train.max_steps <= 0 && train.num_train_epochs <= 0.0 {
             return fail(format!(
                 "train.max_steps = {} and train.num_train_epochs = {}: nothing to train, set one of them above 0",
@@ -155,6 +165,13 @@ impl Recipe {
             }
         }
         text
+    }
+
+    /// Every key as `section.key` with its value as TOML, paths absolute; unset keys are `""`.
+    pub fn assignments(&self) -> BTreeMap<String, String> {
+        let recipe = layers::absolute(self);
+        let keys = recipe.sections().into_iter().flat_map(|s| s.fields().into_iter().map(move |f| (s.name(), f)));
+        keys.map(|(section, f)| (format!("{section}.{}", f.name), show(f.value.as_ref()))).collect()
     }
 
     fn sections(&self) -> [&dyn Section; 6] {

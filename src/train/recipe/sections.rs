@@ -329,6 +329,14 @@ section! {
         overwrite_output_dir: bool = false, Any;
         /// Optimiser steps between two evaluations; 0 means at the end of each epoch. Needs data.validation_file.
         eval_steps: u64 = 0, AtLeast(0.0);
+        /// Optimiser steps between two checkpoints; 0 means at the end of each epoch.
+        save_steps: u64 = 500, AtLeast(0.0);
+        /// How many checkpoints are kept: the last ones, and the best beside them.
+        save_total_limit: usize = 2, Within(1.0, MOST);
+        /// Evaluations without a better loss after which the run stops; 0 means never. Needs data.validation_file.
+        early_stopping_patience: u64 = 0, AtLeast(0.0);
+        /// Whether the model of the lowest evaluation loss is saved, not the last. Needs data.validation_file.
+        load_best_model_at_end: bool = false, Any;
         /// Seed of initial values, data order and dropout.
         seed: u64 = 42, AtLeast(0.0);
         /// The number format of what is saved.

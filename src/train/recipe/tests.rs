@@ -146,6 +146,12 @@ fn completeness_is_checked_last() {
     );
     assert!(set_refused(&["train.num_train_epochs=0", "train.max_steps=0"]).contains("nothing to train"));
     set(&["train.num_train_epochs=0", "train.max_steps=1"]).unwrap();
+    for (key, value) in [("early_stopping_patience", "1"), ("load_best_model_at_end", "true")] {
+        let asked = format!("train.{key}={value}");
+        let why = format!("recipe: train.{key} goes by the evaluation loss: give data.validation_file");
+        assert_eq!(set_refused(&[&asked]), why);
+        set(&[&asked, "data.validation_file=v"]).unwrap();
+    }
     let mut built = set(&[]).unwrap();
     built.train.adam_beta2 = f64::NAN;
     assert_eq!(
@@ -176,6 +182,7 @@ fn ranges_hold_at_their_ends() {
         ("train.adam_epsilon", "1e-12", "0"),
         ("train.max_grad_norm", "0", "nan"),
         ("train.logging_steps", "1", "0"),
+        ("train.save_total_limit", "1", "0"),
         ("train.threads", "1024", "1025"),
     ] {
         set(&[&format!("{key}={inside}")]).unwrap();
@@ -243,7 +250,7 @@ fn keys_are_listed_with_defaults() {
     assert_eq!(of("tokenizer").default, "\"\"");
     assert_eq!(of("r").accepts, "a whole number from 1 to 4294967295");
     assert!(keys().all(|k| k.doc.ends_with(['.', ')']) && !k.doc.contains("  ")), "doc lines are sentences");
-    assert_eq!(keys().count(), 60);
+    assert_eq!(keys().count(), 64);
 }
 
 #[test]

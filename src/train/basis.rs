@@ -1,0 +1,116 @@
+//! What decides the bits of a run, as text: the keys of its recipe, hashes of the files it reads, the program. Kept
+//! with every checkpoint, so that a resume can say what changed.
+
+use super::prepare::ModelFiles;
+use super::recipe::Recipe;
+use crate::data::corpus::Source;
+use crate::data::tokenizer::Tokenizer;
+use crate::error::Result;
+use crate::files;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Keys of the recipe that decide where a run ends, what it writes and how fast it is, but not the bits of a step.
+/// (The end of a run bends the schedule of the learning rate; that is what its user asks for.)
+const FREE: [&str; 14] = [
+    "data.cache",
+    "data.cache_dir",
+    "train.output_dir",
+    "train.num_train_epochs",
+    "train.max_steps",
+    "train.logging_steps",
+    "train.overwrite_output_dir",
+    "train.eval_steps",
+    "train.save_steps",
+    "train.save_total_limit",
+    "train.early_stopping_patience",
+    "train.load_best_model_at_end",
+    "train.save_dtype",
+    "train.threads",
+];
+
+/// Keys that name a file: its content counts, not its place.
+const FILES: [&str; 6] = [
+    "model.model_name_or_path",
+    "model.tokenizer",
+    "data.train_file",
+    "data.validation_file",
+    "salience.priors",
+    "objective.reference_model",
+];
+
+/// What decides the bits of a run: recipe keys with their TOML, keys that name files with the hash of the content.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Basis(BTreeMap<String, String>);
+
+impl Basis {
+    /// Of a recipe whose files are open. Reads all files once, to hash them; fails where one cannot be read.
+    pub fn of(recipe: &Recipe, model: &ModelFiles, tokenizer: Option<&Tokenizer>) -> Result<Basis> {
+        let mut basis = recipe.assignments();
+        basis.retain(|key, _| !FREE.contains(&key.as_str()) && !FILES.contains(&key.as_str()));
+        basis.insert("eyekern".into(), env!("CARGO_PKG_VERSION").into());
+        let mut add = |key: &str, hash: blake3::Hash| basis.insert(key.into(), format!("blake3 {}", hash.to_hex()));
+        add("model.model_name_or_path", digest(model)?);
+        if let Some(tokenizer) = tokenizer {
+            add("model.tokenizer", tokenizer.digest());
+        }
+        let sources = [("data.train_file", Some(&recipe.data.train_file))];
+        for (key, source) in sources.into_iter().chain([("data.validation_file", recipe.data.validation_file.as_ref())])
+        {
+            if let Some(hash) = source.map(content).transpose()?.flatten() {
+                add(key, hash);
+            }
+        }
+        if let Some(priors) = &recipe.salience.priors {
+            add("salience.priors", files::hash(priors)?);
+        }
+        if let Some(dir) = recipe.objective.reference_model.as_ref().filter(|_| recipe.objective.gamma != 0.0) {
+            add("objective.reference_model", digest(&ModelFiles::open(&dir.to_string_lossy())?)?);
+        }
+        Ok(Basis(basis))
+    }
+
+    /// Sets what is no key of the recipe.
+    pub fn set(&mut self, key: &str, value: String) {
+        self.0.insert(key.into(), value);
+    }
+
+    /// What is not as it was, a phrase each: `train.learning_rate was 1e-4 and is 2e-4`.
+    pub fn changes(&self, now: &Basis) -> Vec<String> {
+        let keys: std::collections::BTreeSet<&String> = self.0.keys().chain(now.0.keys()).collect();
+        let show = |value: Option<&String>| {
+            value.map_or("not there", |v| v.get(..19).filter(|_| hashed(v)).unwrap_or(v)).to_string()
+        };
+        let differing = keys.into_iter().filter(|&key| self.0.get(key) != now.0.get(key));
+        differing.map(|key| format!("{key} was {} and is {}", show(self.0.get(key)), show(now.0.get(key)))).collect()
+    }
+
+    /// Whether all files have the same content.
+    pub fn same_files(&self, now: &Basis) -> bool {
+        FILES.iter().all(|&key| self.0.get(key) == now.0.get(key))
+    }
+}
+
+fn hashed(value: &str) -> bool {
+    value.starts_with("blake3 ")
+}
+
+/// Of config.json and all weights.
+fn digest(model: &ModelFiles) -> Result<blake3::Hash> {
+    let mut hash = blake3::Hasher::new();
+    hash.update(files::hash(&model.dir.join("config.json"))?.as_bytes());
+    hash.update(model.checkpoint.digest().as_bytes());
+    Ok(hash.finalize())
+}
+
+/// Of all files of a source; `None` where one is no ordinary file, as a pipe cannot be read twice.
+fn content(source: &Source) -> Result<Option<blake3::Hash>> {
+    let mut hash = blake3::Hasher::new();
+    for file in source.files() {
+        if !Path::is_file(file) {
+            return Ok(None);
+        }
+        hash.update(files::hash(file)?.as_bytes());
+    }
+    Ok(Some(hash.finalize()))
+}
