@@ -555,7 +555,8 @@ fn running(case: &Case, sets: &[&str]) -> (Child, BufReader<std::process::ChildS
     (child, lines)
 }
 
-const LONG: [&str; 3] = ["train.max_steps=1000", "train.logging_steps=1", "train.eval_steps=100"];
+const LONG: [&str; 4] =
+    ["train.max_steps=1000", "train.save_steps=500", "train.logging_steps=1", "train.eval_steps=100"];
 
 #[test]
 fn a_signal_ends_with_a_checkpoint() {
