@@ -1,10 +1,9 @@
 //! What decides the bits of a run, as text: the keys of its recipe, hashes of the files it reads, the program. Kept
 //! with every checkpoint, so that a resume can say what changed.
 
-use super::prepare::ModelFiles;
-use super::recipe::Recipe;
+use super::prepare::{ModelFiles, Origin, Prepared};
+use crate::backend::Backend;
 use crate::data::corpus::Source;
-use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 use crate::files;
 use std::collections::BTreeMap;
@@ -44,13 +43,18 @@ const FILES: [&str; 6] = [
 pub struct Basis(BTreeMap<String, String>);
 
 impl Basis {
-    /// Of a recipe whose files are open. Reads all files once, to hash them; fails where one cannot be read.
-    pub fn of(recipe: &Recipe, model: &ModelFiles, tokenizer: Option<&Tokenizer>) -> Result<Basis> {
+    /// Of a run on a backend. Reads all files once, to hash them; fails where one cannot be read.
+    pub fn of<B: Backend>(prepared: &Prepared) -> Result<Basis> {
+        let Prepared { recipe, origin, tokenizer, .. } = prepared;
         let mut basis = recipe.assignments();
         basis.retain(|key, _| !FREE.contains(&key.as_str()) && !FILES.contains(&key.as_str()));
+        let precision = std::any::type_name::<B::Float>().rsplit("::").next().unwrap_or_default();
+        basis.insert("precision".into(), precision.into());
         basis.insert("eyekern".into(), env!("CARGO_PKG_VERSION").into());
         let mut add = |key: &str, hash: blake3::Hash| basis.insert(key.into(), format!("blake3 {}", hash.to_hex()));
-        add("model.model_name_or_path", digest(model)?);
+        if let Origin::Files(model) = origin {
+            add("model.model_name_or_path", digest(model)?);
+        }
         if let Some(tokenizer) = tokenizer {
             add("model.tokenizer", tokenizer.digest());
         }
@@ -68,11 +72,6 @@ impl Basis {
             add("objective.reference_model", digest(&ModelFiles::open(&dir.to_string_lossy())?)?);
         }
         Ok(Basis(basis))
-    }
-
-    /// Sets what is no key of the recipe.
-    pub fn set(&mut self, key: &str, value: String) {
-        self.0.insert(key.into(), value);
     }
 
     /// What is not as it was, a phrase each: `train.learning_rate was 1e-4 and is 2e-4`.

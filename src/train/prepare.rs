@@ -1,6 +1,5 @@
 //! From a recipe to everything a run needs before a device is touched: model files, tokenizer, examples.
 
-use super::basis::Basis;
 use super::recipe::{Arm, Method, Normalize, Recipe};
 use super::resume::{Resume, Resumed};
 use super::salience;
@@ -90,8 +89,6 @@ pub struct Prepared {
     pub drawing: Option<Drawing>,
     /// What the user should know before the run.
     pub notes: Vec<String>,
-    /// What decides its bits; empty for inputs that are no files.
-    pub basis: Basis,
     /// What it goes on from.
     pub resumed: Option<Resumed>,
 }
@@ -108,13 +105,12 @@ impl Prepared {
         let mut notes = Vec::new();
         let resumed = resume.find(&recipe, &files.dir, &mut notes)?;
         let tokenizer = load_tokenizer(&recipe, &files)?;
-        let basis = Basis::of(&recipe, &files, tokenizer.as_ref())?;
         let mut read = |source| read(&recipe, source, tokenizer.as_ref(), files.spec.vocab, &mut notes);
         let train = read(&recipe.data.train_file)?;
         let validation = recipe.data.validation_file.as_ref().map(read).transpose()?;
         let mut prepared = Prepared::new(recipe, Origin::Files(Box::new(files)), tokenizer, train, validation)?;
         prepared.notes.splice(..0, notes);
-        Ok(Prepared { basis, resumed, ..prepared })
+        Ok(Prepared { resumed, ..prepared })
     }
 
     /// From inputs that are read already.
@@ -143,8 +139,7 @@ impl Prepared {
             check_weights(&recipe, validation)?;
         }
         let notes = notes(&recipe, origin.spec(), tokenizer.is_some(), &train, validation.as_ref());
-        let basis = Basis::default();
-        Ok(Prepared { recipe, origin, tokenizer, train, validation, drawing, notes, basis, resumed: None })
+        Ok(Prepared { recipe, origin, tokenizer, train, validation, drawing, notes, resumed: None })
     }
 }
 

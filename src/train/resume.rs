@@ -1,5 +1,6 @@
 //! Going on from a checkpoint: which one, whether it is one of this run, and what is cut off behind it.
 
+use super::basis::Basis;
 use super::checkpoint::{self, Found, From};
 use super::events::Header;
 use super::metrics::Writer;
@@ -86,9 +87,9 @@ fn check_empty(out: &Path, results: &[&str], checkpoints: bool) -> Result {
 }
 
 /// What is not as it was when the checkpoint was written; refused, unless that is allowed.
-pub fn changes(prepared: &Prepared) -> Result<Vec<String>> {
+pub fn changes(prepared: &Prepared, basis: &Basis) -> Result<Vec<String>> {
     let Some(Resumed { found, allow_changed }) = &prepared.resumed else { return Ok(Vec::new()) };
-    let changes = found.state.basis.changes(&prepared.basis);
+    let changes = found.state.basis.changes(basis);
     if changes.is_empty() || *allow_changed {
         return Ok(changes);
     }
@@ -96,7 +97,7 @@ pub fn changes(prepared: &Prepared) -> Result<Vec<String>> {
         "is of another run: {}; put that back, or take it with --allow-changed (the bits will differ)",
         changes.join(", ")
     );
-    Err(if found.state.basis.same_files(&prepared.basis) {
+    Err(if found.state.basis.same_files(basis) {
         Error::Recipe { origin: found.dir.display().to_string(), why }
     } else {
         Error::file(&found.dir, why)

@@ -1,5 +1,6 @@
 //! A run from a prepared recipe to saved files. Emits events and prints nothing.
 
+use super::basis::Basis;
 use super::checkpoint::{self, Best, Progress};
 use super::epochs::{self, Epochs};
 use super::events::{EvalLog, Event, Header, StepLog, Stop};
@@ -43,6 +44,7 @@ struct Run<B: Backend> {
     machine: Machine<B>,
     references: References,
     metrics: metrics::Writer,
+    basis: Basis,
     progress: Progress,
     /// The checkpoint to go back to, if there is one.
     last: Option<PathBuf>,
@@ -50,10 +52,10 @@ struct Run<B: Backend> {
 }
 
 impl<B: Backend> Run<B> {
-    fn start(mut backend: B, mut prepared: Prepared, on: &mut dyn FnMut(Event) -> Result) -> Result<Run<B>> {
-        let precision = std::any::type_name::<B::Float>().rsplit("::").next().unwrap_or_default();
-        prepared.basis.set("precision", precision.into());
-        let changes = resume::changes(&prepared)?;
+    fn start(mut backend: B, prepared: Prepared, on: &mut dyn FnMut(Event) -> Result) -> Result<Run<B>> {
+        // here and not earlier: hashing reads all weights, which a run that cannot fit never should
+        let basis = Basis::of::<B>(&prepared)?;
+        let changes = resume::changes(&prepared, &basis)?;
         let recipe = &prepared.recipe;
         let mut model = build(&backend, &prepared)?;
         let header = Header::of(&prepared, &mut model);
@@ -84,8 +86,8 @@ impl<B: Backend> Run<B> {
         if own {
             references = References::of(&mut machine, &prepared, on)?;
         }
-        let mut run =
-            Run { machine, references, metrics, progress: Progress::default(), last: None, log: Vec::new(), prepared };
+        let (progress, last, log) = Default::default();
+        let mut run = Run { machine, references, metrics, basis, progress, last, log, prepared };
         if let (Some(Resumed { found, .. }), Some(saved)) = (run.prepared.resumed.take(), saved) {
             // after the references, which are those of the model before training
             saved.restore(&run.machine.backend, &mut run.machine.model)?;
@@ -162,7 +164,7 @@ impl<B: Backend> Run<B> {
     fn checkpoint(&mut self, on: &mut dyn FnMut(Event) -> Result) -> Result {
         let t = &self.prepared.recipe.train;
         let (out, limit) = (t.output_dir.clone(), t.save_total_limit);
-        let state = checkpoint::State { progress: self.progress, basis: self.prepared.basis.clone() };
+        let state = checkpoint::State { progress: self.progress, basis: self.basis.clone() };
         let written = checkpoint::write(&out, &state, |dir| {
             state::save(&self.machine.backend, &mut self.machine.model, &dir.join(checkpoint::TENSORS))?;
             self.metrics.copy(&dir.join(checkpoint::METRICS))?;
