@@ -614,38 +614,45 @@ fn a_second_signal_stops_at_once() {
     }
     std::thread::sleep(Duration::from_millis(50));
     signal(&child, "INT");
+    // two that are pending at once are one to the system
+    std::thread::sleep(Duration::from_millis(200));
     signal(&child, "INT");
     let ended = end(child);
     assert_eq!((ended.stderr.as_str(), ended.code), ("", Some(130)));
     assert!(checkpoints(&case.path("out")).is_empty());
 }
 
+/// Steps of some milliseconds, so that there is time to spoil the second checkpoint.
+const FAILING: &[&str] = &["train.method=full", "train.max_steps=100", "train.save_steps=25", "data.max_tokens=200"];
+
 /// Lets a run fail at a checkpoint: `spoil` does its work when the first one is there.
 fn failing(case: &Case, spoil: &dyn Fn(&Child), why: &str) {
-    let sets = ["train.method=full", "train.max_steps=400", "train.save_steps=100"];
-    let mut command = case.train("out", &sets, &[]);
+    let sets = FAILING;
+    let mut command = case.train("out", sets, &[]);
     // as a shell does it whose user had it ignored: writing beyond the limit is then an error, and no death
     let args: Vec<_> = command.get_args().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let line = format!("trap '' XFSZ; exec '{}'", args.join("' '"));
     command = Command::new("sh");
     command.args(["-c", &line]).current_dir(case.dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().expect("starts");
-    while !case.path("out/checkpoint-100").exists() {
+    while !case.path("out/checkpoint-25").exists() {
         std::thread::sleep(Duration::from_micros(200));
     }
+    signal(&child, "STOP");
     spoil(&child);
+    signal(&child, "CONT");
     let ended = end(child);
     let kept = checkpoints(&case.path("out"));
     assert!(kept.iter().all(|(_, dir)| whole(dir)));
     let last = kept.last().expect("one is left").0;
-    let why = why.replace("NEXT", &format!("out/checkpoint-{}", last + 100));
+    let why = why.replace("NEXT", &format!("out/checkpoint-{}", last + 25));
     let sentence = format!(
         "eyekern: out/checkpoint-{}: the checkpoint cannot be written: {why}; out/checkpoint-{last} is whole, and \
          --resume auto goes on from it\n",
-        last + 100
+        last + 25
     );
     assert_eq!((ended.stderr, ended.code), (sentence, Some(3)));
-    case.resumed("out", &sets);
+    case.resumed("out", sets);
     case.same("out", "reference");
     std::fs::remove_dir_all(case.path("out")).expect("removes");
 }
@@ -653,8 +660,9 @@ fn failing(case: &Case, spoil: &dyn Fn(&Child), why: &str) {
 #[test]
 fn a_checkpoint_that_fails_leaves_the_one_before() {
     let case = Case::new();
-    case.trained("reference", &["train.method=full", "train.max_steps=400", "train.save_steps=100"]);
-    let size = case.path("reference/checkpoint-400/state.safetensors").metadata().expect("there").len();
+    case.write("train.jsonl", &rows(60, 0));
+    case.trained("reference", FAILING);
+    let size = case.path("reference/checkpoint-100/state.safetensors").metadata().expect("there").len();
     assert!(case.path("reference/metrics.jsonl").metadata().expect("there").len() < size - 100, "it would fail first");
     // no file may grow to the size of the state, as on a full disk
     let limit = |child: &Child| {
@@ -665,7 +673,7 @@ fn a_checkpoint_that_fails_leaves_the_one_before() {
     let remove = |_: &Child| std::fs::remove_file(case.path("out/metrics.jsonl")).expect("removes");
     failing(&case, &remove, "out/metrics.jsonl: cannot copy: No such file or directory (os error 2)");
     let block = |_: &Child| {
-        for step in [200, 300, 400] {
+        for step in [50, 75, 100] {
             let _ = std::fs::create_dir(case.path(&format!("out/checkpoint-{step}.partial")));
         }
     };
