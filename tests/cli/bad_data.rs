@@ -107,7 +107,7 @@ fn missing_key() {
     row(
         "{\"prompt\": \"a\", \"answer\": \"b\"}",
         "`completion` is missing: the row has `prompt`, `answer`; give `prompt` and `completion`, `code` (and \
-         `content`), `segments`, or `input_ids`",
+         `content`), `messages`, `instruction` and `output`, `segments`, or `input_ids`",
     );
 }
 
