@@ -6,7 +6,8 @@
 //! has one writer and one order.
 
 use super::gemm::{Mat, gemm};
-use super::real::{Real, dot, maximum};
+use super::real::Real;
+use super::wide::{dot, exp_of_row, scaled, wide};
 use super::{Cpu, Dropout, Heads, Tokens};
 use std::ops::Range;
 
@@ -37,12 +38,19 @@ impl<'a, R: Real> Tile<'a, R> {
         gemm((queries.len(), keys.len(), self.s.dim), q, k, out, keys.len(), self.s.scale, false, 1);
     }
 
-    fn sees(&self, query: usize, key: usize) -> bool {
-        key <= query && key >= self.tokens.seg_start[query] as usize
+    /// Which of `keys` the query sees, counted from the first of them.
+    fn visible(&self, query: usize, keys: &Range<usize>) -> Range<usize> {
+        let start = (self.tokens.seg_start[query] as usize).clamp(keys.start, keys.end);
+        let end = (query + 1).clamp(start, keys.end);
+        start - keys.start..end - keys.start
     }
 
-    fn mask(&self, query: usize, key: usize, head: usize) -> R {
-        self.drop.map_or(R::of(1.0), |d| d.factor(query, head as u32, self.tokens.pos[key] as usize))
+    /// `row *= mask` for the keys `visible` from `keys.start` on, if there is dropout.
+    fn drop(&self, query: usize, head: usize, keys: &Range<usize>, visible: &Range<usize>, row: &mut [R]) {
+        if let Some(drop) = self.drop.filter(|_| !visible.is_empty()) {
+            let first = self.tokens.pos[keys.start + visible.start] as usize;
+            drop.apply(query, head as u32, first, row);
+        }
     }
 
     /// Scores in `p` become dropped probabilities; `ds`, holding dy Vᵀ, becomes the gradient of the scaled products
@@ -58,19 +66,28 @@ impl<'a, R: Real> Tile<'a, R> {
         ds: &mut [R],
     ) {
         let scale = R::of(self.s.scale);
-        for (i, query) in queries.clone().enumerate() {
-            let (lse, delta) = (lse[query * self.s.q + head], delta[query * self.s.q + head]);
-            for (j, key) in keys.clone().enumerate() {
-                let at = i * keys.len() + j;
-                if self.sees(query, key) {
-                    let (prob, mask) = ((p[at] - lse).exp(), self.mask(query, key, head));
-                    ds[at] = scale * prob * (mask * ds[at] - delta);
-                    p[at] = prob * mask;
-                } else {
-                    ds[at] = R::of(0.0);
-                    p[at] = R::of(0.0);
-                }
+        let rows = p.chunks_exact_mut(keys.len()).zip(ds.chunks_exact_mut(keys.len()));
+        for (query, (p, ds)) in queries.clone().zip(rows) {
+            let visible = self.visible(query, keys);
+            for row in [&mut *p, &mut *ds] {
+                row[..visible.start].fill(R::of(0.0));
+                row[visible.end..].fill(R::of(0.0));
             }
+            let (p, ds) = (&mut p[visible.clone()], &mut ds[visible.clone()]);
+            let (lse, delta) = (lse[query * self.s.q + head], delta[query * self.s.q + head]);
+            self.drop(query, head, keys, &visible, ds);
+            gradient(p, ds, lse, delta, scale);
+            self.drop(query, head, keys, &visible, p);
+        }
+    }
+}
+
+wide! {
+    /// `p = e^(p - lse)`, `ds = scale p (ds - delta)`.
+    fn gradient<R: Real>(p: &mut [R], ds: &mut [R], lse: R, delta: R, scale: R) {
+        for (p, ds) in p.iter_mut().zip(ds) {
+            *p = (*p - lse).exp_lane();
+            *ds = scale * *p * (*ds - delta);
         }
     }
 }
@@ -95,16 +112,14 @@ impl<R: Real> Cpu<R> {
                     tile.scores(&queries, &keys, head, p);
                     for (i, query) in queries.clone().enumerate() {
                         let row = &mut p[i * keys.len()..][..keys.len()];
-                        let visible = tokens.seg_start[query] as usize - keys.start..query + 1 - keys.start;
+                        let visible = tile.visible(query, &keys);
                         row[..visible.start].fill(R::of(0.0));
                         row[visible.end..].fill(R::of(0.0));
-                        let max = maximum(&row[visible.clone()]);
-                        let total = row[visible.clone()].iter().map(|&z| (z - max).exp()).sum::<R>();
-                        let row_lse = max + total.ln();
-                        for j in visible {
-                            row[j] = (row[j] - row_lse).exp() * tile.mask(query, keys.start + j, head);
-                        }
-                        lse[i * s.q + head] = row_lse;
+                        let row = &mut row[visible.clone()];
+                        let (max, total) = exp_of_row(row);
+                        scaled(row, R::of(1.0) / total);
+                        tile.drop(query, head, &keys, &visible, row);
+                        lse[i * s.q + head] = max + total.ln();
                     }
                     let (p, v) = (Mat::rows(p, keys.len()), tile.key_value(keys.start, head, 1));
                     let shape = (queries.len(), s.dim, keys.len());

@@ -1,7 +1,8 @@
 //! Attention of new tokens to keys and values that are kept from before.
 
 use super::gemm::{Mat, gemm};
-use super::real::{Real, maximum};
+use super::real::Real;
+use super::wide::{exp_of_row, scaled};
 use super::{Cpu, Heads, Tokens};
 
 /// `cache[at[t]] = qkv[t, q * dim..]`.
@@ -33,10 +34,8 @@ impl<R: Real> Cpu<R> {
                 let (keys, values) = (Mat::rows(&cache[key..], kept), Mat::rows(&cache[key + s.kv * s.dim..], kept));
                 self.with_scratch(n, |p| {
                     gemm((1, n, s.dim), query, keys.t(), p, n, s.scale, false, 1);
-                    let max = maximum(p);
-                    p.iter_mut().for_each(|z| *z = (*z - max).exp());
-                    let total = p.iter().copied().sum::<R>();
-                    p.iter_mut().for_each(|z| *z /= total);
+                    let (_, total) = exp_of_row(p);
+                    scaled(p, R::of(1.0) / total);
                     gemm((1, s.dim, n), Mat::rows(p, n), values, y, s.dim, 1.0, false, 1);
                 });
             }

@@ -38,7 +38,7 @@ impl<R: Real> Cpu<R> {
                     }
                 }
                 if let Some(drop) = drop {
-                    row.iter_mut().enumerate().for_each(|(c, out)| *out *= drop.factor(t, 0, c));
+                    drop.apply(t, 0, 0, row);
                 }
             }
         });
@@ -56,13 +56,16 @@ impl<R: Real> Cpu<R> {
         d_positions: Option<&mut Vec<R>>,
     ) {
         let scatter = |d: &mut [R], index: &[u32], scale: R| {
-            for (t, &i) in index[..s.n].iter().enumerate() {
-                let row = &mut d[i as usize * s.width..][..s.width];
-                for (c, (sum, &grad)) in row.iter_mut().zip(&dy[t * s.width..]).enumerate() {
-                    let mask = drop.map_or(R::of(1.0), |drop| drop.factor(t, 0, c));
-                    *sum += scale * mask * grad;
+            self.with_scratch(s.width, |masked| {
+                for (t, &i) in index[..s.n].iter().enumerate() {
+                    masked.copy_from_slice(&dy[t * s.width..][..s.width]);
+                    if let Some(drop) = drop {
+                        drop.apply(t, 0, 0, masked);
+                    }
+                    let row = &mut d[i as usize * s.width..][..s.width];
+                    row.iter_mut().zip(&*masked).for_each(|(sum, &grad)| *sum += scale * grad);
                 }
-            }
+            });
         };
         if let Some(d) = d_table {
             scatter(d, &tokens.ids, R::of(scale));

@@ -4,6 +4,7 @@
 
 use super::Cpu;
 use super::real::Real;
+use super::wide::{sum_of_pairs, wide};
 use crate::backend::{Gemm, Weight};
 use half::bf16;
 
@@ -82,20 +83,15 @@ pub fn gemm<R: Real>(
 /// Rows of a bf16 weight that are widened at a time.
 const PANEL: usize = 256;
 
-/// Partial sums of a dot product: enough of them to hide the latency of an addition.
-const LANES: usize = 16;
-
-/// The inner product with a row of a bf16 weight, in [`LANES`] sums that are added at the end.
-fn dot<R: Real>(x: &[R], w: &[bf16]) -> R {
-    let mut sums = [R::of(0.0); LANES];
-    let (x, w) = (x.chunks_exact(LANES), w.chunks_exact(LANES));
-    let rest = x.remainder().iter().zip(w.remainder()).map(|(&x, &w)| x * R::of_bf16(w)).sum::<R>();
-    for (x, w) in x.zip(w) {
-        for i in 0..LANES {
-            sums[i] += x[i] * R::of_bf16(w[i]);
-        }
+wide! {
+    /// The inner product with a row of a bf16 weight.
+    fn dot<R: Real>(x: &[R], w: &[bf16]) -> R {
+        sum_of_pairs(x, w, |x, w| x * R::of_bf16(w))
     }
-    sums.into_iter().sum::<R>() + rest
+
+    fn widen<R: Real>(narrow: &[bf16], wide: &mut [R]) {
+        wide.iter_mut().zip(narrow).for_each(|(wide, &x)| *wide = R::of_bf16(x));
+    }
 }
 
 impl<R: Real> Cpu<R> {
@@ -130,9 +126,7 @@ impl<R: Real> Cpu<R> {
             for first in (0..rows).step_by(PANEL) {
                 let n = PANEL.min(rows - first);
                 let source = &narrow[first * cols..(first + n) * cols];
-                for (wide, &x) in scratch.iter_mut().zip(source) {
-                    *wide = R::of_bf16(x);
-                }
+                widen(source, scratch);
                 f(first, n, &scratch[..n * cols]);
             }
         });

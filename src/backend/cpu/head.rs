@@ -1,7 +1,8 @@
 //! The LM head on active rows: log p of the labels, and its gradient in the place of the logits.
 
 use super::gemm::{Mat, gemm};
-use super::real::{Real, maximum};
+use super::real::Real;
+use super::wide::{exp_of_row, exp_scaled, exp_sum, maximum, scaled};
 use super::{Cpu, Gemm, Head, Weight};
 
 impl<R: Real> Cpu<R> {
@@ -15,21 +16,53 @@ impl<R: Real> Cpu<R> {
         logp: &mut [R],
         lse: &mut [R],
     ) {
-        let x = &x[s.first * s.width..(s.first + s.rows) * s.width];
-        self.times_weight(Gemm { rows: s.rows, inp: s.width, out: s.vocab, alpha: s.scale }, x, w, logits);
+        self.logits(s, x, w, logits);
         let logits = &*logits;
         let (logp, lse) = (&mut logp[s.first..s.first + s.rows], &mut lse[s.first..s.first + s.rows]);
         self.blocks2((logp, 1), (lse, 1), |first, logp, lse| {
             for (r, (logp, lse)) in logp.iter_mut().zip(lse).enumerate() {
                 let row = &logits[(first + r) * s.vocab..][..s.vocab];
                 let max = maximum(row);
-                *lse = max + row.iter().map(|&z| (z - max).exp()).sum::<R>().ln();
+                *lse = max + exp_sum(row, max).ln();
                 *logp = row[labels[s.first + first + r] as usize] - *lse;
             }
         });
     }
 
-    /// Without `coef` the gradient of each row's `-log p`.
+    /// [`Cpu::logp`] and the gradient of each row's `-log p`, with one exponential a logit.
+    pub(super) fn unit(
+        &self,
+        s: Head,
+        x: &[R],
+        w: &Weight<Self>,
+        labels: &[u32],
+        logits: &mut [R],
+        logp: &mut [R],
+        lse: &mut [R],
+        dx: &mut [R],
+    ) {
+        self.logits(s, x, w, logits);
+        let rows = s.first..s.first + s.rows;
+        let (logp, labels) = (&mut logp[rows.clone()], &labels[rows.clone()]);
+        for ((logp, &label), row) in logp.iter_mut().zip(labels).zip(logits.chunks_exact(s.vocab)) {
+            *logp = row[label as usize];
+        }
+        let (lse, logits) = (&mut lse[rows], &mut logits[..s.rows * s.vocab]);
+        self.blocks2((logits, s.vocab), (lse, 1), |_, rows, lse| {
+            for (row, lse) in rows.chunks_exact_mut(s.vocab).zip(lse) {
+                let (max, total) = exp_of_row(row);
+                scaled(row, R::of(1.0) / total);
+                *lse = max + total.ln();
+            }
+        });
+        for (((logp, lse), &label), row) in logp.iter_mut().zip(lse).zip(labels).zip(logits.chunks_exact_mut(s.vocab)) {
+            *logp -= *lse;
+            row[label as usize] = minus_one(*logp);
+        }
+        self.input_gradient(s, logits, w, dx);
+    }
+
+    /// `coef` times the gradient of each row's `-log p`.
     pub(super) fn logp_bwd(
         &self,
         s: Head,
@@ -38,7 +71,7 @@ impl<R: Real> Cpu<R> {
         labels: &[u32],
         logp: &[R],
         lse: &[R],
-        coef: Option<&Vec<R>>,
+        coef: &[R],
         logits: &mut [R],
         dx: &mut [R],
         dw: Option<&mut Vec<R>>,
@@ -47,26 +80,38 @@ impl<R: Real> Cpu<R> {
         self.blocks(logits, s.vocab, |first, rows| {
             for (r, row) in rows.chunks_exact_mut(s.vocab).enumerate() {
                 let j = s.first + first + r;
-                let coef = coef.map_or(R::of(1.0), |coef| coef[j]);
-                for z in row.iter_mut() {
-                    *z = coef * (*z - lse[j]).exp();
-                }
-                // p - 1 without cancellation: at p near 1 the difference would lose every digit
-                row[labels[j] as usize] = coef * logp[j].exp_m1();
+                exp_scaled(row, lse[j], coef[j]);
+                row[labels[j] as usize] = coef[j] * minus_one(logp[j]);
             }
         });
         let logits = &*logits;
-        let rows = s.first * s.width..(s.first + s.rows) * s.width;
-        let (x, dx) = (&x[rows.clone()], &mut dx[rows]);
+        if let Some(dw) = dw {
+            let x = &x[s.first * s.width..(s.first + s.rows) * s.width];
+            let (dt, x) = (Mat::rows(logits, s.vocab).t(), Mat::rows(x, s.width));
+            self.run(|| gemm((s.vocab, s.width, s.rows), dt, x, dw, s.width, s.scale, true, self.threads));
+        }
+        self.input_gradient(s, logits, w, dx);
+    }
+
+    /// `logits = scale x Wᵀ` for the chunk's rows.
+    fn logits(&self, s: Head, x: &[R], w: &Weight<Self>, logits: &mut [R]) {
+        let x = &x[s.first * s.width..(s.first + s.rows) * s.width];
+        self.times_weight(Gemm { rows: s.rows, inp: s.width, out: s.vocab, alpha: s.scale }, x, w, logits);
+    }
+
+    /// `dx = scale d_logits W` for the chunk's rows.
+    fn input_gradient(&self, s: Head, d_logits: &[R], w: &Weight<Self>, dx: &mut [R]) {
+        let dx = &mut dx[s.first * s.width..(s.first + s.rows) * s.width];
         self.run(|| {
             self.panels(w, s.vocab, s.width, |first, n, w| {
-                let (d, w) = (Mat::rows(&logits[first..], s.vocab), Mat::rows(w, s.width));
+                let (d, w) = (Mat::rows(&d_logits[first..], s.vocab), Mat::rows(w, s.width));
                 gemm((s.rows, s.width, n), d, w, dx, s.width, s.scale, first > 0, self.threads);
             });
-            if let Some(dw) = dw {
-                let (dt, x) = (Mat::rows(logits, s.vocab).t(), Mat::rows(x, s.width));
-                gemm((s.vocab, s.width, s.rows), dt, x, dw, s.width, s.scale, true, self.threads);
-            }
         });
     }
+}
+
+/// p - 1 without cancellation: at p near 1 the difference would lose every digit.
+fn minus_one<R: Real>(logp: R) -> R {
+    logp.exp_m1()
 }

@@ -98,11 +98,10 @@ impl<R: Real> Cpu<R> {
             None => self.run(|| gemm((s.rows, s.inp, s.rank), dl, a, dx, s.inp, 1.0, true, self.threads)),
             Some(drop) => {
                 self.run(|| gemm((s.rows, s.inp, s.rank), dl, a, scratch, s.inp, 1.0, false, self.threads));
-                self.blocks(&mut dx[..s.rows * s.inp], s.inp, |first, rows| {
-                    for (i, out) in rows.iter_mut().enumerate() {
-                        let t = first + i / s.inp;
-                        *out += drop.factor(t, 0, i % s.inp) * scratch[first * s.inp + i];
-                    }
+                let size = s.rows * s.inp;
+                self.blocks2((&mut dx[..size], s.inp), (&mut scratch[..size], s.inp), |first, dx, masked| {
+                    drop.rows(first, s.inp, masked);
+                    dx.iter_mut().zip(masked).for_each(|(dx, &mut d)| *dx += d);
                 });
             }
         }

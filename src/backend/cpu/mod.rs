@@ -18,6 +18,7 @@ mod objective;
 mod optim;
 mod real;
 mod rope;
+mod wide;
 
 pub use real::Real;
 
@@ -418,8 +419,7 @@ impl<R: Real> Backend for Cpu<R> {
         lse: &mut Vec<R>,
         dx: &mut Vec<R>,
     ) -> Result {
-        self.logp(s, x, w, labels, logits, logp, lse);
-        self.logp_bwd(s, x, w, labels, logp, lse, None, logits, dx, None);
+        self.unit(s, x, w, labels, logits, logp, lse, dx);
         Ok(())
     }
 
@@ -452,7 +452,7 @@ impl<R: Real> Backend for Cpu<R> {
         dx: &mut Vec<R>,
         dw: Option<&mut Vec<R>>,
     ) -> Result {
-        self.logp_bwd(s, x, w, labels, logp, lse, Some(coef), logits, dx, dw);
+        self.logp_bwd(s, x, w, labels, logp, lse, coef, logits, dx, dw);
         Ok(())
     }
 

@@ -4,37 +4,65 @@
 //! dx = (g - mean(g) - xhat * mean(g * xhat)) / dev; RMSNorm is the same without the two means of x and g.
 
 use super::real::Real;
+use super::wide::{sum_of, sum_of_pairs, wide};
 use super::{Affine, Cpu, Dropout, Norm, Rows};
+
+wide! {
+    /// One row: `y = (x - mean) / dev * gain + bias`; gives mean and 1 / deviation.
+    fn forward<R: Real>(kind: Norm, x: &[R], gain: &[R], bias: Option<&[R]>, y: &mut [R]) -> [R; 2] {
+        let n = y.len();
+        let (x, inv_width) = (&x[..n], R::of(1.0 / n as f64));
+        let (mean, eps) = match kind {
+            Norm::Rms { eps } => (R::of(0.0), eps),
+            Norm::Layer { eps } => (sum_of(x, |x| x) * inv_width, eps),
+        };
+        let variance = sum_of(x, |x| (x - mean) * (x - mean)) * inv_width;
+        let inv_dev = R::of(1.0) / (variance + R::of(eps)).sqrt();
+        for ((y, &x), &gain) in y.iter_mut().zip(x).zip(gain) {
+            *y = (x - mean) * inv_dev * gain;
+        }
+        if let Some(bias) = bias {
+            y.iter_mut().zip(bias).for_each(|(y, &bias)| *y += bias);
+        }
+        [mean, inv_dev]
+    }
+
+    /// One row: `dx` without what comes past the norm; `stat` is mean and 1 / deviation.
+    fn backward<R: Real>(kind: Norm, x: &[R], gain: &[R], stat: &[R], dy: &[R], dx: &mut [R]) {
+        let inv_width = R::of(1.0 / dx.len() as f64);
+        let (mean, inv_dev) = (stat[0], stat[1]);
+        for ((g, &gain), &dy) in dx.iter_mut().zip(gain).zip(dy) {
+            *g = gain * dy;
+        }
+        let along = sum_of_pairs(dx, x, |g, x| g * ((x - mean) * inv_dev)) * inv_width;
+        let level = match kind {
+            Norm::Rms { .. } => R::of(0.0),
+            Norm::Layer { .. } => sum_of(dx, |g| g) * inv_width,
+        };
+        for (g, &x) in dx.iter_mut().zip(x) {
+            *g = (*g - level - (x - mean) * inv_dev * along) * inv_dev;
+        }
+    }
+}
 
 impl<R: Real> Cpu<R> {
     /// `sum = skip + mask * branch`.
     pub(super) fn residual(&self, s: Rows, skip: &[R], branch: &[R], drop: Option<Dropout<Self>>, sum: &mut [R]) {
         self.blocks(&mut sum[..s.n * s.width], s.width, |first, rows| {
-            let at = first * s.width;
-            for (i, out) in rows.iter_mut().enumerate() {
-                let mask = drop.map_or(R::of(1.0), |d| d.factor(first + i / s.width, 0, i % s.width));
-                *out = skip[at + i] + mask * branch[at + i];
+            rows.copy_from_slice(&branch[first * s.width..][..rows.len()]);
+            if let Some(drop) = drop {
+                drop.rows(first, s.width, rows);
             }
+            rows.iter_mut().zip(&skip[first * s.width..]).for_each(|(sum, &skip)| *sum += skip);
         });
     }
 
     pub(super) fn normalise(&self, s: Rows, kind: Norm, x: &[R], affine: Affine<Self>, y: &mut [R], stat: &mut [R]) {
-        let inv_width = R::of(1.0 / s.width as f64);
+        let bias = affine.bias.map(|bias| &bias[..]);
         self.blocks2((&mut y[..s.n * s.width], s.width), (&mut stat[..s.n * 2], 2), |first, rows, stats| {
-            for (r, (row, stat)) in rows.chunks_exact_mut(s.width).zip(stats.chunks_exact_mut(2)).enumerate() {
-                let x = &x[(first + r) * s.width..][..s.width];
-                let (mean, eps) = match kind {
-                    Norm::Rms { eps } => (R::of(0.0), eps),
-                    Norm::Layer { eps } => (x.iter().copied().sum::<R>() * inv_width, eps),
-                };
-                let variance = x.iter().map(|&v| (v - mean) * (v - mean)).sum::<R>() * inv_width;
-                let inv_dev = R::of(1.0) / (variance + R::of(eps)).sqrt();
-                for (c, out) in row.iter_mut().enumerate() {
-                    let bias = affine.bias.map_or(R::of(0.0), |b| b[c]);
-                    *out = (x[c] - mean) * inv_dev * affine.gain[c] + bias;
-                }
-                stat[0] = mean;
-                stat[1] = inv_dev;
+            let rows = rows.chunks_exact_mut(s.width).zip(x[first * s.width..].chunks_exact(s.width));
+            for ((row, x), stat) in rows.zip(stats.chunks_exact_mut(2)) {
+                stat.copy_from_slice(&forward(kind, x, affine.gain, bias, row));
             }
         });
     }
@@ -52,23 +80,16 @@ impl<R: Real> Cpu<R> {
         d_gain: Option<&mut Vec<R>>,
         d_bias: Option<&mut Vec<R>>,
     ) {
-        let inv_width = R::of(1.0 / s.width as f64);
-        let xhat = |t: usize, c: usize| (x[t * s.width + c] - stat[2 * t]) * stat[2 * t + 1];
         self.blocks(&mut dx[..s.n * s.width], s.width, |first, rows| {
-            for (r, row) in rows.chunks_exact_mut(s.width).enumerate() {
-                let t = first + r;
-                let g = |c: usize| gain[c] * dy[t * s.width + c];
-                let along = (0..s.width).map(|c| g(c) * xhat(t, c)).sum::<R>() * inv_width;
-                let mean = match kind {
-                    Norm::Rms { .. } => R::of(0.0),
-                    Norm::Layer { .. } => (0..s.width).map(g).sum::<R>() * inv_width,
-                };
-                for (c, out) in row.iter_mut().enumerate() {
-                    let skip = d_skip.map_or(R::of(0.0), |d| d[t * s.width + c]);
-                    *out = skip + (g(c) - mean - xhat(t, c) * along) * stat[2 * t + 1];
+            for (t, row) in (first..).zip(rows.chunks_exact_mut(s.width)) {
+                let at = t * s.width..(t + 1) * s.width;
+                backward(kind, &x[at.clone()], gain, &stat[2 * t..][..2], &dy[at.clone()], row);
+                if let Some(skip) = d_skip {
+                    row.iter_mut().zip(&skip[at]).for_each(|(dx, &skip)| *dx += skip);
                 }
             }
         });
+        let xhat = |t: usize, c: usize| (x[t * s.width + c] - stat[2 * t]) * stat[2 * t + 1];
         if let Some(d) = d_gain {
             self.column_sums(&mut d[..s.width], s.n, |t, c| dy[t * s.width + c] * xhat(t, c));
         }
