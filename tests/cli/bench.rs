@@ -129,6 +129,19 @@ fn a_step_on_the_emulator_is_that_of_the_cpu() {
 }
 
 #[test]
+fn a_continuation_is_timed_on_every_size() {
+    let case = Case::empty();
+    let args = ["decode", "--batch", "3", "--prompt", "5", "--new-tokens", "4", "--repeats", "2", "--device", "cpu"];
+    let line = &lines(&case, &args)[0];
+    let keys = ["batch", "prompt", "new_tokens"].map(|key| number(line, key) as usize);
+    assert_eq!((keys, &line["shape"], &line["bench"]), ([3, 5, 4], &"tiny".into(), &"decode".into()));
+    assert!(number(line, "prefill_ms") > 0.0);
+    assert!(number(line, "tok_s_min") <= number(line, "tok_s") && number(line, "tok_s") <= number(line, "tok_s_max"));
+    let text = case.run(&["bench", "decode", "--prompt", "2", "--new-tokens", "2", "--device", "cpu"], &[]);
+    assert!(text.stdout.contains("1 x 2 tokens read in "), "{}", text.stdout);
+}
+
+#[test]
 fn a_directory_gives_the_shape() {
     let case = Case::ids();
     let args = ["step", "--shape", "model", "--batch", "2", "--seq", "16", "--steps", "1", "--device", "cpu"];

@@ -15,6 +15,7 @@ use site::Site;
 mod attention;
 mod case;
 mod clock;
+mod decode;
 mod head;
 mod kernels;
 mod lab;
@@ -44,6 +45,14 @@ padding; unpadded ones, the same segments without padding. A line of JSON has be
 method, rank, batch, seq, rows, active, slots, real_tokens, supervised_tokens, step_ms (median), step_ms_min,
 step_ms_max, tok_s, slots_s, supervised_s, peak_bytes, trained and loss.";
 
+const DECODE_HELP: &str = "\
+Examples:
+  eyekern bench decode --shape 135m
+  eyekern bench decode --shape 1b --batch 8 --prompt 512 --new-tokens 128 --format json
+
+A line of JSON has bench, engine, device, backend, shape, batch, prompt, new_tokens, prefill_ms (to the first token of
+each prompt, median), tok_s (of the tokens after it, all prompts together, median), tok_s_min, tok_s_max and peak_bytes.";
+
 /// What `eyekern bench` is asked for.
 #[derive(Subcommand, Debug)]
 pub enum BenchCommand {
@@ -53,6 +62,9 @@ pub enum BenchCommand {
     /// Time whole training steps of a model with random weights.
     #[command(after_help = format!("{EXIT_CODES}\n\n{STEP_HELP}"))]
     Step(StepArgs),
+    /// Time the continuation of prompts by a model with random weights.
+    #[command(after_help = format!("{EXIT_CODES}\n\n{DECODE_HELP}"))]
+    Decode(DecodeArgs),
 }
 
 /// What `eyekern bench kernels` is asked for.
@@ -130,6 +142,38 @@ pub struct StepArgs {
     pub format: Format,
 }
 
+/// What `eyekern bench decode` is asked for.
+#[derive(Args, Debug)]
+pub struct DecodeArgs {
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+    /// The model's shape: 1b, 135m, 15m, tiny, or a directory with a config.json. Its weights are random.
+    #[arg(long, value_name = "SHAPE", default_value = "tiny")]
+    pub shape: String,
+    /// Prompts that are continued together.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub batch: u32,
+    /// Tokens of a prompt.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub prompt: u32,
+    /// Tokens of a continuation.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=1 << 19))]
+    pub new_tokens: u32,
+    /// Timed repeats.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeats: u32,
+    /// Repeats before those.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub warmup: u32,
+    /// Seed of weights and prompts.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// For people, or one JSON object a line.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
 /// What is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Method {
@@ -160,6 +204,7 @@ pub fn run(command: &BenchCommand, out: &mut Terminal) -> Result {
     match command {
         BenchCommand::Kernels(args) => start(kernels::Kernels(args), args.device, out),
         BenchCommand::Step(args) => start(step::Steps::new(args)?, args.device, out),
+        BenchCommand::Decode(args) => start(decode::Continuations::new(args)?, args.device, out),
     }
 }
 

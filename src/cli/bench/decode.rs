@@ -1,0 +1,107 @@
+//! `eyekern bench decode`.
+
+use super::clock::Times;
+use super::site::Site;
+use super::{DecodeArgs, Format, Job, Terminal, model, object};
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::model::config::Spec;
+use crate::model::decode::{Room, Session};
+use crate::model::decoder::{Decoder, Source};
+use crate::model::sample::Sampling;
+use crate::random::{Purpose, Stream};
+use serde_json::json;
+use std::time::Instant;
+
+/// Continuations of random prompts by a model with random weights.
+pub struct Continuations<'a> {
+    args: &'a DecodeArgs,
+    spec: Spec,
+}
+
+impl Continuations<'_> {
+    /// Reads the shape, so that a wrong one is told before a device is opened.
+    pub fn new(args: &DecodeArgs) -> Result<Continuations<'_>> {
+        let spec = model::spec(&args.shape)?;
+        spec.check_length((args.prompt + args.new_tokens) as usize, args.shape.as_ref())?;
+        Ok(Continuations { args, spec })
+    }
+
+    fn prompts(&self) -> Vec<Vec<u32>> {
+        let args = self.args;
+        let mut ids = Stream::new(args.seed, Purpose::Bench, 1);
+        let mut id = || 4 + ids.below((self.spec.vocab.max(5) - 4) as u32);
+        (0..args.batch).map(|_| (0..args.prompt).map(|_| id()).collect()).collect()
+    }
+}
+
+impl Job for Continuations<'_> {
+    fn on<B: Site>(self, b: B, out: &mut Terminal) -> Result {
+        let args = self.args;
+        if args.format == Format::Text {
+            out.line(&format!("{}, {}", b.device(), b.backend()));
+        }
+        let prompts = self.prompts();
+        let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+        let source = Source::Random { seed: args.seed, std: 0.02 };
+        let (length, more) = ((args.prompt + args.new_tokens) as usize, args.new_tokens as usize);
+        let model = Decoder::build(&b, self.spec, &source, false, length)?;
+        let room = Room::of(prompts.iter().map(|p| p.len()), more);
+        let mut session = Session::new(&b, &model, room)?;
+        let (mut prefill, mut decode) = (Vec::new(), Vec::new());
+        for i in 0..args.warmup + args.repeats {
+            let [first, rest] = continue_all(&mut session, &prompts, more)?;
+            if i >= args.warmup {
+                prefill.push(first);
+                decode.push(rest);
+            }
+        }
+        out.line(&line(args, &b, Times::of(prefill), Times::of(decode)));
+        Ok(())
+    }
+}
+
+/// Seconds to the first token of each prompt, and of the tokens after it. Greedy; nothing ends a continuation early.
+fn continue_all<B: Backend>(session: &mut Session<B>, prompts: &[&[u32]], more: usize) -> Result<[f64; 2]> {
+    let greedy = |logits: &mut [f32]| Sampling::default().choose(logits, &[], 0).unwrap_or(0);
+    let next = |logits: Vec<f32>| -> Vec<(usize, u32)> {
+        let mut logits = logits;
+        let vocab = logits.len() / prompts.len();
+        logits.chunks_exact_mut(vocab).map(greedy).enumerate().collect()
+    };
+    let start = Instant::now();
+    let mut chosen = next(session.start(prompts, more)?);
+    let first = start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    for _ in 1..more {
+        chosen = next(session.step(&chosen)?);
+    }
+    Ok([first, start.elapsed().as_secs_f64()])
+}
+
+fn line<B: Site>(args: &DecodeArgs, b: &B, prefill: Times, decode: Times) -> String {
+    // the first token of each is the prefill's
+    let tokens = f64::from(args.batch * (args.new_tokens - 1));
+    let rate = |seconds: f64| tokens / seconds;
+    match args.format {
+        Format::Json => object(
+            b,
+            "decode",
+            json!({
+                "shape": args.shape, "batch": args.batch, "prompt": args.prompt, "new_tokens": args.new_tokens,
+                "prefill_ms": 1e3 * prefill.median, "tok_s": rate(decode.median),
+                "tok_s_min": rate(decode.max), "tok_s_max": rate(decode.min), "peak_bytes": b.peak(),
+            }),
+        ),
+        Format::Text => format!(
+            "{} x {} tokens read in {:.1} ms, then {:.1} tok/s ({:.1} .. {:.1}){}",
+            args.batch,
+            args.prompt,
+            1e3 * prefill.median,
+            rate(decode.median),
+            rate(decode.max),
+            rate(decode.min),
+            b.peak().map_or(String::new(), |n| format!(", peak {:.2} GiB", n as f64 / (1u64 << 30) as f64)),
+        ),
+    }
+}
