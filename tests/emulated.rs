@@ -40,7 +40,8 @@ fn build<B: Backend>(b: B, folder: &Folder, adapter: bool) -> Machine<B> {
         attach(&b, &mut decoder, &folder.dir.join("adapter_init"));
     }
     let capacity = Capacity { tokens: 512, supervised: 512 };
-    let settings = Settings { rule: PLAIN, rates: Rates::default(), capacity, train: true, seed: 1 };
+    let settings =
+        Settings { rule: PLAIN, rates: Rates::default(), capacity, train: true, seed: 1, ..Settings::default() };
     Machine::new(b, decoder, settings).expect("allocates")
 }
 

@@ -16,6 +16,7 @@ use eyekern::model::config::Spec;
 use eyekern::model::decoder::{Decoder, Rates, Source};
 use eyekern::model::names::{self, Part};
 use eyekern::model::params::Param;
+use eyekern::model::workspace::Recompute;
 use eyekern::random::{Purpose, Stream};
 use eyekern::train::recipe::Normalize;
 use eyekern::train::step::{Capacity, Machine, Outcome, Rule, Settings};
@@ -134,8 +135,14 @@ fn micro_batches(spec: &Spec) -> [Batch; 2] {
 
 /// Compares every tensor's gradient with differences of the loss.
 fn check(spec: Spec, method: Method, rule: Rule, rates: Rates) {
+    check_with(spec, method, Settings { rule, rates, ..Settings::default() });
+}
+
+fn check_with(spec: Spec, method: Method, settings: Settings) {
     let batches = micro_batches(&spec);
-    let mut machine = models::build::<f64>((spec, STD), method, (rule, rates), CAPACITY, 1);
+    let capacity = Capacity { tokens: CAPACITY, supervised: CAPACITY };
+    let b = Cpu::<f64>::new(1).expect("threads");
+    let mut machine = models::machine(b, (spec, STD), method, Settings { capacity, seed: 3, ..settings });
     let places = places(&mut machine.model, method);
     let outcome = machine.gradients(&batches, STEP).expect("gradients");
     assert!(outcome.totals.pairs >= 2 && outcome.totals.pairs_skipped >= 2, "{:?}", outcome.totals);
@@ -179,6 +186,12 @@ fn llama_lora() {
 #[test]
 fn llama_lora_with_dropout() {
     check(models::llama(), Lora, COMPOSITE, WET);
+}
+
+#[test]
+fn llama_lora_recomputed() {
+    let settings = Settings { rule: COMPOSITE, rates: WET, recompute: Recompute::Layer, ..Settings::default() };
+    check_with(models::llama(), Lora, settings);
 }
 
 #[test]
@@ -311,7 +324,12 @@ fn frozen(spec: &Spec, checkpoint: &Checkpoint) -> Machine<Cpu<f32>> {
     let mut model = Decoder::build(&b, spec.clone(), &Source::File(checkpoint), false, CAPACITY).expect("builds");
     models::adapt(&b, &mut model);
     let capacity = Capacity { tokens: CAPACITY, supervised: CAPACITY };
-    Machine::new(b, model, Settings { rule: COMPOSITE, rates: WET, capacity, train: true, seed: 3 }).expect("allocates")
+    Machine::new(
+        b,
+        model,
+        Settings { rule: COMPOSITE, rates: WET, capacity, train: true, seed: 3, ..Settings::default() },
+    )
+    .expect("allocates")
 }
 
 /// The same frozen model stored both ways; whether matrices are in fact kept narrow is asserted.

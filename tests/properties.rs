@@ -15,7 +15,7 @@ use eyekern::model::config::{Positions, Spec};
 use eyekern::model::decoder::{Decoder, Mode, Projection, Rates, Source};
 use eyekern::model::params::{Matrix, Param, Train};
 use eyekern::model::rope::{Scaling, inverse_frequencies};
-use eyekern::model::workspace::{Grads, Kept, Need, Workspace};
+use eyekern::model::workspace::{Grads, Kept, Need, Recompute, Workspace};
 use eyekern::train::feed::{Feed, chunks};
 use eyekern::train::recipe::Normalize;
 use eyekern::train::step::{Capacity, Machine, Rule, Settings, Update};
@@ -184,8 +184,12 @@ fn the_chunks_of_the_head_do_not_matter() {
         let b = Cpu::<f64>::new(2).expect("threads");
         let model = models::random(&b, spec.clone(), STD, true);
         let capacity = Capacity { tokens: 90, supervised };
-        let mut machine =
-            Machine::new(b, model, Settings { rule, rates: DRY, capacity, train: true, seed: 3 }).expect("allocates");
+        let mut machine = Machine::new(
+            b,
+            model,
+            Settings { rule, rates: DRY, capacity, train: true, seed: 3, ..Settings::default() },
+        )
+        .expect("allocates");
         step(&mut machine, std::slice::from_ref(batch))
     };
     // the preference term asks for room for `supervised` rows in a chunk: with 90, all are in one
@@ -477,7 +481,8 @@ fn seeded(rates: Rates, seed: u64) -> Machine<Cpu<f64>> {
     let mut model = models::random(&b, models::llama(), STD, false);
     models::adapt(&b, &mut model);
     let capacity = Capacity { tokens: CAPACITY, supervised: CAPACITY };
-    Machine::new(b, model, Settings { rule: COMPOSITE, rates, capacity, train: true, seed }).expect("allocates")
+    Machine::new(b, model, Settings { rule: COMPOSITE, rates, capacity, train: true, seed, ..Settings::default() })
+        .expect("allocates")
 }
 
 /// Each kind of dropout acts, and draws anew with the seed, the step and the example.
@@ -528,7 +533,7 @@ fn constant(b: &Cpu<f64>) -> Decoder<Cpu<f64>> {
 
 /// What a forward pass of 20 tokens keeps.
 fn kept(b: &Cpu<f64>, model: &Decoder<Cpu<f64>>, rates: Rates) -> Workspace<Cpu<f64>> {
-    let need = Need { tokens: 20, train: false, lora_dropout: true, resid_dropout: true };
+    let need = Need { tokens: 20, train: true, recompute: Recompute::None, lora_dropout: true, resid_dropout: true };
     let mut work = Workspace::new(b, model, need).expect("allocates");
     let mut feed = Feed::new(b, 20, 1, model.spec.hidden, model.spec.vocab, false).expect("allocates");
     let [batch] = packed(&models::examples(&[13, 7], model.spec.vocab, 0));
@@ -556,7 +561,7 @@ fn every_module_draws_its_own_mask() {
     let b = Cpu::<f64>::new(1).expect("threads");
     let model = constant(&b);
     let adapted = kept(&b, &model, Rates { lora: 0.4, ..DRY });
-    let low: Vec<Vec<f64>> = adapted.kept.into_iter().flat_map(|k| k.low.into_iter().flatten()).collect();
+    let low: Vec<Vec<f64>> = adapted.kept.iter().flat_map(|k| k.low.iter().flatten().cloned()).collect();
     assert_eq!(low.len(), 7 * model.spec.layers);
     all_differ("adapters", &low);
 
@@ -565,7 +570,7 @@ fn every_module_draws_its_own_mask() {
     let mut streams = vec![work.x[0].clone()];
     let mut heads = Vec::new();
     for (l, k) in work.kept.iter().enumerate() {
-        streams.extend([minus(&k.mid, &work.x[l]), minus(&work.x[l + 1], &k.mid)]);
+        streams.extend([minus(&work.mid[l], &work.x[l]), minus(&work.x[l + 1], &work.mid[l])]);
         heads.extend((0..4).map(|h| (1..20).map(|t| k.att[t * 24 + h * 6]).collect::<Vec<f64>>()));
     }
     all_differ("residual branches", &streams);
@@ -596,11 +601,11 @@ fn model_bytes(model: &mut Decoder<Cpu<f32>>) -> usize {
 
 /// Bytes of a workspace's buffers on the CPU.
 fn workspace_bytes(work: &Workspace<Cpu<f32>>) -> usize {
-    let Workspace { capacity: _, x, kept, branch, hidden, final_stat, scratch, grads } = work;
+    let Workspace { capacity: _, x, mid, kept, branch, hidden, final_stat, scratch, grads } = work;
     let of_block = |k: &Kept<Cpu<f32>>| {
-        let Kept { h1, stat1, qkv, att, lse, mid, h2, stat2, up, act, low } = k;
+        let Kept { h1, stat1, qkv, att, lse, h2, stat2, up, act, low } = k;
         let low: usize = low.iter().flatten().map(Vec::len).sum();
-        low + [h1, stat1, qkv, att, lse, mid, h2, stat2, up, act].map(Vec::len).iter().sum::<usize>()
+        low + [h1, stat1, qkv, att, lse, h2, stat2, up, act].map(Vec::len).iter().sum::<usize>()
     };
     let of_grads = |g: &Grads<Cpu<f32>>| {
         let Grads { dx, d_mid, d_norm, d_wide, d_inner, d_branch, delta, d_low } = g;
@@ -608,7 +613,7 @@ fn workspace_bytes(work: &Workspace<Cpu<f32>>) -> usize {
     };
     let rest: usize = [branch, hidden, final_stat, scratch].map(Vec::len).iter().sum();
     let blocks: usize = kept.iter().map(of_block).sum();
-    4 * (rest + x.iter().map(Vec::len).sum::<usize>() + blocks + grads.as_ref().map_or(0, of_grads))
+    4 * (rest + x.iter().chain(mid.iter()).map(Vec::len).sum::<usize>() + blocks + grads.as_ref().map_or(0, of_grads))
 }
 
 /// Llama of 2 layers: hidden 8, inner 12, 2 query heads and 1 key head of 6, vocabulary 16, tied, no biases.
@@ -657,11 +662,13 @@ fn the_plan_counts_the_bytes_of_the_cpu() {
         assert_eq!(plan.bytes(), 4 * expected as u64, "{method:?}");
         assert_eq!(plan.bytes(), model_bytes(&mut model) as u64, "{method:?}");
         for (train, dropout) in [(false, false), (true, false), (true, true)] {
-            let need = Need { tokens: 10, train, lora_dropout: dropout, resid_dropout: dropout };
-            let before = plan.bytes();
-            Workspace::new(&plan, &planned, need).expect("allocates");
-            let work = Workspace::new(&cpu, &model, need).expect("allocates");
-            assert_eq!(plan.bytes() - before, workspace_bytes(&work) as u64, "{method:?} {need:?}");
+            for recompute in [Recompute::None, Recompute::Layer] {
+                let need = Need { tokens: 10, train, recompute, lora_dropout: dropout, resid_dropout: dropout };
+                let before = plan.bytes();
+                Workspace::new(&plan, &planned, need).expect("allocates");
+                let work = Workspace::new(&cpu, &model, need).expect("allocates");
+                assert_eq!(plan.bytes() - before, workspace_bytes(&work) as u64, "{method:?} {need:?}");
+            }
         }
     }
 }
@@ -684,9 +691,12 @@ fn the_plan_counts_the_flops_of_the_formula() {
         let plan = Plan::default();
         let model = on(&plan, method);
         let capacity = Capacity { tokens, supervised: tokens };
-        let mut machine =
-            Machine::new(plan, model, Settings { rule: COMPOSITE, rates: DRY, capacity, train: true, seed: 1 })
-                .expect("allocates");
+        let mut machine = Machine::new(
+            plan,
+            model,
+            Settings { rule: COMPOSITE, rates: DRY, capacity, train: true, seed: 1, ..Settings::default() },
+        )
+        .expect("allocates");
         let (before, bytes) = (machine.backend.flops(), machine.backend.bytes());
         machine.gradients(&batches, 1).expect("plans");
         assert_eq!(machine.backend.flops() - before, expected as u64, "{method:?}");

@@ -1,7 +1,7 @@
 //! The backward pass, block by block from the last to the first. Gradients of weights add up; those of activations
 //! overwrite (the rules stand at the top of [`crate::backend`]).
 
-use super::decoder::{Decoder, Layer, Mode, NormParams, Site};
+use super::decoder::{Decoder, Layer, Mode, NormParams, Site, attention};
 use super::names::Module;
 use super::workspace::{Grads, Kept, Workspace};
 use crate::backend::{Backend, F, Norm, Rows, S, Tokens, Turn};
@@ -13,7 +13,7 @@ impl<B: Backend> Decoder<B> {
     pub fn backward(&mut self, b: &B, work: &mut Workspace<B>, tokens: &Tokens<B>, mode: &Mode<B>) -> Result {
         let (norm, embed_scale, layers) = (self.spec.norm, self.spec.embed_scale, self.spec.layers);
         let rows = Rows { n: tokens.count, width: self.spec.hidden };
-        let Workspace { x, kept, final_stat, scratch, grads, .. } = work;
+        let Workspace { x, mid, kept, branch, final_stat, scratch, grads, .. } = work;
         let Some(grads) = grads else {
             return Err(Error::Device("backward was asked of a workspace that was made for evaluation".into()));
         };
@@ -23,7 +23,11 @@ impl<B: Backend> Decoder<B> {
 
         let below = self.embed.train.is_some();
         for l in (0..layers).rev() {
-            self.block_bwd(b, l, &x[l], &mut kept[l], grads, scratch, tokens, mode, below || l > 0)?;
+            // the last block's activations are as forward left them
+            if kept.shared() && l + 1 < layers {
+                self.recompute(b, l, &x[l], &mut mid[l], &mut kept[l], branch, scratch, tokens, mode)?;
+            }
+            self.block_bwd(b, l, &x[l], &mid[l], &kept[l], grads, scratch, tokens, mode, below || l > 0)?;
         }
         if below {
             let drop = mode.at(0, Site::Embedding, tokens);
@@ -31,6 +35,29 @@ impl<B: Backend> Decoder<B> {
             b.embed_bwd(rows, tokens, embed_scale, drop, &grads.dx, self.embed.grad(), positions)?;
         }
         Ok(())
+    }
+
+    /// What forward kept of a block, once more from the stream at its input: the same operations on the same values with
+    /// the same masks, hence the same bits. The product of the last projection goes to the stream only, which is kept:
+    /// it is left out, and what its adapters add to `branch` is read by nobody.
+    #[allow(clippy::too_many_arguments)] // the workspace, taken apart
+    fn recompute(
+        &self,
+        b: &B,
+        l: usize,
+        x: &F<B>,
+        mid: &mut F<B>,
+        k: &mut Kept<B>,
+        branch: &mut F<B>,
+        scratch: &mut F<B>,
+        tokens: &Tokens<B>,
+        mode: &Mode<B>,
+    ) -> Result {
+        let rows = Rows { n: tokens.count, width: self.spec.hidden };
+        b.norm(rows, self.spec.norm, x, self.layers[l].norms[0].affine(), &mut k.h1, &mut k.stat1)?;
+        self.inside(b, l, x, mid, k, branch, scratch, tokens, mode, attention(b, l, tokens, mode))?;
+        let low = &mut k.low[Module::Down as usize];
+        self.adapt(b, l, Module::Down, &k.act, low, scratch, branch, tokens, mode)
     }
 
     /// `grads.dx`: in, the gradient of the stream after the block; out, before it. Without `below` nothing that is
@@ -41,7 +68,8 @@ impl<B: Backend> Decoder<B> {
         b: &B,
         l: usize,
         x: &F<B>,
-        k: &mut Kept<B>,
+        mid: &F<B>,
+        k: &Kept<B>,
         g: &mut Grads<B>,
         scratch: &mut F<B>,
         tokens: &Tokens<B>,
@@ -61,7 +89,7 @@ impl<B: Backend> Decoder<B> {
         pass.project_bwd(layer, Module::Down, &k.act, &k.low, d, Some(d_inner))?;
         b.act_bwd(rows(inner), act, &k.up, d_inner, d_wide)?;
         pass.project_bwd(layer, Module::Up, &k.h2, &k.low, d_wide, Some(d_norm))?;
-        norm_bwd(b, rows(hidden), norm, &mut layer.norms[1], &k.mid, &k.stat2, d_norm, Some(dx), d_mid)?;
+        norm_bwd(b, rows(hidden), norm, &mut layer.norms[1], mid, &k.stat2, d_norm, Some(dx), d_mid)?;
 
         // attention: mid = x + dropout(o(attention(rope(qkv(norm(x))))))
         let d = pass.branch(0, rows(hidden), d_mid, d_branch)?;

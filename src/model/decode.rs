@@ -67,6 +67,8 @@ pub struct Session<'a, B: Backend> {
     cache: Vec<F<B>>,
     /// Residual stream, `[T, H]`.
     x: F<B>,
+    /// Residual stream between attention and MLP, `[T, H]`.
+    mid: F<B>,
     kept: Kept<B>,
     branch: F<B>,
     hidden: F<B>,
@@ -105,6 +107,7 @@ impl<'a, B: Backend> Session<'a, B> {
             at: b.alloc(t)?,
             cache: (0..s.layers).map(|_| b.alloc(room.rows * row)).collect::<Result<_>>()?,
             x: b.alloc(t * s.hidden)?,
+            mid: b.alloc(t * s.hidden)?,
             kept: Kept::new(b, s, &model.layers, t)?,
             branch: b.alloc(t * s.hidden)?,
             hidden: b.alloc(t * s.hidden)?,
@@ -160,7 +163,7 @@ impl<'a, B: Backend> Session<'a, B> {
 
     /// One pass. Whole prompts are seen in the packed buffer, single tokens look into the cache.
     fn pass(&mut self, ids: &[u32], pos: &[u32], at: &[u32], last: &[u32], whole: bool) -> Result<Vec<f32>> {
-        let Session { b, model, tokens, cache, x, kept, branch, hidden, stat, scratch, .. } = self;
+        let Session { b, model, tokens, cache, x, mid, kept, branch, hidden, stat, scratch, .. } = self;
         let (b, s) = (*b, &model.spec);
         tokens.count = ids.len();
         b.write(&mut tokens.ids, ids)?;
@@ -175,10 +178,10 @@ impl<'a, B: Backend> Session<'a, B> {
             if l == 0 {
                 b.norm(rows, s.norm, x, norm, &mut kept.h1, &mut kept.stat1)?;
             } else {
-                b.add_norm(rows, s.norm, &kept.mid, branch, None, x, norm, &mut kept.h1, &mut kept.stat1)?;
+                b.add_norm(rows, s.norm, mid, branch, None, x, norm, &mut kept.h1, &mut kept.stat1)?;
             }
             let cache = &mut cache[l];
-            model.block(b, l, x, kept, branch, scratch, tokens, &mode, |heads: Heads, qkv, att, lse| {
+            model.block(b, l, x, mid, kept, branch, scratch, tokens, &mode, |heads: Heads, qkv, att, lse| {
                 b.remember(heads, at, qkv, cache)?;
                 match whole {
                     true => b.attention(heads, tokens, qkv, None, att, lse),
@@ -186,7 +189,7 @@ impl<'a, B: Backend> Session<'a, B> {
                 }
             })?;
         }
-        b.add_norm(rows, s.norm, &kept.mid, branch, None, x, model.final_norm.affine(), hidden, stat)?;
+        b.add_norm(rows, s.norm, mid, branch, None, x, model.final_norm.affine(), hidden, stat)?;
         self.logits(last)
     }
 

@@ -329,33 +329,39 @@ impl<'a, B: Backend> Mode<'a, B> {
     }
 }
 
+/// How the queries of a whole micro-batch see its keys.
+pub(super) fn attention<'a, B: Backend>(
+    b: &'a B,
+    l: usize,
+    tokens: &'a Tokens<B>,
+    mode: &Mode<'a, B>,
+) -> impl FnOnce(Heads, &F<B>, &mut F<B>, &mut S<B>) -> Result + 'a {
+    let drop = mode.at(l, Site::Attention, tokens);
+    move |heads, qkv, att, lse| b.attention(heads, tokens, qkv, drop, att, lse)
+}
+
 impl<B: Backend> Decoder<B> {
     /// Hidden rows after the last norm into `work.hidden`, keeping in `work` what backward needs.
     pub fn forward(&self, b: &B, work: &mut Workspace<B>, tokens: &Tokens<B>, mode: &Mode<B>) -> Result {
         let s = &self.spec;
         let rows = Rows { n: tokens.count, width: s.hidden };
-        let Workspace { x, kept, branch, hidden, final_stat, scratch, .. } = work;
+        let Workspace { x, mid, kept, branch, hidden, final_stat, scratch, .. } = work;
         let positions = self.positions.as_ref().map(|p| &p.w);
         let drop = mode.at(0, Site::Embedding, tokens);
         b.embed(rows, tokens, &self.embed.w, positions, s.embed_scale, drop, &mut x[0])?;
         for l in 0..s.layers {
-            let norm = self.layers[l].norms[0].affine();
+            let (norm, k) = (self.layers[l].norms[0].affine(), &mut kept[l]);
             if l == 0 {
-                let k = &mut kept[0];
                 b.norm(rows, s.norm, &x[0], norm, &mut k.h1, &mut k.stat1)?;
             } else {
                 let drop = mode.at(l - 1, Site::Residual(1), tokens);
-                let (before, here) = kept.split_at_mut(l);
-                let (mid, k) = (&before[l - 1].mid, &mut here[0]);
-                b.add_norm(rows, s.norm, mid, branch, drop, &mut x[l], norm, &mut k.h1, &mut k.stat1)?;
+                b.add_norm(rows, s.norm, &mid[l - 1], branch, drop, &mut x[l], norm, &mut k.h1, &mut k.stat1)?;
             }
-            let drop = mode.at(l, Site::Attention, tokens);
-            self.block(b, l, &x[l], &mut kept[l], branch, scratch, tokens, mode, |heads, qkv, att, lse| {
-                b.attention(heads, tokens, qkv, drop, att, lse)
-            })?;
+            let attend = attention(b, l, tokens, mode);
+            self.block(b, l, &x[l], &mut mid[l], k, branch, scratch, tokens, mode, attend)?;
         }
         let drop = mode.at(s.layers - 1, Site::Residual(1), tokens);
-        let (mid, norm) = (&kept[s.layers - 1].mid, self.final_norm.affine());
+        let (mid, norm) = (&mid[s.layers - 1], self.final_norm.affine());
         b.add_norm(rows, s.norm, mid, branch, drop, &mut x[s.layers], norm, hidden, final_stat)
     }
 
@@ -367,6 +373,28 @@ impl<B: Backend> Decoder<B> {
         b: &B,
         l: usize,
         x: &F<B>,
+        mid: &mut F<B>,
+        k: &mut Kept<B>,
+        branch: &mut F<B>,
+        scratch: &mut F<B>,
+        tokens: &Tokens<B>,
+        mode: &Mode<B>,
+        attend: impl FnOnce(Heads, &F<B>, &mut F<B>, &mut S<B>) -> Result,
+    ) -> Result {
+        self.inside(b, l, x, mid, k, branch, scratch, tokens, mode, attend)?;
+        let low = &mut k.low[Module::Down as usize];
+        self.project(b, l, Module::Down, &k.act, low, scratch, branch, tokens, mode)
+    }
+
+    /// A block without its last projection: all of it that a backward pass needs, but for what that projection's
+    /// adapters keep.
+    #[allow(clippy::too_many_arguments)] // the workspace, taken apart
+    pub(super) fn inside(
+        &self,
+        b: &B,
+        l: usize,
+        x: &F<B>,
+        mid: &mut F<B>,
         k: &mut Kept<B>,
         branch: &mut F<B>,
         scratch: &mut F<B>,
@@ -377,8 +405,8 @@ impl<B: Backend> Decoder<B> {
         let s = &self.spec;
         let (layer, heads) = (&self.layers[l], self.heads(tokens.count));
         let rows = |width| Rows { n: tokens.count, width };
-        let Kept { h1, qkv, att, lse, mid, h2, stat2, up, act, low, .. } = k;
-        let [low_qkv, low_o, low_up, low_down] = low;
+        let Kept { h1, qkv, att, lse, h2, stat2, up, act, low, .. } = k;
+        let [low_qkv, low_o, low_up, _] = low;
         let project = |module: Module, x: &_, low: &mut [_], scratch: &mut _, y: &mut _| {
             self.project(b, l, module, x, low, scratch, y, tokens, mode)
         };
@@ -391,8 +419,7 @@ impl<B: Backend> Decoder<B> {
         let drop = mode.at(l, Site::Residual(0), tokens);
         b.add_norm(rows(s.hidden), s.norm, x, branch, drop, mid, layer.norms[1].affine(), h2, stat2)?;
         project(Module::Up, h2, low_up, scratch, up)?;
-        b.act(rows(s.inner), s.act, up, act)?;
-        project(Module::Down, act, low_down, scratch, branch)
+        b.act(rows(s.inner), s.act, up, act)
     }
 
     /// A projection and the adapters of its slices.
@@ -410,8 +437,26 @@ impl<B: Backend> Decoder<B> {
         mode: &Mode<B>,
     ) -> Result {
         let p = &self.layers[l].proj[module as usize];
+        b.linear(p.gemm(tokens.count), x, &p.w.w, p.bias.as_ref().map(|v| &v.w), y)?;
+        self.adapt(b, l, module, x, low, scratch, y, tokens, mode)
+    }
+
+    /// The adapters of a projection's slices: `low` of each, and its product added to `y`.
+    #[allow(clippy::too_many_arguments)] // the workspace, taken apart
+    pub(super) fn adapt(
+        &self,
+        b: &B,
+        l: usize,
+        module: Module,
+        x: &F<B>,
+        low: &mut [F<B>],
+        scratch: &mut F<B>,
+        y: &mut F<B>,
+        tokens: &Tokens<B>,
+        mode: &Mode<B>,
+    ) -> Result {
+        let p = &self.layers[l].proj[module as usize];
         let shape = p.gemm(tokens.count);
-        b.linear(shape, x, &p.w.w, p.bias.as_ref().map(|v| &v.w), y)?;
         for (i, slice) in p.slices.iter().enumerate().filter(|_| mode.adapters) {
             let Some(a) = &slice.adapter else { continue };
             let drop = mode.at(l, Site::Adapter(module, i), tokens);

@@ -4,7 +4,50 @@ use super::config::Spec;
 use super::decoder::{Decoder, Layer};
 use super::names::{self, Module};
 use crate::backend::{Backend, F, S};
+use crate::choices::choices;
 use crate::error::Result;
+use std::ops::{Index, IndexMut};
+
+choices! {
+    /// What backward computes anew, to keep less of the forward pass (gradient checkpointing, Chen et al. 2016). The
+    /// gradients are the same to the bit.
+    Recompute {
+        /// Nothing: every block's activations are kept.
+        None = "none",
+        /// Each block's activations, from the residual stream at its input, which alone is kept.
+        Layer = "layer",
+    }
+}
+
+/// A thing for each layer, or one that all layers share.
+pub struct PerLayer<T>(Vec<T>);
+
+impl<T> PerLayer<T> {
+    /// Whether a layer finds here what the one before it left.
+    pub fn shared(&self) -> bool {
+        self.0.len() == 1
+    }
+
+    /// Every one there is.
+    pub fn iter(&self) -> std::slice::Iter<'_, T> {
+        self.0.iter()
+    }
+}
+
+impl<T> Index<usize> for PerLayer<T> {
+    type Output = T;
+
+    fn index(&self, layer: usize) -> &T {
+        &self.0[if self.shared() { 0 } else { layer }]
+    }
+}
+
+impl<T> IndexMut<usize> for PerLayer<T> {
+    fn index_mut(&mut self, layer: usize) -> &mut T {
+        let shared = self.shared();
+        &mut self.0[if shared { 0 } else { layer }]
+    }
+}
 
 /// What one block keeps for its backward. `T` tokens, `H` hidden, `I` inner.
 pub struct Kept<B: Backend> {
@@ -18,8 +61,6 @@ pub struct Kept<B: Backend> {
     pub att: F<B>,
     /// Log-sum-exp of the scores, `[T, q]`.
     pub lse: S<B>,
-    /// Residual stream between attention and MLP, `[T, H]`.
-    pub mid: F<B>,
     /// Normalised input of the MLP, `[T, H]`.
     pub h2: F<B>,
     /// Mean and 1 / deviation of the second norm, `[T, 2]`.
@@ -51,7 +92,6 @@ impl<B: Backend> Kept<B> {
             qkv: b.alloc(t * s.qkv_width())?,
             att: b.alloc(t * s.attn_width())?,
             lse: b.alloc(t * s.q_heads)?,
-            mid: b.alloc(t * s.hidden)?,
             h2: b.alloc(t * s.hidden)?,
             stat2: b.alloc(t * 2)?,
             up: b.alloc(t * s.up_width())?,
@@ -65,10 +105,12 @@ impl<B: Backend> Kept<B> {
 pub struct Workspace<B: Backend> {
     /// Tokens that fit.
     pub capacity: usize,
-    /// Residual stream before each block and before the last norm, `[L + 1][T, H]`.
-    pub x: Vec<F<B>>,
-    /// What each block keeps.
-    pub kept: Vec<Kept<B>>,
+    /// Residual stream before each block and before the last norm, `[L + 1][T, H]`; shared without backward.
+    pub x: PerLayer<F<B>>,
+    /// Residual stream between attention and MLP, `[L][T, H]`; shared as `kept` is.
+    pub mid: PerLayer<F<B>>,
+    /// What each block keeps, `[L]`; shared where backward computes it anew, and without backward.
+    pub kept: PerLayer<Kept<B>>,
     /// Output of a block's half on its way to the residual sum, `[T, H]`.
     pub branch: F<B>,
     /// Hidden rows for the LM head, `[T, H]`.
@@ -108,6 +150,8 @@ pub struct Need {
     pub tokens: usize,
     /// Whether there is a backward pass.
     pub train: bool,
+    /// What backward computes anew.
+    pub recompute: Recompute,
     /// Whether adapter inputs are dropped.
     pub lora_dropout: bool,
     /// Whether residual branches are dropped.
@@ -119,8 +163,10 @@ impl<B: Backend> Workspace<B> {
     pub fn new(b: &B, model: &Decoder<B>, need: Need) -> Result<Workspace<B>> {
         let (s, t): (&Spec, usize) = (&model.spec, need.tokens);
         let hidden = || b.alloc(t * s.hidden);
-        let layers = model.layers.iter();
-        let kept = layers.map(|layer| Kept::new(b, s, std::slice::from_ref(layer), t)).collect::<Result<_>>()?;
+        let keeps = need.train && need.recompute == Recompute::None;
+        // each by its own adapters, or one by the largest
+        let sets = model.layers.chunks(if keeps { 1 } else { s.layers });
+        let stream = |n: usize| (0..n).map(|_| hidden()).collect::<Result<_>>().map(PerLayer);
         let largest_rank = model.slices().filter_map(|(_, s)| s.adapter.as_ref()).map(|a| a.rank).max().unwrap_or(0);
         let widest_input = Module::ALL.into_iter().map(|m| names::fan_in(s, m)).max().unwrap_or(0);
         let when = |wanted: bool, width: usize| if wanted { t * width } else { 0 };
@@ -140,8 +186,9 @@ impl<B: Backend> Workspace<B> {
         };
         Ok(Workspace {
             capacity: t,
-            x: (0..=s.layers).map(|_| hidden()).collect::<Result<_>>()?,
-            kept,
+            x: stream(if need.train { s.layers + 1 } else { 1 })?,
+            mid: stream(if keeps { s.layers } else { 1 })?,
+            kept: PerLayer(sets.map(|layers| Kept::new(b, s, layers, t)).collect::<Result<_>>()?),
             branch: hidden()?,
             hidden: hidden()?,
             final_stat: b.alloc(t * 2)?,

@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// Keys of the recipe that decide where a run ends, what it writes and how fast it is, but not the bits of a step.
 /// (The end of a run bends the schedule of the learning rate; that is what its user asks for.)
-const FREE: [&str; 14] = [
+const FREE: [&str; 15] = [
     "data.cache",
     "data.cache_dir",
     "train.output_dir",
@@ -25,6 +25,7 @@ const FREE: [&str; 14] = [
     "train.early_stopping_patience",
     "train.load_best_model_at_end",
     "train.save_dtype",
+    "train.recompute",
     "train.threads",
 ];
 

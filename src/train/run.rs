@@ -324,6 +324,7 @@ pub(super) fn settings(prepared: &Prepared) -> Settings {
             supervised: all_examples(prepared).map(Example::supervised).max().unwrap_or(0),
         },
         train: true,
+        recompute: recipe.train.recompute,
         seed: recipe.train.seed,
     }
 }

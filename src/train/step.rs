@@ -7,7 +7,7 @@ use crate::data::Batch;
 use crate::data::pack::Totals;
 use crate::error::{Error, Result};
 use crate::model::decoder::{Decoder, Mode, Rates};
-use crate::model::workspace::{Need, Workspace};
+use crate::model::workspace::{Need, Recompute, Workspace};
 
 /// What the loss is.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +96,8 @@ pub struct Settings {
     pub capacity: Capacity,
     /// Whether there will be gradients.
     pub train: bool,
+    /// What backward computes anew.
+    pub recompute: Recompute,
     /// Seed of the dropout masks.
     pub seed: u64,
 }
@@ -103,8 +105,8 @@ pub struct Settings {
 impl Default for Settings {
     /// Training with the default objective and no dropout; the capacity is still to be given.
     fn default() -> Settings {
-        let (rule, rates, capacity) = Default::default();
-        Settings { rule, rates, capacity, train: true, seed: 0 }
+        let (rule, rates, capacity, recompute) = Default::default();
+        Settings { rule, rates, capacity, train: true, recompute, seed: 0 }
     }
 }
 
@@ -118,7 +120,7 @@ pub struct Machine<B: Backend> {
     pub rule: Rule,
     /// Dropout of training passes.
     pub rates: Rates,
-    work: Workspace<B>,
+    pub(super) work: Workspace<B>,
     feed: Feed<B>,
     scalars: S<B>,
     key: Ids<B>,
@@ -129,10 +131,10 @@ pub struct Machine<B: Backend> {
 impl<B: Backend> Machine<B> {
     /// Allocates the workspace of `model`, whose adapters are already in place.
     pub fn new(backend: B, model: Decoder<B>, settings: Settings) -> Result<Self> {
-        let Settings { rule, rates, capacity, train, seed } = settings;
+        let Settings { rule, rates, capacity, train, recompute, seed } = settings;
         let b = &backend;
-        let need =
-            Need { tokens: capacity.tokens, train, lora_dropout: rates.lora > 0.0, resid_dropout: rates.resid > 0.0 };
+        let (tokens, lora_dropout, resid_dropout) = (capacity.tokens, rates.lora > 0.0, rates.resid > 0.0);
+        let need = Need { tokens, train, recompute, lora_dropout, resid_dropout };
         let longest = if rule.gamma != 0.0 && model.trains_head() { capacity.supervised } else { 1 };
         let feed = Feed::new(b, capacity.tokens, longest, model.spec.hidden, model.spec.vocab, train)?;
         let (scalars, key, sums) = (b.alloc(scalar::SCALARS)?, b.alloc(2)?, b.alloc(tally::TALLY)?);

@@ -97,7 +97,8 @@ pub fn machine_of<R: Real>(spec: Spec, model: &Path, adapter: Option<&Path>, set
         attach(&b, &mut decoder, dir);
     }
     let capacity = Capacity { tokens: 512, supervised: 512 };
-    let settings = Settings { rule: setup.rule, rates: setup.rates, capacity, train: true, seed: 1 };
+    let settings =
+        Settings { rule: setup.rule, rates: setup.rates, capacity, train: true, seed: 1, ..Settings::default() };
     Machine::new(b, decoder, settings).expect("allocates")
 }
 

@@ -136,21 +136,27 @@ pub enum Method {
     Lora,
 }
 
-/// A machine around a random model; `tokens` is its capacity.
+/// A machine around a random model, with matrices of deviation `std`.
+pub fn machine<B: Backend>(b: B, (spec, std): (Spec, f64), method: Method, settings: Settings) -> Machine<B> {
+    let mut model = random(&b, spec, std, method == Method::Full);
+    if method == Method::Lora {
+        adapt(&b, &mut model);
+    }
+    Machine::new(b, model, settings).expect("allocates")
+}
+
+/// One on the processor; `tokens` is its capacity.
 pub fn build<R: Real>(
-    (spec, std): (Spec, f64),
+    model: (Spec, f64),
     method: Method,
     (rule, rates): (Rule, Rates),
     tokens: usize,
     threads: usize,
 ) -> Machine<Cpu<R>> {
     let b = Cpu::<R>::new(threads).expect("threads");
-    let mut model = random(&b, spec, std, method == Method::Full);
-    if method == Method::Lora {
-        adapt(&b, &mut model);
-    }
     let capacity = Capacity { tokens, supervised: tokens };
-    Machine::new(b, model, Settings { rule, rates, capacity, train: true, seed: 3 }).expect("allocates")
+    let settings = Settings { rule, rates, capacity, seed: 3, ..Settings::default() };
+    machine(b, model, method, settings)
 }
 
 /// Examples of these lengths with random ids, a prompt of about a third, holes, weights of either sign and random

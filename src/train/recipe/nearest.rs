@@ -3,7 +3,7 @@
 use super::{Key, keys};
 
 /// Names that other trainers and habit use for ours, where spelling alone would lead astray.
-const ALIASES: [(&str, &str, &str); 20] = [
+const ALIASES: [(&str, &str, &str); 21] = [
     ("alpha", "lora", "lora_alpha"),
     ("batch_size", "train", "per_device_train_batch_size"),
     ("block_size", "data", "max_length"),
@@ -12,6 +12,7 @@ const ALIASES: [(&str, &str, &str); 20] = [
     ("epochs", "train", "num_train_epochs"),
     ("eps", "train", "adam_epsilon"),
     ("grad_clip", "train", "max_grad_norm"),
+    ("gradient_checkpointing", "train", "recompute"),
     ("lora_r", "lora", "r"),
     ("lr", "train", "learning_rate"),
     ("lr_scheduler", "train", "lr_scheduler_type"),

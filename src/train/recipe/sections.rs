@@ -10,6 +10,7 @@ use crate::data::corpus::Source;
 use crate::data::pack::Batching;
 use crate::data::prompt::Task;
 use crate::model::adapter::Targets;
+use crate::model::workspace::Recompute;
 use crate::salience::align::Align;
 use crate::salience::labels::Calls;
 use crate::salience::scanpath::Mode;
@@ -341,6 +342,9 @@ section! {
         seed: u64 = 42, AtLeast(0.0);
         /// The number format of what is saved.
         save_dtype: SaveDtype = SaveDtype::Auto, Any;
+        /// What backward computes anew to save memory, with the same result: nothing, or the activations of each layer
+        /// (gradient checkpointing), which takes up to a third more time.
+        recompute: Recompute = Recompute::None, Any;
         /// CPU threads; 0 means all cores. Results do not depend on it.
         threads: usize = 0, Within(0.0, 1024.0);
     }

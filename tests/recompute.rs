@@ -1,0 +1,157 @@
+//! `train.recompute = "layer"` against `"none"`, which keeps every activation: the same losses and gradients to the bit,
+//! whatever the architecture, what is trained, what is dropped and where it runs; and the memory that it saves.
+
+mod support;
+
+use eyekern::backend::Backend;
+use eyekern::backend::cpu::Cpu;
+use eyekern::data::Batch;
+use eyekern::model::config::{Positions, Spec};
+use eyekern::model::decoder::Rates;
+use eyekern::model::rope::{Scaling, inverse_frequencies};
+use eyekern::model::workspace::{Need, Recompute, Workspace};
+use eyekern::train::step::{Capacity, Machine, Settings};
+use support::models::Method::{Full, Lora};
+use support::models::{self, COMPOSITE, DRY, Method, WET};
+
+/// Deviation of the matrices.
+const STD: f64 = 0.4;
+/// Tokens that the machines hold.
+const CAPACITY: usize = 64;
+
+/// Without dropout, with each kind alone, and with all of them.
+const RATES: [Rates; 6] = [
+    DRY,
+    Rates { embd: 0.2, ..DRY },
+    Rates { attention: 0.3, ..DRY },
+    Rates { resid: 0.25, ..DRY },
+    Rates { lora: 0.35, ..DRY },
+    WET,
+];
+
+/// What distinguishes all architectures: norms, activations, positions, heads, biases, a layer that does not rotate.
+fn specs() -> [Spec; 5] {
+    [models::llama(), models::starcoder2(), models::gpt2(), models::bigcode(true), models::bigcode(false)]
+}
+
+/// Two packed micro-batches: segments of one token, and one that is longer than a block of rows.
+fn micro_batches(spec: &Spec) -> [Batch; 2] {
+    let list = models::examples(&[37, 1, 9, 2, 7, 1, 14], spec.vocab, 4);
+    let pick = |range: std::ops::Range<usize>| models::batch(&list[range].iter().collect::<Vec<_>>(), None);
+    [pick(0..4), pick(4..7)]
+}
+
+fn machine<B: Backend>(b: B, spec: &Spec, method: Method, rates: Rates, recompute: Recompute) -> Machine<B> {
+    let capacity = Capacity { tokens: CAPACITY, supervised: CAPACITY };
+    let settings = Settings { rule: COMPOSITE, rates, capacity, recompute, seed: 3, ..Settings::default() };
+    models::machine(b, (spec.clone(), STD), method, settings)
+}
+
+/// Losses and gradients of two steps, with an evaluation between them that leaves its own activations behind.
+fn steps<B: Backend>(mut machine: Machine<B>, batches: &[Batch]) -> Vec<Vec<Vec<u64>>> {
+    let mut seen = Vec::new();
+    for step in [4, 5] {
+        let loss = machine.gradients(batches, step).expect("gradients").loss;
+        let mut lists = models::all_gradients(&mut machine);
+        assert!(lists.iter().any(|list| list.iter().any(|&g| g != 0.0)), "something is trained");
+        lists.push(vec![loss, machine.evaluate(batches).expect("evaluates").loss]);
+        seen.push(models::bits(&lists));
+    }
+    seen
+}
+
+/// The same bits on backends that `open` makes.
+fn same_bits<B: Backend>(open: impl Fn() -> B, spec: &Spec, method: Method, rates: Rates) {
+    let batches = micro_batches(spec);
+    let [kept, anew] = [Recompute::None, Recompute::Layer]
+        .map(|recompute| steps(machine(open(), spec, method, rates, recompute), &batches));
+    assert!(kept == anew, "{} {method:?} {rates:?}", spec.model_type);
+}
+
+fn on_the_processor(spec: &Spec) {
+    for method in [Full, Lora] {
+        for rates in RATES {
+            same_bits(|| Cpu::<f64>::new(1).expect("threads"), spec, method, rates);
+            same_bits(|| Cpu::<f32>::new(2).expect("threads"), spec, method, rates);
+        }
+    }
+}
+
+#[test]
+fn the_processor_gives_the_same_bits() {
+    specs().iter().for_each(on_the_processor);
+}
+
+/// One layer is computed anew by nobody, as its activations are still there.
+#[test]
+fn a_model_of_one_layer_gives_the_same_bits() {
+    on_the_processor(&Spec { layers: 1, ..models::gpt2() });
+}
+
+/// The ten architectures by the configs of transformers' own models, filled with random values.
+#[test]
+fn every_architecture_gives_the_same_bits() {
+    let Some(shared) = std::env::var_os("EYEKERN_SHARED") else { return };
+    for dir in support::folder::folders(&std::path::Path::new(&shared).join("fixtures").join("parity")) {
+        let spec = Spec::load(&dir.join("model").join("config.json")).expect("a fixture's config is supported");
+        for (method, rates) in [(Full, DRY), (Full, WET), (Lora, DRY), (Lora, WET)] {
+            same_bits(|| Cpu::<f32>::new(1).expect("threads"), &spec, method, rates);
+        }
+    }
+}
+
+/// The kernels take heads of multiples of 8.
+#[cfg_attr(not(feature = "emulator"), allow(dead_code))]
+fn with_heads_of_8(spec: Spec) -> Spec {
+    let positions = match spec.positions {
+        Positions::Learned => Positions::Learned,
+        Positions::Rope { layers, .. } => {
+            Positions::Rope { inverse: inverse_frequencies(8, 1e4, Scaling::Default), layers }
+        }
+    };
+    Spec { head_dim: 8, positions, ..spec }
+}
+
+#[cfg(feature = "emulator")]
+#[test]
+fn the_kernels_give_the_same_bits() {
+    use eyekern::backend::cuda::Cuda;
+    use eyekern::backend::cuda::emulated::Schedule;
+    use eyekern::backend::cuda::emulation::Emulated;
+    let open = || Cuda::new(Emulated::open(Schedule::default()).expect("an emulated device"));
+    for spec in specs().map(with_heads_of_8) {
+        for (method, rates) in [(Full, DRY), (Full, WET), (Lora, DRY), (Lora, WET)] {
+            same_bits(open, &spec, method, rates);
+        }
+    }
+}
+
+/// What stays of a block is its input: the rest is there once. Values of a token by hand, for gpt2's block: two norms
+/// with two statistics each, queries, keys and values, attention with its log-sum-exps, the stream in the middle, the
+/// MLP before and after its activation.
+#[test]
+fn one_block_of_activations_is_kept() {
+    let spec = models::gpt2();
+    let block = (12 + 2) + 3 * 12 + (12 + 3) + 12 + (12 + 2) + 10 + 10;
+    let (layers, stream) = (spec.layers, 12);
+    let b = Cpu::<f64>::new(1).expect("threads");
+    let model = models::random(&b, spec, STD, true);
+    let values = |train, recompute| {
+        let need = Need { tokens: CAPACITY, train, recompute, lora_dropout: false, resid_dropout: false };
+        let work = Workspace::new(&b, &model, need).expect("allocates");
+        let of_blocks = work.kept.iter().map(|k| {
+            assert!(k.low.iter().flatten().all(Vec::is_empty));
+            [&k.h1, &k.stat1, &k.qkv, &k.att, &k.lse, &k.h2, &k.stat2, &k.up, &k.act]
+                .map(Vec::len)
+                .iter()
+                .sum::<usize>()
+        });
+        let streams = work.x.iter().chain(work.mid.iter()).map(Vec::len).sum::<usize>();
+        of_blocks.sum::<usize>() + streams
+    };
+    assert_eq!(values(true, Recompute::None), CAPACITY * (layers * block + (layers + 1) * stream));
+    assert_eq!(values(true, Recompute::Layer), CAPACITY * (block + (layers + 1) * stream));
+    for recompute in [Recompute::None, Recompute::Layer] {
+        assert_eq!(values(false, recompute), CAPACITY * (block + stream), "without backward nothing is kept");
+    }
+}
