@@ -2,28 +2,89 @@
 
 use super::*;
 use std::cell::Cell;
+use std::marker::PhantomData;
 
-/// Counters of one run of the model.
-#[derive(Default)]
-pub struct Plan {
+/// Counters of one run of the model, with working weights and activations in `E`: f32 as on the CPU, or bf16 as on
+/// CUDA, where trained weights have an f32 copy.
+pub struct Plan<E: Elem = f32> {
+    own: Own,
     bytes: Cell<u64>,
-    flops: Cell<u64>,
+    products: Cell<u64>,
+    attention: Cell<u64>,
     launches: Cell<u64>,
+    scratch: Cell<u64>,
+    working: PhantomData<E>,
 }
 
-/// A buffer that is only a length.
-pub struct Counted(usize);
+/// What a backend takes beside the buffers that it is asked for.
+#[derive(Clone, Copy)]
+enum Own {
+    /// Tiles of attention on each of so many threads; a panel of widened rows where a weight is stored in bf16.
+    Cpu(usize),
+    /// The working memory of the product library.
+    Cuda,
+}
+
+/// A buffer that is only a length, in values and in bytes.
+pub struct Counted {
+    len: usize,
+    bytes: u64,
+}
+
+impl Counted {
+    /// Bytes that it would take.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Default for Plan {
+    fn default() -> Plan {
+        Plan::cpu(1)
+    }
+}
 
 impl Plan {
-    /// Bytes allocated so far, as f32 training on the CPU would.
+    /// A processor with so many threads.
+    pub fn cpu(threads: usize) -> Plan {
+        Plan::of(Own::Cpu(threads))
+    }
+}
+
+impl Plan<bf16> {
+    /// A GPU.
+    pub fn cuda() -> Plan<bf16> {
+        let plan = Plan::of(Own::Cuda);
+        plan.lend(cuda::gpu::WORKSPACE);
+        plan
+    }
+}
+
+impl<E: Elem> Plan<E> {
+    fn of(own: Own) -> Plan<E> {
+        let (bytes, products, attention, launches, scratch) = Default::default();
+        Plan { own, bytes, products, attention, launches, scratch, working: PhantomData }
+    }
+
+    /// Bytes allocated so far.
     pub fn bytes(&self) -> u64 {
         self.bytes.get()
     }
 
-    /// Floating-point operations of all products so far; a multiply-add counts 2, causal attention counts half
-    /// of the packed buffer, as if it were one example: an upper bound.
+    /// Bytes that the backend itself would have taken for the operations so far.
+    pub fn scratch(&self) -> u64 {
+        self.scratch.get()
+    }
+
+    /// Floating-point operations of all products so far, attention included; a multiply-add counts 2.
     pub fn flops(&self) -> u64 {
-        self.flops.get()
+        self.products.get() + self.attention()
+    }
+
+    /// Those of attention; it is causal and counts half of the packed buffer, as if that were one example: an upper
+    /// bound.
+    pub fn attention(&self) -> u64 {
+        self.attention.get()
     }
 
     /// Operations launched so far.
@@ -33,8 +94,30 @@ impl Plan {
 
     fn count(&self, flops: usize) -> Result {
         self.launches.set(self.launches.get() + 1);
-        self.flops.set(self.flops.get() + flops as u64);
+        self.products.set(self.products.get() + flops as u64);
         Ok(())
+    }
+
+    /// Attention that takes `halves` / 2 products of all queries with all keys; on a CPU, `tiles` tiles a thread.
+    fn attend(&self, s: Heads, halves: usize, tiles: usize) -> Result {
+        if let Own::Cpu(threads) = self.own {
+            self.lend(threads * tiles * cpu::BLOCK * s.tokens * size_of::<E>());
+        }
+        let flops = product(s.tokens, s.tokens, s.q * s.dim) * halves / 2;
+        self.attention.set(self.attention.get() + flops as u64);
+        self.count(0)
+    }
+
+    /// The rows of a bf16 weight that a CPU widens at a time.
+    fn widen(&self, weight: &Weight<Self>, cols: usize) {
+        if let (Own::Cpu(_), Weight::Bf16(_)) = (self.own, weight) {
+            self.lend(cpu::gemm::PANEL * cols * size_of::<E>());
+        }
+    }
+
+    /// Scratch is kept and lent again: the largest counts.
+    fn lend(&self, bytes: usize) {
+        self.scratch.set(self.scratch.get().max(bytes as u64));
     }
 }
 
@@ -44,31 +127,32 @@ fn product(m: usize, n: usize, k: usize) -> usize {
 }
 
 #[rustfmt::skip] // one operation a line: the signatures stand in the trait
-impl Backend for Plan {
-    type Float = f32;
+impl<E: Elem> Backend for Plan<E> {
+    type Float = E;
     type Stat = f32;
     type Logit = f32;
     type Buf<T: Elem> = Counted;
 
-    const MASTER: bool = false;
+    const MASTER: bool = size_of::<E>() < size_of::<f32>();
 
     fn alloc<T: Elem>(&self, n: usize) -> Result<Counted> {
-        self.bytes.set(self.bytes.get() + (n * size_of::<T>()) as u64);
-        Ok(Counted(n))
+        let bytes = (n * size_of::<T>()) as u64;
+        self.bytes.set(self.bytes.get() + bytes);
+        Ok(Counted { len: n, bytes })
     }
     fn write<T: Elem>(&self, dst: &mut Counted, host: &[T]) -> Result {
-        assert!(host.len() <= dst.0, "plan: a write of {} exceeds a buffer of {}", host.len(), dst.0);
+        assert!(host.len() <= dst.len, "plan: a write of {} exceeds a buffer of {}", host.len(), dst.len);
         Ok(())
     }
     fn read<T: Elem>(&self, src: &Counted, host: &mut [T]) -> Result {
-        assert!(host.len() <= src.0, "plan: a read of {} exceeds a buffer of {}", host.len(), src.0);
+        assert!(host.len() <= src.len, "plan: a read of {} exceeds a buffer of {}", host.len(), src.len);
         host.fill(T::default());
         Ok(())
     }
     fn zero<T: Elem>(&self, _: &mut Counted, _: usize) -> Result { self.count(0) }
-    fn float(x: f64) -> f32 { x as f32 }
+    fn float(_: f64) -> E { E::default() }
     fn stat(x: f64) -> f32 { x as f32 }
-    fn from_float(x: f32) -> f64 { f64::from(x) }
+    fn from_float(_: E) -> f64 { 0.0 }
     fn from_stat(x: f32) -> f64 { f64::from(x) }
     fn from_logit(x: f32) -> f64 { f64::from(x) }
 
@@ -79,7 +163,8 @@ impl Backend for Plan {
     fn norm_bwd(&self, _: Rows, _: Norm, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: Option<&Counted>, _: &mut Counted, _: Option<&mut Counted>, _: Option<&mut Counted>) -> Result { self.count(0) }
     fn dropout_bwd(&self, _: Rows, _: Dropout<Self>, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
 
-    fn linear(&self, s: Gemm, _: &Counted, _: &Weight<Self>, _: Option<&Counted>, _: &mut Counted) -> Result {
+    fn linear(&self, s: Gemm, _: &Counted, w: &Weight<Self>, _: Option<&Counted>, _: &mut Counted) -> Result {
+        self.widen(w, s.inp);
         self.count(product(s.rows, s.out, s.inp))
     }
     fn linear_bwd(&self, s: Gemm, _: &Counted, _: &Weight<Self>, _: &Counted, dx: Option<&mut Counted>, dw: Option<&mut Counted>, _: Option<&mut Counted>) -> Result {
@@ -93,24 +178,26 @@ impl Backend for Plan {
     }
     fn rope(&self, _: Heads, _: &Tokens<Self>, _: &Counted, _: Turn, _: &mut Counted) -> Result { self.count(0) }
     fn attention(&self, s: Heads, _: &Tokens<Self>, _: &Counted, _: Option<Dropout<Self>>, _: &mut Counted, _: &mut Counted) -> Result {
-        self.count(product(s.tokens, s.tokens, s.q * s.dim))
+        self.attend(s, 2, 1)
     }
     fn attention_bwd(&self, s: Heads, _: &Tokens<Self>, _: &Counted, _: Option<Dropout<Self>>, _: &Counted, _: &Counted, _: &Counted, _: &mut Counted, _: &mut Counted) -> Result {
-        self.count(product(s.tokens, s.tokens, s.q * s.dim) * 5 / 2)
+        self.attend(s, 5, 2)
     }
     fn remember(&self, _: Heads, _: &Counted, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
     fn attention_cached(&self, s: Heads, _: &Tokens<Self>, _: &Counted, _: &Counted, cache: &Counted, _: &mut Counted) -> Result {
         // as if every token saw the whole cache: an upper bound
-        self.count(2 * product(s.tokens, cache.0 / (2 * s.kv * s.dim).max(1), s.q * s.dim))
+        self.count(2 * product(s.tokens, cache.len / (2 * s.kv * s.dim).max(1), s.q * s.dim))
     }
     fn act(&self, _: Rows, _: Act, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
     fn act_bwd(&self, _: Rows, _: Act, _: &Counted, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
     fn gather(&self, _: Rows, _: &Counted, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
     fn gather_bwd(&self, _: Rows, _: &Counted, _: usize, _: Option<&Counted>, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
-    fn head_logp(&self, s: Head, _: &Counted, _: &Weight<Self>, _: &Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
+    fn head_logp(&self, s: Head, _: &Counted, w: &Weight<Self>, _: &Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
+        self.widen(w, s.width);
         self.count(product(s.rows, s.vocab, s.width))
     }
-    fn head_unit(&self, s: Head, _: &Counted, _: &Weight<Self>, _: &Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
+    fn head_unit(&self, s: Head, _: &Counted, w: &Weight<Self>, _: &Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
+        self.widen(w, s.width);
         self.count(2 * product(s.rows, s.vocab, s.width))
     }
     fn objective(&self, _: Objective, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &mut Counted, _: &mut Counted) -> Result { self.count(0) }

@@ -27,6 +27,17 @@ pub trait Job: Sized {
     fn on<B: Backend>(self, backend: B, name: String, out: &mut Terminal) -> Result;
 }
 
+/// Whether that device computes as CUDA does.
+pub fn is_cuda(device: Device) -> bool {
+    match device {
+        Device::Auto => driver::start().is_ok_and(|gpus| gpus > 0),
+        Device::Cpu => false,
+        Device::Cuda => true,
+        #[cfg(feature = "emulator")]
+        Device::Emulated => true,
+    }
+}
+
 /// Does the work on the device that is asked for. `auto` takes a GPU where one works.
 pub fn run(job: impl Job, device: Device, out: &mut Terminal) -> Result {
     match device {
@@ -71,7 +82,8 @@ fn on_gpu(gpu: Gpu, job: impl Job, out: &mut Terminal) -> Result {
     job.on(Cuda::new(gpu), name, out)
 }
 
-fn gib(bytes: u64) -> f64 {
+/// GiB of so many bytes.
+pub fn gib(bytes: u64) -> f64 {
     bytes as f64 / (1u64 << 30) as f64
 }
 

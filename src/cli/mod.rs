@@ -12,6 +12,7 @@ mod bench;
 mod demo;
 mod device;
 mod doctor;
+mod dry_run;
 mod export;
 mod generate;
 mod heat;
@@ -44,6 +45,7 @@ Examples:
   eyekern train recipe.toml --print-config
   eyekern train recipe.toml --set train.lr_scheduler_type=cosine --set lora.r=32
   eyekern train recipe.toml --resume auto
+  eyekern train recipe.toml --dry-run --device cuda
 
 Ctrl-C finishes the step and writes a checkpoint; a second one stops at once.
 Every key can also be set in the environment: EYEKERN_TRAIN__LEARNING_RATE=2e-4.";
@@ -149,6 +151,13 @@ pub struct TrainArgs {
     /// Print the recipe as it results from all layers, every key explained, and train nothing.
     #[arg(long)]
     pub print_config: bool,
+    /// Count what the run would need (memory by what it is for, operations, steps) from the model's shapes and the data,
+    /// and train nothing. The device need not be there.
+    #[arg(long, conflicts_with = "print_config")]
+    pub dry_run: bool,
+    /// How --dry-run reports.
+    #[arg(long, value_enum, default_value_t = Format::Text, requires = "dry_run")]
+    pub format: Format,
 }
 
 /// What `eyekern label` is asked for.
@@ -337,6 +346,10 @@ mod tests {
         assert_eq!((args.device, args.print_config), (Device::Cpu, false));
         let Ok(Command::Train(args)) = parse("eyekern train --print-config") else { panic!("not train") };
         assert_eq!((args.recipe, args.device, args.print_config), (None, Device::Auto, true));
+        let Ok(Command::Train(args)) = parse("eyekern train r.toml --dry-run --format json") else {
+            panic!("not train")
+        };
+        assert_eq!((args.dry_run, args.format), (true, Format::Json));
     }
 
     #[test]

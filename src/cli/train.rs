@@ -1,10 +1,13 @@
 //! `eyekern train`: a recipe, run.
 
 use super::device::{self, Job};
+use super::dry_run;
 use super::report::Reporter;
 use super::terminal::Terminal;
 use super::{Device, TrainArgs, signals};
 use crate::backend::Backend;
+use crate::backend::cpu::cores;
+use crate::backend::plan::Plan;
 use crate::data::cache;
 use crate::error::Result;
 use crate::train::checkpoint::From;
@@ -16,7 +19,7 @@ use crate::train::resume::Resume;
 use crate::train::run;
 use std::path::PathBuf;
 
-/// Loads the recipe from its layers and trains, or prints it.
+/// Loads the recipe from its layers and trains, or prints it, or counts what it would need.
 pub fn run(args: &TrainArgs, out: &mut Terminal) -> Result {
     let environment = recipe::environment();
     let priors = args.priors.iter().map(|file| format!("salience.priors={}", file.display()));
@@ -33,6 +36,9 @@ pub fn run(args: &TrainArgs, out: &mut Terminal) -> Result {
         Some(dir) => From::Folder(dir.clone()),
     };
     let prepared = Prepared::resuming(recipe, &Resume { from, allow_changed: args.allow_changed })?;
+    if args.dry_run {
+        return dry_run::run(&prepared, args.device, args.format, out);
+    }
     let stop = Stop::default();
     signals::watch(&stop)?;
     out.outlive_reader();
@@ -54,7 +60,8 @@ impl Job for Training<'_> {
                                   adapters on a smaller model";
 
     fn bytes(&self) -> Result<u64> {
-        estimate::bytes(&self.prepared)
+        let threads = cores(self.threads());
+        Ok(estimate::bytes(|| Plan::cpu(threads), &self.prepared)?.total())
     }
 
     fn threads(&self) -> usize {

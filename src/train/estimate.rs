@@ -1,36 +1,231 @@
-//! What a run will need, counted before anything is allocated.
+//! What a run will need, counted before anything is allocated: memory by what it is for, and the work of a step.
+//!
+//! The model, the workspace and the step are those of the run, built on [`Plan`]; the weights are not read.
 
+use super::epochs::Epochs;
 use super::prepare::{Origin, Prepared};
-use super::recipe::Method;
+use super::recipe::{Method, Normalize};
 use super::run;
-use super::step::Machine;
-use crate::backend::plan::Plan;
+use super::step::{Machine, Rule, Settings};
+use crate::backend::plan::{Counted, Plan};
+use crate::backend::{Elem, Weight};
+use crate::data::pack::{Batching, Totals};
 use crate::error::Result;
 use crate::model::adapter::Start;
 use crate::model::config::Spec;
-use crate::model::decoder::{Decoder, Source};
+use crate::model::decoder::{Decoder, Rates, Source};
 use crate::model::hub;
+use crate::model::params::{Param, Train};
+use crate::model::workspace::{Kept, Recompute, Workspace};
 use safetensors::Dtype;
+use serde::Serialize;
 
-/// Bytes of weights, gradients, optimiser state, activations and workspace of a CPU run. The weights of a
-/// `reference_model` are counted too, as if they were f32.
-pub fn bytes(prepared: &Prepared) -> Result<u64> {
-    let plan = Plan::default();
+/// Bytes of a run on its device, by what they are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Bytes {
+    /// Working weights, adapters and the table of rotary angles.
+    pub weights: u64,
+    /// Gradients of what is trained.
+    pub gradients: u64,
+    /// AdamW's moments, and full-precision copies of weights where the working ones are narrower.
+    pub optimiser: u64,
+    /// What the forward pass keeps for backward.
+    pub activations: u64,
+    /// Everything else that is passed to operations: gradients of activations, the micro-batch, rows and logits of the
+    /// head.
+    pub workspace: u64,
+    /// What the backend takes for itself.
+    pub scratch: u64,
+    /// A reference model with its workspace, which comes and goes before activations and workspace are allocated.
+    pub reference: u64,
+}
+
+impl Bytes {
+    /// The most that is there at a time.
+    pub fn total(&self) -> u64 {
+        let model = self.weights + self.gradients + self.optimiser;
+        model + self.scratch + self.reference.max(self.activations + self.workspace)
+    }
+
+    /// Of a machine; all that the plan has counted is somewhere here.
+    pub fn of<E: Elem>(machine: &mut Machine<Plan<E>>) -> Bytes {
+        let mut bytes = Bytes { scratch: machine.backend.scratch(), ..Bytes::default() };
+        let model = &mut machine.model;
+        bytes.weights = model.rope.as_ref().map_or(0, Counted::bytes);
+        model.base_params().into_iter().for_each(|p| bytes.add(p));
+        model.adapter_params().into_iter().for_each(|p| bytes.add(p));
+        bytes.activations = activations(&machine.work);
+        let attributed = bytes.weights + bytes.gradients + bytes.optimiser + bytes.activations;
+        bytes.workspace = machine.backend.bytes() - attributed;
+        bytes
+    }
+
+    fn add<E: Elem>(&mut self, mut param: Param<Plan<E>>) {
+        self.weights += match &param {
+            Param::Matrix(matrix) => match &matrix.w {
+                Weight::Float(w) | Weight::Bf16(w) => w.bytes(),
+            },
+            Param::Dense(dense) => dense.w.bytes(),
+        };
+        let Some(Train { grad, m, v, master }) = param.train() else { return };
+        self.gradients += grad.bytes();
+        self.optimiser += m.bytes() + v.bytes() + master.as_ref().map_or(0, Counted::bytes);
+    }
+}
+
+/// What a workspace keeps for backward.
+fn activations<E: Elem>(work: &Workspace<Plan<E>>) -> u64 {
+    let of_block = |k: &Kept<Plan<E>>| {
+        let Kept { h1, stat1, qkv, att, lse, h2, stat2, up, act, low } = k;
+        let all = [h1, stat1, qkv, att, lse, h2, stat2, up, act].into_iter().chain(low.iter().flatten());
+        all.map(Counted::bytes).sum::<u64>()
+    };
+    let streams = work.x.iter().chain(work.mid.iter()).map(Counted::bytes).sum::<u64>();
+    streams + work.kept.iter().map(of_block).sum::<u64>()
+}
+
+/// Floating-point operations; a multiply-add counts 2, and attention counts the keys that a query sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Flops {
+    /// From ids to log p.
+    pub forward: f64,
+    /// From log p to gradients.
+    pub backward: f64,
+    /// Of the forward pass once more, where `train.recompute` asks for it.
+    pub recompute: f64,
+}
+
+/// The work of an optimiser step: means over the steps of the first epoch, as far as the run goes into it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Work {
+    /// Of a step.
+    pub flops: Flops,
+    /// Micro-batches of a step.
+    pub micro_batches: f64,
+    /// Tokens of a step; pads count where micro-batches are padded.
+    pub tokens: f64,
+    /// Labels of a step.
+    pub supervised: f64,
+    /// Optimiser steps of the run.
+    pub steps: u64,
+    /// Passes over the data.
+    pub epochs: f64,
+}
+
+/// Values of a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Parameters {
+    /// Of the base model.
+    pub model: usize,
+    /// That are trained.
+    pub trained: usize,
+}
+
+/// The model of the recipe on a plan; adapters, where they are trained, are in place.
+fn build<E: Elem>(plan: &Plan<E>, prepared: &Prepared) -> Result<Decoder<Plan<E>>> {
     let (recipe, positions) = (&prepared.recipe, run::positions(prepared));
     let full = recipe.train.method == Method::Full;
     let bf16 = match &prepared.origin {
         Origin::Files(files) => files.checkpoint.main_dtype() == Dtype::BF16,
         Origin::Random(..) => false,
     };
+    let spec = prepared.origin.spec().clone();
+    let mut model = Decoder::build(plan, spec, &Source::Shapes { bf16 }, full, positions)?;
+    if !full {
+        model.attach(plan, &run::lora_config(recipe), &Start::Shapes, true)?;
+    }
+    Ok(model)
+}
+
+/// Bytes of a run on a device that `plan` stands for; each call makes a new one. The weights of a `reference_model` are
+/// counted as if they were f32 on a processor.
+pub fn bytes<E: Elem>(plan: impl Fn() -> Plan<E>, prepared: &Prepared) -> Result<Bytes> {
+    let (recipe, settings) = (&prepared.recipe, run::settings(prepared));
+    let model = |plan: &Plan<E>| build(plan, prepared);
+    let mut machine = of(plan(), model, settings)?;
+    // one step, for what operations take
+    if let Some(step) = Epochs::new(&prepared.train.examples, recipe).epoch(0).first() {
+        let batches: Vec<_> = step.iter().map(|b| run::lay_out(&prepared.train.examples, b, pad(prepared))).collect();
+        machine.gradients(&batches, 1)?;
+    }
+    let mut bytes = Bytes::of(&mut machine);
     if let Some(dir) = recipe.objective.reference_model.as_ref().filter(|_| recipe.objective.gamma != 0.0) {
         let dir = hub::resolve(&dir.to_string_lossy(), |key| std::env::var(key).ok())?;
         let spec = Spec::load(&dir.join("config.json"))?;
-        Decoder::build(&plan, spec, &Source::Shapes { bf16: false }, false, positions)?;
+        let shapes = Source::Shapes { bf16: false };
+        let model = |plan: &Plan<E>| Decoder::build(plan, spec, &shapes, false, run::positions(prepared));
+        let other = of(plan(), model, Settings { train: false, rates: Rates::default(), ..settings })?;
+        bytes.reference = other.backend.bytes();
     }
-    let spec = prepared.origin.spec().clone();
-    let mut model = Decoder::build(&plan, spec, &Source::Shapes { bf16 }, full, positions)?;
-    if !full {
-        model.attach(&plan, &run::lora_config(recipe), &Start::Shapes, true)?;
+    Ok(bytes)
+}
+
+/// A machine on a plan; the objective divides by a count, which no step refuses.
+fn of<E: Elem>(
+    plan: Plan<E>,
+    model: impl FnOnce(&Plan<E>) -> Result<Decoder<Plan<E>>>,
+    settings: Settings,
+) -> Result<Machine<Plan<E>>> {
+    let model = model(&plan)?;
+    let rule = Rule { normalize: Normalize::Tokens, ..settings.rule };
+    Machine::new(plan, model, Settings { rule, ..settings })
+}
+
+fn pad(prepared: &Prepared) -> Option<u32> {
+    (prepared.recipe.data.batching == Batching::Padded).then_some(0)
+}
+
+/// Values of the recipe's model.
+pub fn parameters(prepared: &Prepared) -> Result<Parameters> {
+    let mut model = build(&Plan::default(), prepared)?;
+    let model_values = model.base_params().iter().map(Param::len).sum();
+    Ok(Parameters { model: model_values, trained: model.trained().iter().map(Param::len).sum() })
+}
+
+/// The work of a step and of the run; the same on every device.
+pub fn work(prepared: &Prepared) -> Result<Work> {
+    let settings = run::settings(prepared);
+    let machine = |recompute| of(Plan::default(), |b| build(b, prepared), Settings { recompute, ..settings });
+    let [mut kept, mut anew] = [machine(Recompute::None)?, machine(settings.recompute)?];
+    let examples = &prepared.train.examples;
+    let epochs = Epochs::new(examples, &prepared.recipe);
+    let (epoch, steps) = (epochs.epoch(0), epochs.total());
+    let seen = epoch.len().min(usize::try_from(steps).unwrap_or(usize::MAX));
+    let (mut sum, mut totals) = (Work::default(), Totals::default());
+    for indices in epoch[..seen].iter().flatten() {
+        let batch = run::lay_out(examples, indices, pad(prepared));
+        let tokens = batch.ids.len() as f64;
+        let keys: f64 = batch.seg_start.iter().enumerate().map(|(t, &start)| (t + 1) as f64 - f64::from(start)).sum();
+        // the plan takes the batch for one example, of half the square of its tokens
+        let share = keys / (tokens * tokens / 2.0).max(1.0);
+        let batch = std::slice::from_ref(&batch);
+        let forward = flops(&mut kept, share, |m| m.evaluate(batch).map(drop))?;
+        let without = flops(&mut kept, share, |m| m.gradients(batch, 1).map(drop))?;
+        let with = flops(&mut anew, share, |m| m.gradients(batch, 1).map(drop))?;
+        sum.flops.forward += forward;
+        sum.flops.backward += without - forward;
+        sum.flops.recompute += with - without;
+        sum.tokens += tokens;
+        sum.micro_batches += 1.0;
+        totals = [totals, Totals::of(&batch[0], false)].into_iter().sum();
     }
-    Ok(Machine::new(plan, model, run::settings(prepared))?.backend.bytes())
+    let mean = |total: f64| total / seen.max(1) as f64;
+    let Flops { forward, backward, recompute } = sum.flops;
+    Ok(Work {
+        flops: Flops { forward: mean(forward), backward: mean(backward), recompute: mean(recompute) },
+        micro_batches: mean(sum.micro_batches),
+        tokens: mean(sum.tokens),
+        supervised: mean(totals.supervised as f64),
+        steps,
+        epochs: steps as f64 / epoch.len().max(1) as f64,
+    })
+}
+
+/// What `pass` takes, of attention only the share of keys that are seen.
+fn flops(machine: &mut Machine<Plan>, share: f64, pass: impl FnOnce(&mut Machine<Plan>) -> Result) -> Result<f64> {
+    let counted = |plan: &Plan| (plan.attention() as f64, (plan.flops() - plan.attention()) as f64);
+    let before = counted(&machine.backend);
+    pass(machine)?;
+    let after = counted(&machine.backend);
+    Ok((after.1 - before.1) + share * (after.0 - before.0))
 }

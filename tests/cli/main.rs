@@ -12,6 +12,7 @@ mod bad_data;
 mod bad_model;
 mod bench;
 mod cuda;
+mod dry_run;
 mod export;
 mod gaze;
 mod generate;

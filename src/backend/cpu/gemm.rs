@@ -81,7 +81,7 @@ pub fn gemm<R: Real>(
 }
 
 /// Rows of a bf16 weight that are widened at a time.
-const PANEL: usize = 256;
+pub(in crate::backend) const PANEL: usize = 256;
 
 wide! {
     /// The inner product with a row of a bf16 weight.

@@ -34,12 +34,17 @@ pub struct Cpu<R> {
 }
 
 /// Rows that one task handles; fixed, so that results do not depend on the number of threads.
-const BLOCK: usize = 32;
+pub(in crate::backend) const BLOCK: usize = 32;
+
+/// Threads that are meant by a number of them: by 0, one for each core.
+pub fn cores(threads: usize) -> usize {
+    if threads == 0 { std::thread::available_parallelism().map_or(1, |n| n.get()) } else { threads }
+}
 
 impl<R: Real> Cpu<R> {
     /// `threads = 0` takes all cores.
     pub fn new(threads: usize) -> Result<Cpu<R>> {
-        let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, |n| n.get()) } else { threads };
+        let threads = cores(threads);
         let pool = if threads == 1 {
             None
         } else {

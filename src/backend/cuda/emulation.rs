@@ -19,6 +19,11 @@ impl Emulated {
     pub fn open(schedule: Schedule) -> Result<Emulated> {
         Ok(Emulated { emulator: Emulator::new(8 << 30, schedule) })
     }
+
+    /// Bytes that it can still give out.
+    pub fn free_bytes(&self) -> u64 {
+        self.emulator.free_bytes()
+    }
 }
 
 /// A bf16 matrix out of a copy of the memory it lies in.

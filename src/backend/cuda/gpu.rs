@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 /// Bytes of working memory for products: what the library's documentation advises for Hopper.
-const WORKSPACE: usize = 32 << 20;
+pub(in crate::backend) const WORKSPACE: usize = 32 << 20;
 
 /// Runs of each candidate that are timed together, after one that is not.
 const RUNS: usize = 3;
