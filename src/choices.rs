@@ -8,6 +8,11 @@ pub trait Choice: Copy + 'static {
     /// The name as recipes, messages and files write it.
     fn name(self) -> &'static str;
 
+    /// What it stands for, in a sentence or two; empty where the name says it.
+    fn doc(self) -> &'static str {
+        ""
+    }
+
     /// The member of this name.
     fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|choice| choice.name() == name)
@@ -39,6 +44,13 @@ macro_rules! choices {
 
             fn name(self) -> &'static str {
                 match self { Self::$Variant0 => $name0, $(Self::$Variant => $name,)* }
+            }
+
+            fn doc(self) -> &'static str {
+                match self {
+                    Self::$Variant0 => concat!($($doc0),+).trim(),
+                    $(Self::$Variant => concat!($($doc),+).trim(),)*
+                }
             }
         }
 
@@ -72,6 +84,7 @@ mod tests {
             assert_eq!(Pair::from_name(&member.to_string()), Some(member));
         }
         assert_eq!((Pair::ALL.len(), Pair::default(), Pair::from_name("First")), (2, Pair::First, None));
+        assert_eq!((Pair::First.doc(), Pair::Second.doc()), ("The first.", "The other."));
         assert_eq!(serde_json::to_string(&Pair::First).unwrap(), "\"first-one\"");
     }
 }

@@ -54,6 +54,8 @@ pub struct Key {
     pub doc: &'static str,
     /// Which values are accepted.
     pub accepts: String,
+    /// The names to choose from, each with what it stands for (empty where the name says it); none for other keys.
+    pub choices: Vec<(&'static str, &'static str)>,
 }
 
 /// Every key, in the order of the recipe.
@@ -68,6 +70,7 @@ pub fn keys() -> impl Iterator<Item = Key> {
             default: show(f.value.as_ref()),
             doc: f.doc,
             accepts: f.accepts,
+            choices: f.choices,
         })
         .collect();
     keys.into_iter()

@@ -8,6 +8,10 @@ use crate::choices::Choice;
 pub(super) trait Value: Sized {
     /// What is accepted, as it reads after "expected".
     fn kind() -> String;
+    /// Names that are accepted, each with what it stands for; empty where there is no such list.
+    fn choices() -> Vec<(&'static str, &'static str)> {
+        Vec::new()
+    }
     /// The value, or `None` where the TOML value has another type.
     fn read(value: &toml::Value) -> Option<Self>;
     /// The TOML value; `None` where the key is unset.
@@ -63,6 +67,9 @@ impl Range {
 impl<C: Choice> Value for C {
     fn kind() -> String {
         format!("one of {}", C::names())
+    }
+    fn choices() -> Vec<(&'static str, &'static str)> {
+        C::ALL.iter().map(|choice| (choice.name(), choice.doc())).collect()
     }
     fn read(value: &toml::Value) -> Option<Self> {
         C::from_name(value.as_str()?)
@@ -201,6 +208,9 @@ impl<V: Value> Value for Option<V> {
     fn kind() -> String {
         format!("{}, or \"\" for none", V::kind())
     }
+    fn choices() -> Vec<(&'static str, &'static str)> {
+        V::choices()
+    }
     fn read(value: &toml::Value) -> Option<Self> {
         if value.as_str() == Some("") { Some(None) } else { V::read(value).map(Some) }
     }
@@ -222,6 +232,7 @@ pub(super) struct Field {
     pub name: &'static str,
     pub doc: &'static str,
     pub accepts: String,
+    pub choices: Vec<(&'static str, &'static str)>,
     /// `None` where unset.
     pub value: Option<toml::Value>,
     /// Whether the value lies in the key's range.
@@ -273,6 +284,7 @@ macro_rules! section {
                     name: stringify!($key),
                     doc: concat!($($doc),+).trim(),
                     accepts: $range.accepts::<$T>(),
+                    choices: <$T>::choices(),
                     value: self.$key.write(),
                     ok: $range.holds(&self.$key),
                 }),+]

@@ -14,9 +14,9 @@ use eyekern::train::recipe::{Normalize, Recipe};
 use eyekern::train::{run, step::Rule};
 use std::path::Path;
 
-const PAGE: &str = include_str!("../docs/data.md");
-const CONFIG: &str = include_str!("../assets/demo/config.json");
-const TOKENIZER: &[u8] = include_bytes!("../assets/demo/tokenizer.json");
+const PAGE: &str = include_str!("../../docs/data.md");
+const CONFIG: &str = include_str!("../../assets/demo/config.json");
+const TOKENIZER: &[u8] = include_bytes!("../../assets/demo/tokenizer.json");
 
 /// The fenced blocks of the page that begin with `fence`, without their fences.
 fn blocks(fence: &str) -> Vec<&'static str> {
