@@ -12,6 +12,7 @@ use eyekern::model::config::Spec;
 use eyekern::model::decoder::{Decoder, Source};
 use eyekern::model::save;
 use eyekern::train::events::{Event, Stop};
+use eyekern::train::meter::Meter;
 use eyekern::train::prepare::Prepared;
 use eyekern::train::recipe::Recipe;
 use eyekern::train::run;
@@ -44,7 +45,8 @@ fn main() -> Result {
     recipe.train.max_steps = 12;
     recipe.validate()?;
 
-    let log = run::run(Cpu::<f32>::new(0)?, Prepared::from_recipe(recipe)?, &Stop::default(), &mut |event| {
+    let (cpu, prepared) = (Cpu::<f32>::new(0)?, Prepared::from_recipe(recipe)?);
+    let log = run::run(cpu, Meter::default(), prepared, &Stop::default(), &mut |event| {
         match event {
             Event::Header(h) => println!("{} of {} values are trained", h.trainable, h.parameters + h.trainable),
             Event::Step(s) => {

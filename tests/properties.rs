@@ -13,6 +13,7 @@ use eyekern::data::{Batch, Example, IGNORE};
 use eyekern::model::adapter::{Adapter, LoraConfig, Start, Targets};
 use eyekern::model::config::{Positions, Spec};
 use eyekern::model::decoder::{Decoder, Mode, Projection, Rates, Source};
+use eyekern::model::flops::Flops;
 use eyekern::model::params::{Matrix, Param, Train};
 use eyekern::model::rope::{Scaling, inverse_frequencies};
 use eyekern::model::workspace::{Grads, Kept, Need, Recompute, Workspace};
@@ -701,6 +702,35 @@ fn the_plan_counts_the_flops_of_the_formula() {
         machine.gradients(&batches, 1).expect("plans");
         assert_eq!(machine.backend.flops() - before, expected as u64, "{method:?}");
         assert_eq!(machine.backend.bytes(), bytes, "a step allocates nothing");
+    }
+}
+
+/// Model FLOPs by hand, and beside what a step over one example launches.
+#[test]
+fn model_flops_are_those_of_the_formula_and_of_the_plan() {
+    // a block's matrices have 576 values and its adapters 2 x 128, and there are two blocks. All trained: 2 FLOPs for
+    // each value, three times. Frozen: twice, less the 384 of the lowest block's input and the 96 of its adapters'
+    // inputs. Attention: two products over two heads of 6, half of them causal, three times. Head: 16 x 8 values.
+    let by_hand = |method| match method {
+        Full => Flops { token: 2 * 3 * 2 * 576, square: 2 * 3 * 24, row: 3 * 256 },
+        Lora => Flops { token: 2 * (2 * 2 * 576 + 3 * 2 * 256) - 384 - 96, square: 2 * 3 * 24, row: 2 * 256 },
+    };
+    for method in [Full, Lora] {
+        let plan = Plan::default();
+        let model = on(&plan, method);
+        let flops = Flops::of(&model);
+        assert_eq!(flops, by_hand(method), "{method:?}");
+        let capacity = Capacity { tokens: 10, supervised: 10 };
+        let mut machine = Machine::new(plan, model, Settings { capacity, ..Settings::default() }).expect("allocates");
+        let examples = models::examples(&[10], 16, 0);
+        machine.gradients(&packed(&examples), 1).expect("plans");
+        // the scores that backward forms anew, half of what attention takes forward, are no model FLOPs
+        let anew = 2 * (2 * 10 * 10 * 12) / 2;
+        let counted = flops.step(examples.iter().map(|e| (e.ids.len(), e.supervised())));
+        assert_eq!(counted + f64::from(anew), machine.backend.flops() as f64, "{method:?}");
+        // two examples do not see one another, and what is not supervised does not reach the head
+        let two = flops.step([(6, 2), (4, 0)].into_iter());
+        assert_eq!(two, (10 * flops.token + (36 + 16) * flops.square + 2 * flops.row) as f64);
     }
 }
 

@@ -1,13 +1,14 @@
 //! Where a command computes: the one place that chooses a device.
 
 use super::terminal::Terminal;
-use super::{Device, machine};
+use super::{Device, machine, peaks};
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::gpu::Gpu;
 use crate::backend::cuda::libraries::{self, DRIVER};
 use crate::backend::cuda::{Cuda, driver, padded_head};
 use crate::error::{Error, Result};
+use crate::train::meter::Meter;
 use std::path::PathBuf;
 
 /// Work that is the same on every device.
@@ -23,8 +24,8 @@ pub trait Job: Sized {
     fn head_dim(&self) -> usize;
     /// Where the algorithms of a GPU's products are kept, and where they are recorded ([`Gpu::open`]).
     fn plans(&self) -> (Option<PathBuf>, Option<PathBuf>);
-    /// Does the work on a backend, which reports call `name`.
-    fn on<B: Backend>(self, backend: B, name: String, out: &mut Terminal) -> Result;
+    /// Does the work on a backend; `meter` tells of its device.
+    fn on<B: Backend>(self, backend: B, meter: Meter<B>, out: &mut Terminal) -> Result;
 }
 
 /// Whether that device computes as CUDA does.
@@ -56,7 +57,8 @@ pub fn run(job: impl Job, device: Device, out: &mut Terminal) -> Result {
         Device::Emulated => {
             use crate::backend::cuda::{emulated::Schedule, emulation::Emulated};
             let device = Emulated::open(Schedule::default())?;
-            job.on(Cuda::new(device), "CUDA kernels, emulated, bf16".into(), out)
+            let name = "CUDA kernels, emulated, bf16".into();
+            job.on(Cuda::new(device), Meter { device: name, peak: None, memory: |_| machine::peak() }, out)
         }
     }
 }
@@ -64,8 +66,8 @@ pub fn run(job: impl Job, device: Device, out: &mut Terminal) -> Result {
 fn on_cpu<J: Job>(job: J, out: &mut Terminal) -> Result {
     let planned = gib(check_memory(&job)?);
     let cpu = Cpu::<f32>::new(job.threads())?;
-    let name = format!("cpu with {} threads, f32, {planned:.2} GiB planned", cpu.threads());
-    job.on(cpu, name, out)
+    let device = format!("cpu with {} threads, f32, {planned:.2} GiB planned", cpu.threads());
+    job.on(cpu, Meter { device, peak: None, memory: |_| machine::peak() }, out)
 }
 
 /// The first GPU.
@@ -78,8 +80,17 @@ fn gpu(job: &impl Job) -> Result<Gpu> {
 fn on_gpu(gpu: Gpu, job: impl Job, out: &mut Terminal) -> Result {
     let (free, all) = gpu.driver().memory()?;
     let [free, all] = [free, all].map(|bytes| gib(bytes as u64));
-    let name = format!("{}, bf16, {free:.1} of {all:.1} GiB free", gpu.driver().properties().gpu);
-    job.on(Cuda::new(gpu), name, out)
+    let which = &gpu.driver().properties().gpu;
+    let device = format!("{which}, bf16, {free:.1} of {all:.1} GiB free");
+    let meter = Meter { device, peak: peaks::bf16(&which.name), memory: memory_of };
+    job.on(Cuda::new(gpu), meter, out)
+}
+
+/// The most memory of the GPU that was in use, in bytes: its pool keeps what was freed, so that what is in use now is the
+/// most that was. Other processes count too.
+pub fn memory_of(cuda: &Cuda<Gpu>) -> Option<u64> {
+    let (free, all) = cuda.device().driver().memory().ok()?;
+    Some((all - free) as u64)
 }
 
 /// GiB of so many bytes.

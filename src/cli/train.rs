@@ -2,7 +2,7 @@
 
 use super::device::{self, Job};
 use super::dry_run;
-use super::report::Reporter;
+use super::progress::Reporter;
 use super::terminal::Terminal;
 use super::{Device, TrainArgs, signals};
 use crate::backend::Backend;
@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::train::checkpoint::From;
 use crate::train::estimate;
 use crate::train::events::Stop;
+use crate::train::meter::Meter;
 use crate::train::prepare::Prepared;
 use crate::train::recipe::{self, Recipe};
 use crate::train::resume::Resume;
@@ -78,9 +79,9 @@ impl Job for Training<'_> {
         (cache.filter(|_| data.cache), Some(train.output_dir.join("products.json")))
     }
 
-    fn on<B: Backend>(self, backend: B, name: String, out: &mut Terminal) -> Result {
+    fn on<B: Backend>(self, backend: B, meter: Meter<B>, out: &mut Terminal) -> Result {
         let Training { prepared, stop } = self;
-        let mut reporter = Reporter::new(out, prepared.recipe.train.logging_steps, name, stop.clone());
-        run::run(backend, prepared, stop, &mut |event| reporter.event(event)).map(|_| ())
+        let mut reporter = Reporter::new(out, prepared.recipe.train.logging_steps, stop.clone());
+        run::run(backend, meter, prepared, stop, &mut |event| reporter.event(event)).map(|_| ())
     }
 }

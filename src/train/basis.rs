@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// Keys of the recipe that decide where a run ends, what it writes and how fast it is, but not the bits of a step.
 /// (The end of a run bends the schedule of the learning rate; that is what its user asks for.)
-const FREE: [&str; 15] = [
+const FREE: [&str; 17] = [
     "data.cache",
     "data.cache_dir",
     "train.output_dir",
@@ -24,6 +24,8 @@ const FREE: [&str; 15] = [
     "train.save_total_limit",
     "train.early_stopping_patience",
     "train.load_best_model_at_end",
+    "train.report_to",
+    "train.peak_tflops",
     "train.save_dtype",
     "train.recompute",
     "train.threads",

@@ -1,6 +1,7 @@
 //! What a run tells while it goes, and how it is asked to stop.
 
 use super::epochs::Epochs;
+use super::meter::Meter;
 use super::prepare::Prepared;
 use super::step::Outcome;
 use crate::backend::Backend;
@@ -50,7 +51,8 @@ pub enum Event<'a> {
 }
 
 /// The run in numbers, known before it starts.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Header {
     /// Name or directory of the model.
     pub model: String,
@@ -88,6 +90,10 @@ pub struct Header {
     pub steps: u64,
     /// Seed.
     pub seed: u64,
+    /// What computes.
+    pub device: String,
+    /// Its peak in FLOP/s, which MFU is a share of; `None` where it is unknown.
+    pub peak_flops: Option<f64>,
 }
 
 /// One optimiser step.
@@ -105,6 +111,14 @@ pub struct StepLog {
     pub outcome: Outcome,
     /// Wall time of the step in seconds.
     pub seconds: f64,
+    /// Model FLOPs of the step ([`crate::model::flops`]).
+    pub flops: f64,
+    /// Model FLOPs utilisation: their share of what the device could do in that time; `None` where its peak is unknown.
+    pub mfu: Option<f64>,
+    /// The most bytes of memory in use so far, where that is known.
+    pub peak_bytes: Option<u64>,
+    /// Seconds to the end of the run, evaluations and checkpoints included, by recent steps.
+    pub left: Option<f64>,
 }
 
 /// One evaluation.
@@ -117,8 +131,8 @@ pub struct EvalLog {
 }
 
 impl Header {
-    /// Of a run with this model.
-    pub fn of<B: Backend>(p: &Prepared, model: &mut Decoder<B>) -> Header {
+    /// Of a run with this model on this device.
+    pub fn of<B: Backend>(p: &Prepared, model: &mut Decoder<B>, meter: &Meter<B>) -> Header {
         let (recipe, report) = (&p.recipe, &p.train.report);
         Header {
             model: recipe.model.model_name_or_path.clone(),
@@ -139,6 +153,8 @@ impl Header {
             gamma: recipe.objective.gamma,
             steps: Epochs::new(&p.train.examples, recipe).total(),
             seed: recipe.train.seed,
+            device: meter.device.clone(),
+            peak_flops: meter.peak,
         }
     }
 }

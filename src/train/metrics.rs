@@ -1,36 +1,50 @@
-//! `metrics.jsonl`: the run as one JSON object per line (a header, every step, every evaluation).
+//! `metrics.jsonl`: the run as one JSON object per line (a header, every step, every evaluation). What is reported
+//! elsewhere is made of these lines, so that it says the same.
 
 use super::events::{EvalLog, Header, StepLog};
+use super::recipe::{Recipe, ReportTo};
 use super::step::Outcome;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::report::tensorboard::EventFile;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Appends lines to `metrics.jsonl`; each is complete on disk before the next step starts.
 pub struct Writer {
     path: PathBuf,
     file: File,
+    board: Option<EventFile>,
 }
 
 impl Writer {
     /// Makes the output directory and an empty file in it.
-    pub fn create(dir: &Path) -> Result<Writer> {
+    pub fn create(recipe: &Recipe) -> Result<Writer> {
+        let dir = &recipe.train.output_dir;
         std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
         let path = dir.join("metrics.jsonl");
         let file = File::create(&path).map_err(Error::io(&path, "create"))?;
-        Ok(Writer { path, file })
+        Ok(Writer { path, file, board: board(recipe)? })
     }
 
-    /// Makes the output directory and goes on from `copy`, which [`Writer::copy`] wrote: lines after it are gone.
-    pub fn resume(dir: &Path, copy: &Path) -> Result<Writer> {
+    /// Makes the output directory and goes on from `copy`, which [`Writer::copy`] wrote: lines after it are gone. An
+    /// event file is written anew from those lines, so that no step is in it twice.
+    pub fn resume(recipe: &Recipe, copy: &Path) -> Result<Writer> {
+        let dir = &recipe.train.output_dir;
         std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
         let path = dir.join("metrics.jsonl");
-        files::write(&path, std::fs::read(copy).map_err(Error::io(copy, "read"))?)?;
+        let lines = std::fs::read_to_string(copy).map_err(Error::io(copy, "read"))?;
+        files::write(&path, &lines)?;
         let file = File::options().append(true).open(&path).map_err(Error::io(&path, "write"))?;
-        Ok(Writer { path, file })
+        let mut board = board(recipe)?;
+        for line in lines.lines() {
+            let value = serde_json::from_str(line).map_err(|e| Error::file(copy, format!("a line is no JSON: {e}")))?;
+            show(&mut board, &value)?;
+        }
+        Ok(Writer { path, file, board })
     }
 
     /// Copies all lines so far to `to`.
@@ -39,7 +53,8 @@ impl Writer {
     }
 
     fn line(&mut self, value: &Value) -> Result {
-        self.file.write_all(format!("{value}\n").as_bytes()).map_err(Error::io(&self.path, "write"))
+        self.file.write_all(format!("{value}\n").as_bytes()).map_err(Error::io(&self.path, "write"))?;
+        show(&mut self.board, value)
     }
 
     /// The first line.
@@ -60,7 +75,9 @@ impl Writer {
             "step": log.step, "epoch": log.epoch, "loss": o.loss, "sft_loss": o.sft, "dpo_loss": o.dpo,
             "path_loss": finite(o.on_path), "off_path_loss": finite(o.off_path), "grad_norm": o.grad_norm,
             "clipped": o.clipped, "learning_rate": log.lr, "tokens": o.totals.tokens,
-            "supervised_tokens": o.totals.supervised, "pairs": o.totals.pairs, "seconds": log.seconds,
+            "supervised_tokens": o.totals.supervised, "pairs": o.totals.pairs, "flops": log.flops,
+            "seconds": log.seconds, "mfu": log.mfu, "peak_bytes": log.peak_bytes, "seconds_left": log.left,
+            "time": now(),
         }))
     }
 
@@ -69,9 +86,50 @@ impl Writer {
         let Outcome { loss, sft, dpo, on_path, off_path, .. } = log.outcome;
         self.line(&json!({
             "step": log.step, "eval_loss": loss, "eval_sft_loss": sft, "eval_dpo_loss": dpo,
-            "eval_path_loss": finite(on_path), "eval_off_path_loss": finite(off_path),
+            "eval_path_loss": finite(on_path), "eval_off_path_loss": finite(off_path), "time": now(),
         }))
     }
+}
+
+/// The event file of a run that wants one. What earlier runs left in its folder goes. The name sorts behind theirs, as
+/// readers go on to the file that does.
+fn board(recipe: &Recipe) -> Result<Option<EventFile>> {
+    const START: &str = "events.out.tfevents.";
+    let dir = recipe.train.output_dir.join("runs");
+    for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(START) {
+            std::fs::remove_file(entry.path()).map_err(Error::io(&entry.path(), "remove"))?;
+        }
+    }
+    if recipe.train.report_to != ReportTo::Tensorboard {
+        return Ok(None);
+    }
+    std::fs::create_dir_all(&dir).map_err(Error::io(&dir, "create"))?;
+    let time = now();
+    let mut board = EventFile::create(&dir.join(format!("{START}{:010}.eyekern", time as u64)), time)?;
+    board.text(time, "recipe", &format!("```toml\n{}```", recipe.to_toml_commented()))?;
+    Ok(Some(board))
+}
+
+/// The numbers of a line as scalars: `eval_loss` is "eval/loss", `loss` is "train/loss". Truth is 1.
+fn show(board: &mut Option<EventFile>, line: &Value) -> Result {
+    let (Some(board), Some(fields)) = (board, line.as_object()) else { return Ok(()) };
+    let (Some(step), Some(time)) = (line["step"].as_u64(), line["time"].as_f64()) else { return Ok(()) };
+    let scalar = |(name, value): (&String, &Value)| {
+        let tag = match name.strip_prefix("eval_") {
+            Some(name) => format!("eval/{name}"),
+            None => format!("train/{name}"),
+        };
+        let value = value.as_f64().or_else(|| value.as_bool().map(|truth| f64::from(u8::from(truth))));
+        value.filter(|_| name != "step" && name != "time").map(|value| (tag, value))
+    };
+    let scalars: Vec<(String, f64)> = fields.iter().filter_map(scalar).collect();
+    board.scalars(time, step, scalars.iter().map(|(tag, value)| (tag.as_str(), *value)))
+}
+
+/// Seconds since 1970, in UTC.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
 /// JSON has no NaN: a mean over nothing is null.

@@ -111,7 +111,7 @@ pub fn open(prepared: &Prepared, header: &Header, changes: &[String]) -> Result<
     let mut notes = Vec::new();
     let (metrics, kept) = match &prepared.resumed {
         None => {
-            let mut metrics = Writer::create(out)?;
+            let mut metrics = Writer::create(&prepared.recipe)?;
             metrics.header(header)?;
             (metrics, 0)
         }
@@ -119,7 +119,7 @@ pub fn open(prepared: &Prepared, header: &Header, changes: &[String]) -> Result<
             let step = found.state.progress.step;
             notes.push(format!("going on from {}, after step {step}", found.dir.display()));
             notes.extend(changes.iter().map(|change| format!("changed since the checkpoint: {change}")));
-            let mut metrics = Writer::resume(out, &found.dir.join(checkpoint::METRICS))?;
+            let mut metrics = Writer::resume(&prepared.recipe, &found.dir.join(checkpoint::METRICS))?;
             if !changes.is_empty() {
                 metrics.changes(step, changes)?;
             }

@@ -4,6 +4,7 @@ use super::basis::Basis;
 use super::checkpoint::{self, Best, Progress};
 use super::epochs::{self, Epochs};
 use super::events::{EvalLog, Event, Header, StepLog, Stop};
+use super::meter::{Meter, Pace};
 use super::prepare::{Origin, Prepared};
 use super::recipe::{Method, Recipe, SaveDtype};
 use super::reference::{self, References};
@@ -18,21 +19,23 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::model::adapter::{LoraConfig, Start};
 use crate::model::decoder::{Decoder, Rates, Source};
+use crate::model::flops::Flops;
 use crate::model::save;
 use crate::model::state::{self, Saved};
 use safetensors::Dtype;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Runs to the end and saves. `on` receives the events and may end the run at once with an error; `stop` ends it after
+/// Runs to the end and saves. `meter` tells of the device, for the log. `on` receives the events and may end the run at once with an error; `stop` ends it after
 /// the step at hand, with a checkpoint. Gives the steps of this call: a resumed run does not have the earlier ones.
 pub fn run<B: Backend>(
     backend: B,
+    meter: Meter<B>,
     prepared: Prepared,
     stop: &Stop,
     on: &mut dyn FnMut(Event) -> Result,
 ) -> Result<Vec<StepLog>> {
-    let mut run = Run::start(backend, prepared, on)?;
+    let mut run = Run::start(backend, meter, prepared, on)?;
     run.train(stop, on)?;
     run.take_best(on)?;
     run.save(on)?;
@@ -42,6 +45,8 @@ pub fn run<B: Backend>(
 struct Run<B: Backend> {
     prepared: Prepared,
     machine: Machine<B>,
+    meter: Meter<B>,
+    flops: Flops,
     references: References,
     metrics: metrics::Writer,
     basis: Basis,
@@ -52,13 +57,22 @@ struct Run<B: Backend> {
 }
 
 impl<B: Backend> Run<B> {
-    fn start(mut backend: B, prepared: Prepared, on: &mut dyn FnMut(Event) -> Result) -> Result<Run<B>> {
+    fn start(
+        mut backend: B,
+        mut meter: Meter<B>,
+        prepared: Prepared,
+        on: &mut dyn FnMut(Event) -> Result,
+    ) -> Result<Run<B>> {
         // here and not earlier: hashing reads all weights, which a run that cannot fit never should
         let basis = Basis::of::<B>(&prepared)?;
         let changes = resume::changes(&prepared, &basis)?;
         let recipe = &prepared.recipe;
         let mut model = build(&backend, &prepared)?;
-        let header = Header::of(&prepared, &mut model);
+        if recipe.train.peak_tflops > 0.0 {
+            meter.peak = Some(1e12 * recipe.train.peak_tflops);
+        }
+        let header = Header::of(&prepared, &mut model, &meter);
+        let flops = Flops::of(&model);
         let other = match &recipe.objective.reference_model {
             Some(dir) if recipe.objective.gamma != 0.0 => Some(reference::model(&backend, dir, &prepared)?),
             _ => None,
@@ -68,6 +82,7 @@ impl<B: Backend> Run<B> {
         let saved = saved.transpose()?;
         // the folder and its first line exist before any time is spent
         let (metrics, notes) = resume::open(&prepared, &header, &changes)?;
+        write_recipe(recipe, &recipe.train.output_dir)?;
         on(Event::Header(&header))?;
         for note in prepared.notes.iter().chain(&notes) {
             on(Event::Note(note))?;
@@ -87,7 +102,7 @@ impl<B: Backend> Run<B> {
             references = References::of(&mut machine, &prepared, on)?;
         }
         let (progress, last, log) = Default::default();
-        let mut run = Run { machine, references, metrics, basis, progress, last, log, prepared };
+        let mut run = Run { machine, meter, flops, references, metrics, basis, progress, last, log, prepared };
         if let (Some(Resumed { found, .. }), Some(saved)) = (run.prepared.resumed.take(), saved) {
             // after the references, which are those of the model before training
             saved.restore(&run.machine.backend, &mut run.machine.model)?;
@@ -105,6 +120,7 @@ impl<B: Backend> Run<B> {
         let total = Epochs::new(&self.prepared.train.examples, &self.prepared.recipe).total();
         let warmup = schedule::warmup_steps(t.warmup_ratio, t.warmup_steps, total);
         let mut done = self.progress.step_of_epoch;
+        let (mut pace, mut ended) = (Pace::default(), Instant::now());
         for epoch in self.progress.epoch.. {
             if let Some(drawing) = self.prepared.drawing.as_ref().filter(|d| epoch > 0 && d.salience.path.dynamic) {
                 self.prepared.train.draw(drawing, epoch);
@@ -124,7 +140,20 @@ impl<B: Backend> Run<B> {
                 self.check_finite(&outcome, step, &plan)?;
                 self.progress = Progress { step, epoch, step_of_epoch: i + 1, ..self.progress };
                 let epoch = f64::from(epoch) + (i + 1) as f64 / per_epoch as f64;
-                let log = StepLog { step, total, epoch, lr, outcome, seconds: started.elapsed().as_secs_f64() };
+                pace.step(std::mem::replace(&mut ended, Instant::now()).elapsed().as_secs_f64());
+                let (seconds, flops) = (started.elapsed().as_secs_f64(), self.flops(&plan));
+                let log = StepLog {
+                    step,
+                    total,
+                    epoch,
+                    lr,
+                    outcome,
+                    seconds,
+                    flops,
+                    mfu: self.meter.peak.map(|peak| flops / (seconds * peak)),
+                    peak_bytes: (self.meter.memory)(&self.machine.backend),
+                    left: pace.left(total - step),
+                };
                 self.metrics.step(&log)?;
                 self.log.push(log);
                 on(Event::Step(&log))?;
@@ -141,6 +170,12 @@ impl<B: Backend> Run<B> {
             }
         }
         Ok(())
+    }
+
+    /// Model FLOPs of a step over these micro-batches.
+    fn flops(&self, plan: &[Vec<usize>]) -> f64 {
+        let examples = plan.iter().flatten().map(|&i| &self.prepared.train.examples[i]);
+        self.flops.step(examples.map(|e| (e.ids.len(), e.supervised())))
     }
 
     fn interrupted(&self) -> String {
@@ -293,8 +328,13 @@ impl<B: Backend> Run<B> {
             let dir = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
             save::copy_companions(dir.unwrap_or(path), out)?;
         }
-        files::write(&out.join("recipe.resolved.toml"), recipe.to_toml_commented())
+        write_recipe(recipe, out)
     }
+}
+
+/// The recipe as it runs.
+fn write_recipe(recipe: &Recipe, out: &Path) -> Result {
+    files::write(&out.join("recipe.resolved.toml"), recipe.to_toml_commented())
 }
 
 fn all_examples(prepared: &Prepared) -> impl Iterator<Item = &Example> {

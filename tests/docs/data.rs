@@ -9,6 +9,7 @@ use eyekern::data::tokenizer::Tokenizer;
 use eyekern::error::Result;
 use eyekern::model::config::Spec;
 use eyekern::train::events::Stop;
+use eyekern::train::meter::Meter;
 use eyekern::train::prepare::{Origin, Prepared};
 use eyekern::train::recipe::{Normalize, Recipe};
 use eyekern::train::{run, step::Rule};
@@ -66,8 +67,8 @@ fn every_row_can_be_trained_on() {
     recipe.train.output_dir = out.path().to_path_buf();
     let origin = Origin::Random(Box::new(spec()), serde_json::from_str(CONFIG).expect("JSON"));
     let prepared = Prepared::new(recipe, origin, Some(tokenizer()), corpus, None).expect("a run");
-    let log =
-        run::run(Cpu::<f32>::new(1).expect("a thread"), prepared, &Stop::default(), &mut |_| Ok(())).expect("trains");
+    let cpu = Cpu::<f32>::new(1).expect("a thread");
+    let log = run::run(cpu, Meter::default(), prepared, &Stop::default(), &mut |_| Ok(())).expect("trains");
     assert!(log.len() == 2 && log.iter().all(|s| s.outcome.loss.is_finite() && s.outcome.totals.pairs > 0));
 }
 

@@ -1,5 +1,6 @@
 //! What a measurement has to say about the backend it was taken on.
 
+use super::super::device::memory_of;
 use super::super::machine;
 use super::Size;
 use crate::backend::Backend;
@@ -60,10 +61,8 @@ impl Site for Cuda<Gpu> {
         256 << 20
     }
 
-    /// The pool keeps what was freed, so that what is in use now is the most that was. Other processes count too.
     fn peak(&self) -> Option<u64> {
-        let (free, all) = Cuda::device(self).driver().memory().ok()?;
-        Some((all - free) as u64)
+        memory_of(self)
     }
 }
 

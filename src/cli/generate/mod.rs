@@ -19,6 +19,7 @@ use crate::model::decode::{self, Room, Session};
 use crate::model::decoder::{self, Decoder};
 use crate::model::generate::{self, Asked};
 use crate::model::sample::Sampling;
+use crate::train::meter::Meter;
 use crate::train::prepare::ModelFiles;
 use clap::Args;
 use rows::Output;
@@ -276,7 +277,7 @@ impl Job for Generation {
         (cache::default_dir(|key| std::env::var(key).ok()), None)
     }
 
-    fn on<B: Backend>(mut self, backend: B, name: String, out: &mut Terminal) -> Result {
+    fn on<B: Backend>(mut self, backend: B, meter: Meter<B>, out: &mut Terminal) -> Result {
         let source = decoder::Source::File(&self.files.checkpoint);
         let mut model = Decoder::build(&backend, self.files.spec.clone(), &source, false, self.positions())?;
         if let Some(adapter) = &self.adapter {
@@ -314,7 +315,7 @@ impl Job for Generation {
                 let speed = tokens as f64 / began.elapsed().as_secs_f64().max(1e-9);
                 let of =
                     if output.is_some() { format!("{rows} of {} rows, ", self.prompts.len()) } else { String::new() };
-                out.note(&format!("note: {of}{tokens} tokens, {speed:.1} tokens/s on {name}"));
+                out.note(&format!("note: {of}{tokens} tokens, {speed:.1} tokens/s on {}", meter.device));
             }
         }
         Ok(())

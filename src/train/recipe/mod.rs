@@ -21,7 +21,9 @@ use std::path::{Path, PathBuf};
 use crate::data::corpus::Source;
 use crate::error::{Error, Result};
 pub use layers::environment;
-pub use sections::{Arm, Data, Lora, Method, Model, Normalize, Objective, Salience, SaveDtype, Schedule, Train};
+pub use sections::{
+    Arm, Data, Lora, Method, Model, Normalize, Objective, ReportTo, Salience, SaveDtype, Schedule, Train,
+};
 use value::Section;
 
 /// A training run, section by section as in the file.

@@ -77,6 +77,16 @@ choices! {
     }
 }
 
+choices! {
+    /// What a run is reported to, beside metrics.jsonl.
+    ReportTo {
+        /// Nothing else.
+        None = "none",
+        /// A TensorBoard event file in output_dir/runs.
+        Tensorboard = "tensorboard",
+    }
+}
+
 impl Value for Source {
     fn kind() -> String {
         "a JSONL file, or two parallel text files as [\"source\", \"target\"]".into()
@@ -340,6 +350,11 @@ section! {
         load_best_model_at_end: bool = false, Any;
         /// Seed of initial values, data order and dropout.
         seed: u64 = 42, AtLeast(0.0);
+        /// What the run is reported to, beside metrics.jsonl: TensorBoard by files below output_dir/runs, or nothing.
+        report_to: ReportTo = ReportTo::None, Any;
+        /// The device's peak in TFLOP/s for products of the run's number type, of which MFU is a share; 0 means that of
+        /// a known GPU, and no MFU elsewhere.
+        peak_tflops: f64 = 0.0, AtLeast(0.0);
         /// The number format of what is saved.
         save_dtype: SaveDtype = SaveDtype::Auto, Any;
         /// What backward computes anew to save memory, with the same result: nothing, or the activations of each layer

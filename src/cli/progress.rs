@@ -13,17 +13,15 @@ const SIGPIPE: u8 = 128 + 13;
 pub struct Reporter<'a> {
     out: &'a mut Terminal,
     every: u64,
-    device: String,
     bar: Option<ProgressBar>,
     interval: Vec<StepLog>,
     stop: Stop,
 }
 
 impl<'a> Reporter<'a> {
-    /// A line every `every` steps; `device` as the header names it. Asks to stop where nobody reads standard output any
-    /// more.
-    pub fn new(out: &'a mut Terminal, every: u64, device: String, stop: Stop) -> Reporter<'a> {
-        Reporter { out, every, device, bar: None, interval: Vec::new(), stop }
+    /// A line every `every` steps. Asks to stop where nobody reads standard output any more.
+    pub fn new(out: &'a mut Terminal, every: u64, stop: Stop) -> Reporter<'a> {
+        Reporter { out, every, bar: None, interval: Vec::new(), stop }
     }
 
     /// One event of [`crate::train::run::run`].
@@ -63,31 +61,13 @@ impl<'a> Reporter<'a> {
     }
 
     fn header(&mut self, h: &Header) {
-        let percent = |x: f64| format!("{:.1} %", 100.0 * x);
-        let [low, mean, high] = h.weights;
-        let preference = if h.gamma > 0.0 { format!(" + {} x token DPO", h.gamma) } else { String::new() };
-        let trained = format!("{} trained ({})", count(h.trainable), h.method);
-        let rows = if h.rows == h.rows_read { h.rows.to_string() } else { format!("{} of {}", h.rows, h.rows_read) };
-        let eos = match h.eos {
-            Some(share) => format!("EOS supervised in {} of rows", percent(share)),
-            None => "EOS unknown without a tokenizer".into(),
-        };
-        let table = [
-            ("model", format!("{} ({}), {} parameters, {trained}", h.model, h.model_type, count(h.parameters))),
-            ("data", format!("{rows} rows, {} tokens, {} supervised", h.tokens, percent(h.supervised))),
-            ("", eos),
-            ("weights", format!("{low:.3} to {high:.3}, mean {mean:.3}; {} on the scan path", percent(h.on_path))),
-            ("", h.salience.clone().unwrap_or_default()),
-            ("loss", format!("arm {}, weighted cross-entropy / {}{preference}", h.arm, h.normalize)),
-            ("run", format!("{} steps, seed {}, {}", h.steps, h.seed, self.device)),
-        ];
-        for (name, text) in table.iter().filter(|(_, text)| !text.is_empty()) {
+        for (name, text) in facts(h) {
             let name = self.out.bold(&format!("{name:8}"));
             self.out.line(&format!("{name}{text}"));
         }
         if self.out.interactive() {
             let bar = ProgressBar::new(h.steps);
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} left {eta}  {msg}");
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed}  {msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             self.bar = Some(bar);
         }
@@ -97,7 +77,8 @@ impl<'a> Reporter<'a> {
         self.interval.push(*log);
         if let Some(bar) = &self.bar {
             bar.set_position(log.step);
-            bar.set_message(format!("loss {:.4}", log.outcome.loss));
+            let left = log.left.map(|left| format!("{} left  ", span(left))).unwrap_or_default();
+            bar.set_message(format!("{left}loss {:.4}", log.outcome.loss));
         }
         if log.step.is_multiple_of(self.every) || log.step == log.total {
             let text = interval(&self.interval);
@@ -112,6 +93,29 @@ impl<'a> Reporter<'a> {
     }
 }
 
+/// The run in words: names and what is said of each; a line without a name goes on with the one before.
+pub fn facts(h: &Header) -> Vec<(&'static str, String)> {
+    let percent = |x: f64| format!("{:.1} %", 100.0 * x);
+    let [low, mean, high] = h.weights;
+    let preference = if h.gamma > 0.0 { format!(" + {} x token DPO", h.gamma) } else { String::new() };
+    let trained = format!("{} trained ({})", count(h.trainable), h.method);
+    let rows = if h.rows == h.rows_read { h.rows.to_string() } else { format!("{} of {}", h.rows, h.rows_read) };
+    let eos = match h.eos {
+        Some(share) => format!("EOS supervised in {} of rows", percent(share)),
+        None => "EOS unknown without a tokenizer".into(),
+    };
+    let table = [
+        ("model", format!("{} ({}), {} parameters, {trained}", h.model, h.model_type, count(h.parameters))),
+        ("data", format!("{rows} rows, {} tokens, {} supervised", h.tokens, percent(h.supervised))),
+        ("", eos),
+        ("weights", format!("{low:.3} to {high:.3}, mean {mean:.3}; {} on the scan path", percent(h.on_path))),
+        ("", h.salience.clone().unwrap_or_default()),
+        ("loss", format!("arm {}, weighted cross-entropy / {}{preference}", h.arm, h.normalize)),
+        ("run", format!("{} steps, seed {}, {}", h.steps, h.seed, h.device)),
+    ];
+    table.into_iter().filter(|(_, text)| !text.is_empty()).collect()
+}
+
 /// Means over the steps of an interval; the speed is tokens over time.
 fn interval(steps: &[StepLog]) -> String {
     let Some(last) = steps.last() else { return String::new() };
@@ -121,7 +125,7 @@ fn interval(steps: &[StepLog]) -> String {
     let rate = |f: &dyn Fn(&StepLog) -> u64| short(steps.iter().map(f).sum::<u64>() as f64 / seconds);
     let outcomes: Vec<Outcome> = steps.iter().map(|s| s.outcome).collect();
     let clipped = steps.iter().filter(|s| s.outcome.clipped).count() as f64 / n;
-    format!(
+    let mut text = format!(
         "step {}/{}  epoch {:.2}  loss {:.4}{}  grad {:.2} ({:.0} % clipped)  lr {:.1e}  {} tok/s ({} supervised)",
         last.step,
         last.total,
@@ -133,7 +137,29 @@ fn interval(steps: &[StepLog]) -> String {
         last.lr,
         rate(&|s| s.outcome.totals.tokens),
         rate(&|s| s.outcome.totals.supervised),
-    )
+    );
+    if last.mfu.is_some() {
+        // each step's share of the peak, by its time: the FLOPs of all over what the device could do meanwhile
+        let mfu = steps.iter().filter_map(|s| Some(s.mfu? * s.seconds)).sum::<f64>() / seconds;
+        text += &format!("  MFU {:.1} %", 100.0 * mfu);
+    }
+    if let Some(bytes) = last.peak_bytes {
+        text += &format!("  peak {:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
+    }
+    if let Some(left) = last.left.filter(|_| last.step < last.total) {
+        text += &format!("  {} left", span(left));
+    }
+    text
+}
+
+/// 4000 seconds as 1 h 07 min; seconds below two minutes.
+pub fn span(seconds: f64) -> String {
+    let s = seconds.round().max(0.0) as u64;
+    match s {
+        0..120 => format!("{s} s"),
+        120..3570 => format!("{} min", (s + 30) / 60),
+        _ => format!("{} h {:02} min", (s + 30) / 3600, (s + 30) % 3600 / 60),
+    }
 }
 
 /// Path, off-path and preference losses, where there are any.
