@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use terminal::{Colour, Terminal};
 
 mod bench;
+mod completions;
 mod demo;
 mod device;
 mod doctor;
@@ -23,6 +24,7 @@ mod machine;
 mod peaks;
 mod priors;
 mod progress;
+mod report;
 mod signals;
 pub mod terminal;
 mod train;
@@ -99,6 +101,9 @@ enum Command {
     /// Fine-tune a model as a recipe says.
     #[command(after_help = format!("{EXIT_CODES}\n\n{TRAIN_HELP}"))]
     Train(TrainArgs),
+    /// Show a run as a page: losses, learning rate, gradient norm, speed, evaluations, recipe.
+    #[command(after_help = format!("{EXIT_CODES}\n\n{}", report::HELP))]
+    Report(report::ReportArgs),
     /// Continue prompts: text as it comes, or a file of rows.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", generate::HELP))]
     Generate(generate::GenerateArgs),
@@ -126,6 +131,9 @@ enum Command {
     /// Time kernels and training steps on this machine.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Print what a shell needs to complete command lines.
+    #[command(after_help = format!("{EXIT_CODES}\n\n{}", completions::HELP))]
+    Completions(completions::CompletionsArgs),
 }
 
 /// What `eyekern train` is asked for.
@@ -291,6 +299,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
 fn run(command: Command, out: &mut Terminal) -> Result {
     match command {
         Command::Train(args) => train::run(&args, out),
+        Command::Report(args) => report::run(&args, out),
         Command::Generate(args) => generate::run(&args, out),
         Command::Export(args) => export::run(&args, out),
         Command::Label(args) => label::run(&args, out),
@@ -300,6 +309,7 @@ fn run(command: Command, out: &mut Terminal) -> Result {
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Kernels(args) => kernels::run(&args, out),
         Command::Bench(command) => bench::run(&command, out),
+        Command::Completions(args) => completions::run(&args, out),
     }
 }
 
@@ -383,6 +393,8 @@ mod tests {
                 "eyekern export --help",
                 "\n  eyekern export --model DIR --adapter out --merge -o merged\n  eyekern export",
             ),
+            ("eyekern report --help", "\n  eyekern report out\n  eyekern report out -o"),
+            ("eyekern completions --help", "\n  eyekern completions bash >"),
             ("eyekern doctor --help", "\n  eyekern doctor\n  eyekern doctor --format json"),
             ("eyekern kernels --help", "\n  eyekern kernels\n  eyekern kernels --format json"),
         ] {

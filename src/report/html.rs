@@ -1,10 +1,15 @@
-//! The page of `eyekern inspect`: one file that works offline and asks nobody for anything.
+//! Pages, each one file that works offline and asks nobody for anything; here that of `eyekern inspect`, in [`run`] that
+//! of `eyekern report`.
 //!
 //! Everything that comes from data goes through [`escape`]; a policy in the page's head allows no request and no script
 //! but the page's own, should anything get past it.
 
+pub mod run;
+
 use std::fmt::Write;
 
+/// The style sheet of every page.
+const BASE: &str = include_str!("../../assets/page.css");
 const STYLE: &str = include_str!("../../assets/inspect/page.css");
 const SCRIPT: &str = include_str!("../../assets/inspect/page.js");
 
@@ -159,37 +164,45 @@ pub fn render(page: &Page) -> String {
     body += &format!("<header><h1>{}</h1>\n", escape(&page.title));
     page.about.iter().for_each(|line| body += &format!("<p class=\"about\">{}</p>\n", escape(line)));
     body += "</header>\n<main>\n";
-    body += &summary(&page.facts);
+    body += "<section id=\"summary\"><h2>Summary</h2>\n";
+    body += &facts(&page.facts);
+    body += "</section>\n";
     body += &histogram(&page.bars, page.scale);
     if !page.rows.is_empty() {
         body += &legend(page);
         page.rows.iter().for_each(|row| body += &row_html(row, page.scale));
     }
-    body += "</main>\n";
+    body += "</main>\n<div id=\"card\" role=\"tooltip\" hidden></div>\n";
+    document(&page.title, STYLE, &body, Some(SCRIPT))
+}
+
+/// A page of this body, with the common style sheet, its own behind it, and a script where it has one.
+fn document(title: &str, style: &str, body: &str, script: Option<&str>) -> String {
     // a script that data might smuggle in does not know the number, which depends on all of the page
     let nonce = blake3::hash(body.as_bytes()).to_hex();
     let nonce = &nonce[..24];
+    let script = script.map(|text| format!("<script nonce=\"{nonce}\">\n{text}</script>\n")).unwrap_or_default();
+    let allowed = if script.is_empty() { String::new() } else { format!(" script-src 'nonce-{nonce}';") };
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'nonce-{nonce}'; \
-         script-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'nonce-{nonce}';{allowed} \
+         base-uri 'none'; form-action 'none'\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{}</title>\n\
-         <style nonce=\"{nonce}\">\n{STYLE}</style>\n</head>\n<body>\n{body}\
-         <div id=\"card\" role=\"tooltip\" hidden></div>\n<script nonce=\"{nonce}\">\n{SCRIPT}</script>\n</body>\n</html>\n",
-        escape(&page.title)
+         <style nonce=\"{nonce}\">\n{BASE}{style}</style>\n</head>\n<body>\n{body}{script}</body>\n</html>\n",
+        escape(title)
     )
 }
 
-fn summary(facts: &[Fact]) -> String {
-    let mut out = String::from("<section id=\"summary\"><h2>Summary</h2>\n<table class=\"facts\">\n");
-    for fact in facts {
+fn facts(list: &[Fact]) -> String {
+    let mut out = String::from("<table class=\"facts\">\n");
+    for fact in list {
         let (class, mark) =
             if fact.alert { (" class=\"alert\"", "<b title=\"worth a look\">!</b> ") } else { ("", "") };
         let [name, value, meaning] = [&fact.name, &fact.value, &fact.meaning].map(|text| escape(text));
         out += &format!("<tr{class}><th scope=\"row\">{mark}{name}</th><td>{value}</td><td>{meaning}</td></tr>\n");
     }
-    out + "</table></section>\n"
+    out + "</table>\n"
 }
 
 /// One small chart for each kind; their columns are parts of the same scale, in its colours.

@@ -243,7 +243,7 @@ impl Scale {
         for tick in ticks(self.domain.0, self.domain.1, count) {
             let x = self.at(tick);
             svg.line((x, top), (x, bottom), &Paint::line(GRID, 1.0));
-            svg.text((x, bottom + 17.0), &number(tick), &Font::new(12.0, MUTED).at(Anchor::Middle));
+            svg.text((x, bottom + 17.0), &short(tick), &Font::new(12.0, MUTED).at(Anchor::Middle));
         }
     }
 
@@ -252,7 +252,7 @@ impl Scale {
         for tick in ticks(self.domain.0, self.domain.1, count) {
             let y = self.at(tick);
             svg.line((left, y), (right, y), &Paint::line(GRID, 1.0));
-            svg.text((left - 7.0, y + 4.0), &number(tick), &Font::new(12.0, MUTED).at(Anchor::End));
+            svg.text((left - 7.0, y + 4.0), &short(tick), &Font::new(12.0, MUTED).at(Anchor::End));
         }
     }
 }
@@ -326,6 +326,21 @@ pub fn number(value: f64) -> String {
     let text = format!("{:.2}", if value.is_finite() { value } else { 0.0 });
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".into() } else { text.into() }
+}
+
+/// A number in few letters: 0.25, 2e-5, 12k.
+pub fn short(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        size if size < 0.01 => {
+            let text = format!("{value:.1e}");
+            text.replace(".0e", "e")
+        }
+        size if size >= 1e9 => format!("{}G", number(value / 1e9)),
+        size if size >= 1e6 => format!("{}M", number(value / 1e6)),
+        size if size >= 1e4 => format!("{}k", number(value / 1e3)),
+        _ => number(value),
+    }
 }
 
 /// Text for an element or an attribute; characters that XML forbids become U+FFFD.
@@ -421,5 +436,11 @@ mod tests {
     fn the_ramp_goes_from_dark_to_bright() {
         assert_eq!((ramp(0.0).as_str(), ramp(0.5).as_str(), ramp(7.0).as_str()), ("#00224e", "#7c7b78", "#fee838"));
         assert_eq!(ramp(f64::NAN), "#00224e");
+    }
+
+    #[test]
+    fn numbers_of_axes_are_short() {
+        let texts = [0.0, 1e-4, 2.5e-5, 0.01, 0.25, -3.0, 9999.0, 12_000.0, 2.5e6, 1e10].map(short);
+        assert_eq!(texts, ["0", "1e-4", "2.5e-5", "0.01", "0.25", "-3", "9999", "12k", "2.5M", "10G"]);
     }
 }

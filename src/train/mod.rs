@@ -6,6 +6,7 @@ pub mod epochs;
 pub mod estimate;
 pub mod events;
 pub mod feed;
+pub mod history;
 pub mod meter;
 pub mod metrics;
 pub mod prepare;

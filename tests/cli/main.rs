@@ -23,6 +23,7 @@ mod label;
 mod models;
 mod priors;
 mod recipe;
+mod report;
 mod salience;
 mod saved;
 mod streams;

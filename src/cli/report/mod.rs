@@ -1,0 +1,56 @@
+//! `eyekern report`: a run as a page, from the lines that it has written so far.
+
+mod page;
+
+use super::terminal::Terminal;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::report::html::run::render;
+use crate::train::history::History;
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+pub const HELP: &str = "\
+Examples:
+  eyekern report out
+  eyekern report out -o page.html --svg loss.svg
+
+Works for a run that goes on, was cut or has ended: it reads metrics.jsonl and recipe.resolved.toml. docs/training.md says
+what the page shows.";
+
+/// What `eyekern report` is asked for.
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// The train.output_dir of a run, or one of its checkpoints.
+    #[arg(value_name = "RUN_DIR")]
+    pub run: PathBuf,
+    /// Where the page goes; without it, report.html in RUN_DIR.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write the loss curve alone to this file, too.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+}
+
+/// Reads the run and writes its page.
+pub fn run(args: &ReportArgs, out: &mut Terminal) -> Result {
+    let history = History::read(&args.run.join("metrics.jsonl"))?;
+    let recipe = recipe(&args.run.join("recipe.resolved.toml"))?;
+    if let Some(file) = &args.svg {
+        files::write(file, page::loss(&history))?;
+        out.line(&format!("wrote {}", file.display()));
+    }
+    let file = args.output.clone().unwrap_or_else(|| args.run.join("report.html"));
+    files::write(&file, render(&page::page(&history, &args.run, recipe)))?;
+    out.line(&format!("wrote {}", file.display()));
+    Ok(())
+}
+
+/// The recipe as it ran; older runs have it at their end only.
+fn recipe(path: &Path) -> Result<Option<String>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io(path, "read")(e)),
+    }
+}
