@@ -116,16 +116,32 @@ impl Terminal {
         match result {
             Ok(()) => 0,
             Err(error) => {
-                // The sentence may quote what was read.
-                self.note(&format!("eyekern: {}", printable(&error.to_string())));
+                // The sentence may quote what was read. A page of help is no sentence.
+                let sentence = printable(&error.to_string());
+                let help = matches!(error, Error::Usage(_));
+                self.note(&format!("eyekern: {}", if help { sentence } else { shortened(&sentence) }));
                 error.exit_code()
             }
         }
     }
 }
 
+/// A sentence of bearable length: a quoted value of a file may have any. The place stands at its beginning, the remedy
+/// at its end.
+fn shortened(sentence: &str) -> String {
+    const HEAD: usize = 600;
+    const TAIL: usize = 300;
+    let chars: Vec<char> = sentence.chars().collect();
+    if chars.len() <= HEAD + TAIL {
+        return sentence.into();
+    }
+    let (head, tail) = (&chars[..HEAD], &chars[chars.len() - TAIL..]);
+    head.iter().chain(&[' ', '…', ' ']).chain(tail).collect()
+}
+
 #[cfg(test)]
 pub(super) mod tests {
+    use std::path::Path;
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -193,6 +209,16 @@ pub(super) mod tests {
         let error = Error::Recipe { origin: "r.toml:2".into(), why: "unknown\x1b key".into() };
         assert_eq!(out.finish(Err(error)), 2);
         assert_eq!(stderr.text(), "eyekern: r.toml:2: unknown\u{fffd} key\n");
+    }
+
+    #[test]
+    fn what_is_quoted_may_be_long_and_the_sentence_is_not() {
+        let (out, _, stderr) = Terminal::captured(Colour::None);
+        let why = format!("{} is no number; mend it", "é".repeat(5000));
+        out.finish(Err(Error::file(Path::new("a.json"), why)));
+        let text = stderr.text();
+        assert!(text.starts_with("eyekern: a.json: éé") && text.ends_with("é is no number; mend it\n"), "{text}");
+        assert_eq!(text.chars().count(), 600 + 3 + 300 + "eyekern: ".len() + 1);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From files to tokens: rows of text become [`Example`]s, examples become packed [`Batch`]es.
 //!
-//! `corpus` reads the formats, `prompt` holds the task templates, `chat` the model's, `tokenizer` turns text into ids,
+//! `corpus` reads the formats, `prompt` holds the task templates, `chat` the model's, `tokenizer` turns text into ids (`contain` its library's panics into errors),
 //! `rows`, `turns` and `spans` carry weights over to them, `attention` draws weights from scan paths, `cache` keeps what was prepared, `pack` lays
 //! examples out; `survey` counts what may be wrong with data, `shown` keeps a row to look at. Nothing here knows a model
 //! or a device.
@@ -8,6 +8,7 @@
 pub mod attention;
 pub mod cache;
 pub mod chat;
+mod contain;
 pub mod corpus;
 mod counts;
 mod json;

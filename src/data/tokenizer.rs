@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokenizers::{Encoding, PostProcessorWrapper};
 
 use super::chat::Chat;
+use super::contain::contained;
 use crate::error::{Error, Result};
 
 const SAVE: &str = "`AutoTokenizer.from_pretrained(MODEL).save_pretrained(DIR)` writes one";
@@ -94,7 +95,8 @@ impl Tokenizer {
 
     /// Splits `text` into subwords, without BOS and EOS.
     pub fn encode(&self, text: &str) -> Result<Vec<Piece>> {
-        let encoding = self.inner.encode(text, false).map_err(|e| self.fault("cannot encode a text", &e))?;
+        let encoding =
+            outcome(|| self.inner.encode(text, false)).map_err(|e| self.fault("cannot encode a text", &e))?;
         let offsets = encoding.get_offsets();
         Ok(encoding.get_ids().iter().zip(offsets).map(|(&id, &(start, end))| Piece { id, start, end }).collect())
     }
@@ -114,13 +116,13 @@ impl Tokenizer {
 
     /// Text of `ids`, special tokens left out; bytes that are not UTF-8 become U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, true).map_err(|e| self.fault("cannot decode", &e))
+        outcome(|| self.inner.decode(ids, true)).map_err(|e| self.fault("cannot decode", &e))
     }
 
     /// What one token looks like inside a text, for display: its leading space is kept, special tokens are shown.
     pub fn token_text(&self, id: u32) -> String {
         // Some decoders drop the space before the first token, so look at what a second one adds.
-        let text = |ids: &[u32]| self.inner.decode(ids, false).unwrap_or_default();
+        let text = |ids: &[u32]| outcome(|| self.inner.decode(ids, false)).unwrap_or_default();
         let once = text(&[id]);
         text(&[id, id]).strip_prefix(&once).map_or(once.clone(), str::to_string)
     }
@@ -176,9 +178,15 @@ impl Tokenizer {
     fn parse(bytes: &[u8], file: &Path) -> Result<Tokenizer> {
         let unusable =
             |e: &dyn std::fmt::Display| Error::file(file, format!("not a usable tokenizer.json ({e}); {SAVE}"));
-        serde_json::from_slice::<serde::de::IgnoredAny>(bytes)
-            .map_err(|e| unusable(&format!("not valid JSON: {e}")))?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| unusable(&e))?;
+        let json: Value = serde_json::from_slice(bytes).map_err(|e| unusable(&format!("not valid JSON: {e}")))?;
+        for part in ["normalizer", "decoder"] {
+            let growth = growth(&json[part]);
+            if growth > MOST_GROWTH {
+                return Err(unusable(&format!("its {part} can make a text {growth:.0} times as long")));
+            }
+        }
+        drop(json);
+        let mut inner = outcome(|| tokenizers::Tokenizer::from_bytes(bytes)).map_err(|e| unusable(&e))?;
         // Length is the business of the corpus, which counts what it cuts.
         inner.with_truncation(None).map_err(|e| unusable(&e))?;
         inner.with_padding(None);
@@ -200,7 +208,8 @@ impl Tokenizer {
     fn added(&self) -> Result<(Option<u32>, Option<u32>)> {
         // The processor is shown a token of our own, since a small vocabulary may have none for any text of ours.
         let text = Encoding::from_tokens(vec![tokenizers::Token::new(0, String::new(), (0, 0))], 0);
-        let framed = self.inner.post_process(text, None, true).map_err(|e| self.fault("cannot frame a text", &e))?;
+        let framed = outcome(|| self.inner.post_process(text, None, true));
+        let framed = framed.map_err(|e| self.fault("cannot frame a text", &e))?;
         let mut tokens = framed.get_ids().iter().zip(framed.get_special_tokens_mask());
         let special = |token: Option<(&u32, &u32)>| token.filter(|&(_, &special)| special == 1).map(|(&id, _)| id);
         Ok((special(tokens.next()), special(tokens.next_back())))
@@ -224,12 +233,43 @@ impl Tokenizer {
     }
 
     fn id(&self, key: &str, text: &str) -> Result<u32> {
-        let why = || format!("the vocabulary has no token `{text}`, which is named as `{key}`");
+        let why = || {
+            let text: String = text.chars().take(80).collect();
+            format!("the vocabulary has no token `{text}`, which is named as `{key}`")
+        };
         self.inner.token_to_id(text).ok_or_else(|| Error::file(&self.file, why()))
     }
 
     fn fault(&self, what: &str, e: &dyn std::fmt::Display) -> Error {
         Error::file(&self.file, format!("{what} ({e})"))
+    }
+}
+
+/// What the library gives, or why not, in a line.
+fn outcome<T>(f: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Result<T, String> {
+    let text = |e: tokenizers::Error| e.to_string().replace('\n', " ").chars().take(200).collect();
+    contained(f)?.map_err(text)
+}
+
+/// How many times as long a text may become by replacements. Those in use make it 3 times as long, a space of one byte
+/// being written as a mark of three; six of that kind fit.
+const MOST_GROWTH: f64 = 4096.0;
+
+/// By what factor the parts of a normalizer or decoder can lengthen a text, one after the other: a list of
+/// replacements that double it exhausts any memory.
+fn growth(part: &Value) -> f64 {
+    let inner = || match part {
+        Value::Object(map) => map.values().map(growth).product(),
+        Value::Array(list) => list.iter().map(growth).product::<f64>(),
+        _ => 1.0,
+    };
+    match part["type"].as_str() {
+        Some("Replace") => {
+            // a pattern may match between any two characters, too
+            part["content"].as_str().map_or(1.0, |text| text.len() as f64 + 1.0)
+        }
+        Some("ByteLevel") => 2.0,
+        _ => inner(),
     }
 }
 

@@ -99,7 +99,8 @@ impl LoraConfig {
         }
         let number = |key: &str| config.get(key).and_then(Value::as_f64).filter(|x| x.is_finite());
         let missing = |key: &str| Error::file(file, format!("key `{key}` is missing or not a number"));
-        let r = number("r").filter(|r| *r >= 1.0).ok_or_else(|| missing("r"))? as usize;
+        let rank = config.get("r").and_then(Value::as_u64).filter(|r| (1..=u64::from(u32::MAX)).contains(r));
+        let r = rank.ok_or_else(|| Error::file(file, "key `r` is missing or not a whole number above 0"))? as usize;
         let targets = match config.get("target_modules") {
             Some(Value::String(all)) if all == "all-linear" => Targets::AllLinear,
             Some(Value::Array(list)) => {
@@ -160,10 +161,20 @@ impl AdapterFiles {
 
     /// Puts the adapter beside a model, to be used and not trained. Fails where it was made for another one.
     pub fn attach<B: Backend>(&self, b: &B, model: &mut Decoder<B>) -> Result {
-        let attached = model.attach(b, &self.config, &Start::File(&self.checkpoint), false);
-        attached.map_err(|error| match error {
+        self.put(b, model, &Start::File(&self.checkpoint))
+    }
+
+    /// The same without values, where only sizes count.
+    pub fn attach_shapes<B: Backend>(&self, b: &B, model: &mut Decoder<B>) -> Result {
+        self.put(b, model, &Start::Shapes)
+    }
+
+    fn put<B: Backend>(&self, b: &B, model: &mut Decoder<B>, start: &Start) -> Result {
+        model.attach(b, &self.config, start, false).map_err(|error| match error {
             // there is no recipe here: the key is the file's
-            Error::Recipe { why, .. } => Error::file(&self.file, format!("`target_modules`: {why}")),
+            Error::Recipe { origin, why } => {
+                Error::file(&self.file, format!("`{}`: {why}", origin.trim_start_matches("lora.")))
+            }
             other => other,
         })
     }

@@ -285,9 +285,20 @@ impl Spec {
         if !self.q_heads.is_multiple_of(self.kv_heads) {
             return k.fail(format!("{} query heads are not a multiple of {} key heads", self.q_heads, self.kv_heads));
         }
-        let largest = [self.hidden, self.inner, self.q_heads * self.head_dim].into_iter().max().unwrap_or(0);
-        if self.layers > 4096 || self.q_heads > 4096 || largest.saturating_mul(self.vocab) > 1 << 40 {
+        // no product of two sizes may overflow, nor the sum over all layers
+        let widest = [self.hidden, self.inner, self.q_heads * self.head_dim].into_iter().max().unwrap_or(0);
+        let tallest = widest.max(self.vocab).max(self.max_positions);
+        if self.layers > 4096 || self.q_heads > 4096 || widest.saturating_mul(tallest) > 1 << 40 {
             return k.fail("the sizes in this config are beyond any model that eyekern can train");
+        }
+        let finite = |x: f64| (x as f32).is_finite();
+        if ![self.embed_scale, self.attn_scale, self.residual_scale, self.logit_scale].into_iter().all(finite) {
+            return k.fail("a multiplier of this config is beyond the numbers of float32; mend it");
+        }
+        if let Positions::Rope { inverse, .. } = &self.positions
+            && !inverse.iter().all(|frequency| frequency.is_finite() && *frequency >= 0.0)
+        {
+            return k.fail("the rope parameters of this config give angles that are no finite numbers; mend them");
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ mod gaze;
 mod generate;
 #[cfg(feature = "emulator")]
 mod gpu;
+mod hostile;
 mod inspect;
 mod label;
 mod models;

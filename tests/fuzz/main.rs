@@ -4,11 +4,15 @@
 //! `EYEKERN_FUZZ_SECONDS=600 cargo test --release --test fuzz -- --nocapture` mutates for so long per target, from
 //! `EYEKERN_FUZZ_SEED` (0), and says which input was slowest. A failing input is written to target/fuzz.
 
+mod checkpoint;
+mod config;
 mod labels;
 mod priors;
+mod recipe;
 mod rows;
 #[path = "../snippets/mod.rs"]
 mod snippets;
+mod tokenizer;
 
 use eyekern::random::{Purpose, Stream};
 use std::path::{Path, PathBuf};
@@ -16,11 +20,35 @@ use std::time::{Duration, Instant};
 
 /// Mutations per target when no time is given.
 const MUTATIONS: usize = 400;
-/// The longest input that is made.
+/// The longest input that is made, but for copies of longer seeds.
 const LONGEST: usize = 4096;
 
+/// What stands for any number of an input.
+const NUMBERS: [&str; 20] = [
+    "0",
+    "-1",
+    "1",
+    "3",
+    "0.5",
+    "-0.0",
+    "255",
+    "4096",
+    "65537",
+    "16777216",
+    "2147483648",
+    "4294967295",
+    "1099511627776",
+    "9223372036854775807",
+    "18446744073709551615",
+    "99999999999999999999999",
+    "1e-320",
+    "1e38",
+    "1e308",
+    "-1e308",
+];
+
 /// What parsers look for.
-const WORDS: [&str; 48] = [
+const WORDS: [&str; 56] = [
     "(",
     ")",
     "{",
@@ -69,6 +97,14 @@ const WORDS: [&str; 48] = [
     "1e999",
     "\\u0000",
     "<a>",
+    "true",
+    "[]",
+    "{}",
+    "\"\":",
+    "\n[",
+    "\n#+ ",
+    "\n#! ",
+    "=",
 ];
 
 struct Random(Stream);
@@ -85,8 +121,9 @@ impl Random {
     }
 
     fn mutate(&mut self, input: &mut Vec<u8>, other: &[u8]) {
+        let longest = input.len().max(LONGEST);
         let at = self.below(input.len() + 1);
-        match self.below(7) {
+        match self.below(8) {
             0 if at < input.len() => input[at] = self.below(256) as u8,
             1 if at < input.len() => input[at] ^= 1 << self.below(8),
             2 => {
@@ -108,9 +145,14 @@ impl Random {
                 let (start, end) = self.piece(other, 200);
                 drop(input.splice(at..at, other[start..end].iter().copied()));
             }
+            6 => {
+                let Some(start) = (at..input.len()).find(|&i| input[i].is_ascii_digit()) else { return };
+                let end = (start..input.len()).find(|&i| !input[i].is_ascii_digit()).unwrap_or(input.len());
+                drop(input.splice(start..end, NUMBERS[self.below(NUMBERS.len())].bytes()));
+            }
             _ => input.truncate(at),
         }
-        input.truncate(LONGEST);
+        input.truncate(longest);
     }
 }
 
@@ -182,4 +224,24 @@ fn any_row_of_data() {
     let page = include_str!("../../docs/data.md");
     let rows = page.lines().filter(|line| line.starts_with('{')).map(|line| line.as_bytes().to_vec());
     fuzz("rows", rows::run, rows.collect());
+}
+
+#[test]
+fn any_recipe() {
+    fuzz("recipe", recipe::run, vec![eyekern::train::recipe::Recipe::default().to_toml_commented().into_bytes()]);
+}
+
+#[test]
+fn any_config() {
+    fuzz("config", config::run, Vec::new());
+}
+
+#[test]
+fn any_checkpoint() {
+    fuzz("checkpoint", checkpoint::run, Vec::new());
+}
+
+#[test]
+fn any_tokenizer() {
+    fuzz("tokenizer", tokenizer::run, Vec::new());
 }

@@ -14,7 +14,7 @@ use crate::data::prompt::{self, Task};
 use crate::data::prompts::{self, Prompt};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::adapter::{AdapterFiles, Start};
+use crate::model::adapter::AdapterFiles;
 use crate::model::decode::{self, Room, Session};
 use crate::model::decoder::{self, Decoder};
 use crate::model::generate::{self, Asked};
@@ -259,7 +259,7 @@ impl Job for Generation {
         let shapes = decoder::Source::Shapes { bf16 };
         let mut model = Decoder::build(&plan, self.files.spec.clone(), &shapes, false, self.positions())?;
         if let Some(adapter) = &self.adapter {
-            model.attach(&plan, &adapter.config, &Start::Shapes, false)?;
+            adapter.attach_shapes(&plan, &mut model)?;
         }
         Session::new(&plan, &model, self.room())?;
         Ok(plan.bytes())

@@ -1,0 +1,7 @@
+//! The body is that of tests/fuzz/tokenizer.rs, which stable Rust runs on kept inputs and mutations.
+#![no_main]
+
+#[path = "../../tests/fuzz/tokenizer.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| body::run(input));
