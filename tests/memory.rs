@@ -34,6 +34,8 @@ struct Counting;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
+/// Allocations so far.
+static LENT: AtomicUsize = AtomicUsize::new(0);
 /// One test at a time: they share the counters.
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -44,6 +46,7 @@ fn turn() -> MutexGuard<'static, ()> {
 // SAFETY: every call is the system's; the counters are beside it.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LENT.fetch_add(1, Relaxed);
         PEAK.fetch_max(LIVE.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
@@ -202,6 +205,33 @@ fn a_cuda_device_takes_what_was_predicted() {
         // the emulator has no product library that takes memory
         close(spec, method, how, bytes.total() - bytes.scratch, taken);
     });
+}
+
+/// A step gives back all that it takes, the first one aside; and the number of its allocations, which are lists on the
+/// host, does not grow with the layers: operations take nothing.
+#[test]
+fn a_thousand_steps_take_no_more_than_two() {
+    let _turn = turn();
+    let (source, start) = FRESH;
+    let counts = [1, 4].map(|layers| {
+        let spec = Spec { vocab: 96, hidden: 16, inner: 24, layers, head_dim: 4, q_heads: 4, ..models::llama() };
+        let b = Cpu::<f32>::new(1).expect("one thread");
+        let mut machine = machine(b, &spec, Lora, (WET, Recompute::None), &source, &start);
+        let list = models::examples(&[5, 3], spec.vocab, 0);
+        let batches = [models::batch(&list.iter().collect::<Vec<_>>(), None)];
+        steps(&mut machine, &batches);
+        let live = LIVE.load(Relaxed);
+        let mut lent = 0;
+        for _ in 0..500 {
+            let before = LENT.load(Relaxed);
+            steps(&mut machine, &batches);
+            assert_eq!(LIVE.load(Relaxed), live, "{layers} layers");
+            lent = LENT.load(Relaxed) - before;
+        }
+        lent
+    });
+    // lists of parameters double as they grow
+    assert!(counts[1] <= counts[0] + 16, "{counts:?} allocations in two steps of 1 and of 4 layers");
 }
 
 /// What is counted under each name, by hand: a Llama of one layer that is trained in full, in values.

@@ -5,7 +5,7 @@ use eyekern::model::adapter::{LoraConfig, Start, Targets};
 use eyekern::model::config::{Positions, Spec};
 use eyekern::model::decoder::{Decoder, Source};
 use eyekern::model::names;
-use eyekern::model::workspace::{Need, Workspace};
+use eyekern::model::workspace::{Need, Recompute, Workspace};
 use std::path::Path;
 
 #[path = "sentence.rs"]
@@ -44,7 +44,7 @@ pub fn run(input: &[u8]) {
                 sentence::check(&refusal, "lora.r", 2);
             }
         }
-        let need = Need { tokens: 4096, train: true, lora_dropout: true, resid_dropout: true };
+        let need = Need { tokens: 4096, train: true, lora_dropout: true, resid_dropout: true, recompute: Recompute::None };
         Workspace::new(&plan, &model, need).expect("it only counts");
         assert!(plan.bytes() < 1 << 62, "{} bytes", plan.bytes());
     }
