@@ -188,7 +188,8 @@ mod tests {
         let groups = groups(&points, together(points.len()));
         assert_eq!((together(points.len()), groups.len()), (200, 500));
         let peak = groups.iter().flatten().find(|g| g.greatest > 1.0).expect("there");
-        assert_eq!((peak.least, peak.mean, peak.greatest), (1.0, 1.0 + 8.0 / 200.0, 9.0));
+        assert_eq!((peak.least, peak.greatest), (1.0, 9.0));
+        assert!((peak.mean - (1.0 + 8.0 / 200.0)).abs() < 1e-12, "{}", peak.mean);
         assert_eq!(peak.step, 77_700.5, "the middle of steps 77601 to 77800");
         let text = chart(points, Kind::Curve);
         assert!(text.contains("200 steps to a point") && text.matches("<polygon").count() == 1, "says so, with a band");

@@ -44,7 +44,8 @@ pub fn run(input: &[u8]) {
                 sentence::check(&refusal, "lora.r", 2);
             }
         }
-        let need = Need { tokens: 4096, train: true, lora_dropout: true, resid_dropout: true, recompute: Recompute::None };
+        let need =
+            Need { tokens: 4096, train: true, lora_dropout: true, resid_dropout: true, recompute: Recompute::None };
         Workspace::new(&plan, &model, need).expect("it only counts");
         assert!(plan.bytes() < 1 << 62, "{} bytes", plan.bytes());
     }

@@ -32,7 +32,7 @@ impl<'a, R: Real> Tile<'a, R> {
         Mat::rows(&self.qkv[t * width + (self.s.q + part * self.s.kv + kv) * self.s.dim..], width)
     }
 
-    /// Scaled scores `[queries, keys]`; what a query may not see is left for [`Tile::sees`] to tell.
+    /// Scaled scores `[queries, keys]`; what a query may not see is left for [`Tile::visible`] to tell.
     fn scores(&self, queries: &Range<usize>, keys: &Range<usize>, head: usize, out: &mut [R]) {
         let (q, k) = (self.query(queries.start, head), self.key_value(keys.start, head, 0).t());
         gemm((queries.len(), keys.len(), self.s.dim), q, k, out, keys.len(), self.s.scale, false, 1);

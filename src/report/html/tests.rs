@@ -153,8 +153,9 @@ fn a_histogram_shows_every_count() {
 /// The values of a custom property in the style sheet: on light pages, on dark ones.
 fn colours(name: &str) -> [[f64; 3]; 2] {
     let hex = |text: &str, at: usize| f64::from(u8::from_str_radix(&text[at..at + 2], 16).unwrap()) / 255.0;
+    let style = [BASE, STYLE].concat();
     let found: Vec<[f64; 3]> =
-        STYLE.split(&format!("--{name}: #")).skip(1).map(|rest| [0, 2, 4].map(|at| hex(rest, at))).collect();
+        style.split(&format!("--{name}: #")).skip(1).map(|rest| [0, 2, 4].map(|at| hex(rest, at))).collect();
     found.try_into().unwrap()
 }
 
