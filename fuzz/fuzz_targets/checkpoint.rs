@@ -3,5 +3,7 @@
 
 #[path = "../../tests/fuzz/checkpoint.rs"]
 mod body;
+#[path = "../../tests/fuzz/sentence.rs"]
+mod sentence;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| body::run(input));

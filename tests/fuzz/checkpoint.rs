@@ -5,8 +5,7 @@ use eyekern::model::config::Spec;
 use eyekern::model::names;
 use std::path::{Path, PathBuf};
 
-#[path = "sentence.rs"]
-mod sentence;
+use super::sentence;
 
 /// Of the model whose file is kept as `whole`.
 const CONFIG: &str = r#"{"model_type": "llama", "hidden_size": 4, "intermediate_size": 6, "num_hidden_layers": 1,

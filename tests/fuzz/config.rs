@@ -8,8 +8,7 @@ use eyekern::model::names;
 use eyekern::model::workspace::{Need, Recompute, Workspace};
 use std::path::Path;
 
-#[path = "sentence.rs"]
-mod sentence;
+use super::sentence;
 
 /// More layers are only named, since building a decoder looks for each tensor of each layer.
 const BUILT: usize = 64;

@@ -10,6 +10,7 @@ mod labels;
 mod priors;
 mod recipe;
 mod rows;
+mod sentence;
 #[path = "../snippets/mod.rs"]
 mod snippets;
 mod tokenizer;

@@ -3,8 +3,7 @@
 use eyekern::train::recipe::{self, Recipe};
 use std::path::PathBuf;
 
-#[path = "sentence.rs"]
-mod sentence;
+use super::sentence;
 
 /// The file, and in its comments the other layers: `#! NAME=value` is a variable, `#+ section.key=value` a flag. It is
 /// refused with a sentence, or read, and then a written copy of it is read as the same.

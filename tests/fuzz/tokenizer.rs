@@ -2,8 +2,7 @@
 
 use eyekern::data::tokenizer::Tokenizer;
 
-#[path = "sentence.rs"]
-mod sentence;
+use super::sentence;
 
 const TEXTS: [&str; 5] = [
     "",
