@@ -34,7 +34,8 @@ struct Counting;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
-/// Allocations so far, but for those on whole cache lines: the packing buffers of the product library.
+/// Allocations so far, but for the product library's: packing buffers on whole cache lines and lists of flags. What
+/// operations and host would take are numbers and pointers.
 static LENT: AtomicUsize = AtomicUsize::new(0);
 /// One test at a time: they share the counters.
 static TURN: Mutex<()> = Mutex::new(());
@@ -46,7 +47,7 @@ fn turn() -> MutexGuard<'static, ()> {
 // SAFETY: every call is the system's; the counters are beside it.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LENT.fetch_add(usize::from(layout.align() < 64), Relaxed);
+        LENT.fetch_add(usize::from((2..64).contains(&layout.align())), Relaxed);
         PEAK.fetch_max(LIVE.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
