@@ -6,6 +6,7 @@
 //!     cargo run --release --example 02_gradient_of_a_weight
 
 use eyekern::backend::cpu::Cpu;
+use eyekern::backend::moments::Optim;
 use eyekern::data::{Example, pack};
 use eyekern::error::Result;
 use eyekern::model::config::Spec;
@@ -23,7 +24,7 @@ fn gradient_norm(normalize: Normalize, factor: f32) -> Result<f64> {
     });
     let spec = Spec::parse(&config, Path::new("config"))?;
     let cpu = Cpu::<f64>::new(1)?;
-    let model = Decoder::build(&cpu, spec, &Source::Random { seed: 1, std: 0.1 }, true, 8)?;
+    let model = Decoder::build(&cpu, spec, &Source::Random { seed: 1, std: 0.1 }, Some(Optim::AdamW), 8)?;
     let rule = Rule { normalize, ..Rule::default() };
     let capacity = Capacity { tokens: 16, supervised: 8 };
     let mut machine = Machine::new(cpu, model, Settings { rule, capacity, ..Settings::default() })?;

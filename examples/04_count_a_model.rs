@@ -5,6 +5,7 @@
 //!     cargo run --release --example 04_count_a_model
 
 use eyekern::backend::AdamW;
+use eyekern::backend::moments::Optim;
 use eyekern::backend::plan::Plan;
 use eyekern::data::{Example, pack};
 use eyekern::error::Result;
@@ -25,11 +26,11 @@ fn main() -> Result {
     });
     let plan = Plan::default();
     let spec = Spec::parse(&config, Path::new("config"))?;
-    let mut model = Decoder::build(&plan, spec, &Source::Shapes { bf16: true }, false, TOKENS)?;
+    let mut model = Decoder::build(&plan, spec, &Source::Shapes { bf16: true }, None, TOKENS)?;
     let parameters: usize = model.base_params().iter().map(|p| p.len()).sum();
     let frozen = plan.bytes();
     let lora = LoraConfig { r: 16, alpha: 32.0, dropout: 0.0, rslora: false, targets: Targets::AllLinear };
-    model.attach(&plan, &lora, &Start::Shapes, true)?;
+    model.attach(&plan, &lora, &Start::Shapes, Some(Optim::AdamW))?;
     let trained: usize = model.trained().iter().map(|p| p.len()).sum();
     let adapters = plan.bytes() - frozen;
 

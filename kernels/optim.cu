@@ -9,10 +9,7 @@
 // each would cost more than its work. A table names them; `PART` values are one block's, and each block finds its
 // tensor by bisection. Which values a block and a thread add up follows from the lengths alone.
 // Tensors begin on 256 bytes, so that all but the last len % 8 values move 16 bytes at a time.
-#include "prim.cuh"
-
-// Places in `scalars`: src/backend/shapes.rs
-enum { LR = 0, BIAS1 = 1, BIAS2 = 2, MAX_NORM = 5, SQ_NORM = 6, CLIP = 7 };
+#include "optim.cuh"
 
 // A row of the table: src/backend/cuda/optim.rs. The norm reads `grad`, `len` and `first` only.
 struct Tensor {
@@ -24,28 +21,6 @@ struct Tensor {
     int64_t first; // block
     uint64_t decays;
 };
-
-// The values of a tensor that belong to this block.
-struct Stretch {
-    int64_t from, packed, to; // packs of eight end at `packed`
-};
-
-// The tensor of this block: the last one that begins at or before it, so that empty ones are passed over.
-DEVICE Tensor own_tensor(const Tensor* table, int count) {
-    int low = 0;
-    for (int high = count; high - low > 1;) {
-        int middle = (low + high) / 2;
-        if (table[middle].first <= (int64_t)blockIdx.x) low = middle;
-        else high = middle;
-    }
-    return table[low];
-}
-
-// `part` is a multiple of 8.
-DEVICE Stretch own_stretch(const Tensor& t, int part) {
-    int64_t from = ((int64_t)blockIdx.x - t.first) * part, to = from + part < t.len ? from + part : t.len;
-    return {from, to - to % 8, to};
-}
 
 // The sum over the block in f64, in a fixed order; valid in thread 0. `scratch` [blockDim.x].
 DEVICE double block_total(double x, double* scratch) {
@@ -95,18 +70,6 @@ extern "C" __global__ void __launch_bounds__(256) clip_factor(const double* part
 }
 EXPORT_KERNEL(clip_factor)
 
-// What a step is the same for in all values of a tensor.
-struct Step {
-    float beta1, beta2, eps, clip, shrink, rate, root2;
-};
-
-DEVICE void advance(const Step& k, float g, float& m, float& v, float& w) {
-    g *= k.clip;
-    m = k.beta1 * m + (1.f - k.beta1) * g;
-    v = k.beta2 * v + (1.f - k.beta2) * g * g;
-    w = w * k.shrink - k.rate * m / (sqrtf(v) / k.root2 + k.eps);
-}
-
 // Four values; their weights as bf16.
 DEVICE uint2 advance_four(const Step& k, const Tensor& t, int64_t i) {
     float4 g = load((const float4*)(t.grad + i)), m = load((float4*)(t.m + i)), v = load((float4*)(t.v + i));
@@ -121,20 +84,12 @@ DEVICE uint2 advance_four(const Step& k, const Tensor& t, int64_t i) {
     return {pack_bf16x2(w.x, w.y), pack_bf16x2(w.z, w.w)};
 }
 
-// Nothing changes where the norm is not finite: the host may ask for the update before it has seen the norm.
 extern "C" __global__ void __launch_bounds__(256) adamw(const Tensor* table, int count, int part, const float* scalars,
                                                         float beta1, float beta2, float eps, float decay) {
-    if (!(scalars[SQ_NORM] <= 3.402823466e38f)) return; // NaN, too
+    if (!finite_norm(scalars)) return;
     const Tensor t = own_tensor(table, count);
     const Stretch s = own_stretch(t, part);
-    const float lr = scalars[LR];
-    const Step k = {beta1,
-                    beta2,
-                    eps,
-                    scalars[CLIP],
-                    1.f - lr * (t.decays ? decay : 0.f),
-                    lr / scalars[BIAS1],
-                    sqrtf(scalars[BIAS2])};
+    const Step k = step_of(scalars, beta1, beta2, eps, t.decays ? decay : 0.f);
     for (int64_t i = s.from + threadIdx.x * 8; i < s.packed; i += blockDim.x * 8) {
         uint2 low = advance_four(k, t, i), high = advance_four(k, t, i + 4);
         store_128(t.weight + i, {low.x, low.y, high.x, high.y});

@@ -12,6 +12,7 @@ use eyekern::backend::cpu::Cpu;
 use eyekern::backend::cuda::Cuda;
 use eyekern::backend::cuda::device::Device;
 use eyekern::backend::cuda::emulated::Schedule;
+use eyekern::backend::moments::Optim;
 use eyekern::backend::{AdamW, Backend};
 use eyekern::data::Batch;
 use eyekern::model::checkpoint::Checkpoint;
@@ -35,7 +36,8 @@ fn build<B: Backend>(b: B, folder: &Folder, adapter: bool) -> Machine<B> {
     let model = folder.model();
     let spec = Spec::load(&model.join("config.json")).expect("a fixture's config is supported");
     let checkpoint = Checkpoint::open(&model).expect("a fixture's weights");
-    let mut decoder = Decoder::build(&b, spec, &Source::File(&checkpoint), !adapter, 256).expect("builds");
+    let mut decoder =
+        Decoder::build(&b, spec, &Source::File(&checkpoint), (!adapter).then_some(Optim::AdamW), 256).expect("builds");
     if adapter {
         attach(&b, &mut decoder, &folder.dir.join("adapter_init"));
     }

@@ -31,7 +31,7 @@ fn gate(what: &str, error: f64, limit: f64) -> Check {
 fn build(b: &Cpu<f32>, folder: &Folder) -> Model {
     let spec = Spec::load(&folder.model().join("config.json")).expect("a fixture's config is supported");
     let checkpoint = Checkpoint::open(&folder.model()).expect("a fixture's weights");
-    Decoder::build(b, spec, &Source::File(&checkpoint), false, 64).expect("builds")
+    Decoder::build(b, spec, &Source::File(&checkpoint), None, 64).expect("builds")
 }
 
 fn adapted(b: &Cpu<f32>, folder: &Folder) -> Model {

@@ -321,7 +321,7 @@ fn write_checkpoint(spec: &Spec, dtype: Dtype, dir: &Path) -> Checkpoint {
 
 fn frozen(spec: &Spec, checkpoint: &Checkpoint) -> Machine<Cpu<f32>> {
     let b = Cpu::<f32>::new(1).expect("threads");
-    let mut model = Decoder::build(&b, spec.clone(), &Source::File(checkpoint), false, CAPACITY).expect("builds");
+    let mut model = Decoder::build(&b, spec.clone(), &Source::File(checkpoint), None, CAPACITY).expect("builds");
     models::adapt(&b, &mut model);
     let capacity = Capacity { tokens: CAPACITY, supervised: CAPACITY };
     Machine::new(

@@ -6,6 +6,7 @@
 mod support;
 
 use eyekern::backend::cpu::Cpu;
+use eyekern::backend::moments::Optim;
 use eyekern::backend::plan::Plan;
 use eyekern::backend::{AdamW, Backend, Elem};
 use eyekern::data::Batch;
@@ -93,19 +94,23 @@ fn batches(spec: &Spec) -> [Batch; 1] {
     [models::batch(&list.iter().collect::<Vec<_>>(), None)]
 }
 
+/// Dropout, what is kept for backward, and how the optimiser keeps its moments.
+type How = (Rates, Recompute, Optim);
+
 /// A machine as a run builds it.
 fn machine<B: Backend>(
     b: B,
     spec: &Spec,
     method: Method,
-    (rates, recompute): (Rates, Recompute),
+    (rates, recompute, optim): How,
     source: &Source,
     start: &Start,
 ) -> Machine<B> {
-    let mut model = Decoder::build(&b, spec.clone(), source, method == Full, TOKENS).expect("builds");
+    let mut model =
+        Decoder::build(&b, spec.clone(), source, (method == Full).then_some(optim), TOKENS).expect("builds");
     if method == Lora {
         let config = LoraConfig { r: 8, alpha: 8.0, dropout: 0.0, rslora: false, targets: Targets::AllLinear };
-        model.attach(&b, &config, start, true).expect("attaches");
+        model.attach(&b, &config, start, Some(optim)).expect("attaches");
     }
     let capacity = Capacity { tokens: TOKENS, supervised: TOKENS };
     let settings = Settings { rule: Rule::default(), rates, capacity, recompute, ..Settings::default() };
@@ -119,18 +124,22 @@ fn steps<B: Backend>(machine: &mut Machine<B>, batches: &[Batch]) {
     }
 }
 
-fn predicted<E: Elem>(plan: Plan<E>, spec: &Spec, method: Method, how: (Rates, Recompute)) -> Bytes {
+fn predicted<E: Elem>(plan: Plan<E>, spec: &Spec, method: Method, how: How) -> Bytes {
     let source = Source::Shapes { bf16: false };
     let mut machine = machine(plan, spec, method, how, &source, &Start::Shapes);
     steps(&mut machine, &batches(spec));
     Bytes::of(&mut machine)
 }
 
-/// Every architecture, what is trained and what is kept, with and without dropout.
-fn cases(check: impl Fn(&Spec, Method, (Rates, Recompute))) {
+/// Every architecture, what is trained and what is kept, with and without dropout, moments in full and in 8 bits.
+fn cases(check: impl Fn(&Spec, Method, How)) {
     for spec in specs() {
         for method in [Full, Lora] {
-            for how in [(DRY, Recompute::None), (DRY, Recompute::Layer), (WET, Recompute::Layer)] {
+            for how in [
+                (DRY, Recompute::None, Optim::AdamW),
+                (DRY, Recompute::Layer, Optim::AdamW8bit),
+                (WET, Recompute::Layer, Optim::AdamW),
+            ] {
                 check(&spec, method, how);
             }
         }
@@ -138,9 +147,9 @@ fn cases(check: impl Fn(&Spec, Method, (Rates, Recompute))) {
 }
 
 /// Whether two numbers of bytes are less than a tenth apart.
-fn close(spec: &Spec, method: Method, how: (Rates, Recompute), planned: u64, taken: u64) {
+fn close(spec: &Spec, method: Method, how: How, planned: u64, taken: u64) {
     let ratio = planned as f64 / taken as f64;
-    println!("{:11} {method:?} {:?}: {planned} planned, {taken} taken, {ratio:.3}", spec.model_type, how.1);
+    println!("{:11} {method:?} {:?} {}: {planned} planned, {taken} taken, {ratio:.3}", spec.model_type, how.1, how.2);
     assert!((0.9..1.1).contains(&ratio), "{} {method:?} {how:?}: {planned} planned, {taken} taken", spec.model_type);
 }
 
@@ -164,7 +173,7 @@ fn the_processor_takes_what_was_predicted() {
 #[test]
 fn narrow_weights_take_what_was_predicted() {
     let _turn = turn();
-    let how = (DRY, Recompute::Layer);
+    let how = (DRY, Recompute::Layer, Optim::AdamW);
     let dir = tempfile::tempdir().expect("a temporary directory");
     for (i, spec) in specs().into_iter().enumerate() {
         let tensors: Vec<_> = names::tensors(&spec)
@@ -220,7 +229,7 @@ fn a_thousand_steps_take_no_more_than_two() {
         let (vocab, hidden, inner, q_heads, head_dim) = (96, 16, 24, 4, 4);
         let spec = Spec { vocab, hidden, inner, layers, q_heads, head_dim, positions, ..models::llama() };
         let b = Cpu::<f32>::new(1).expect("one thread");
-        let mut machine = machine(b, &spec, Lora, (WET, Recompute::None), &source, &start);
+        let mut machine = machine(b, &spec, Lora, (WET, Recompute::None, Optim::AdamW), &source, &start);
         let list = models::examples(&[5, 3], spec.vocab, 0);
         let batches = [models::batch(&list.iter().collect::<Vec<_>>(), None)];
         steps(&mut machine, &batches);
@@ -252,8 +261,8 @@ fn each_kind_is_what_its_name_says() {
     let floats = (TOKENS * (3 * h + 2 * h + (q + 2 * kv) + q + 2 * i + i)) as u64;
     let stats = (TOKENS * (2 + 2 + 8)) as u64;
     for (bytes, width, copies) in [
-        (predicted(Plan::cpu(1), &spec, Full, (DRY, Recompute::None)), 4, 2),
-        (predicted(Plan::cuda(), &spec, Full, (DRY, Recompute::None)), 2, 3),
+        (predicted(Plan::cpu(1), &spec, Full, (DRY, Recompute::None, Optim::AdamW)), 4, 2),
+        (predicted(Plan::cuda(), &spec, Full, (DRY, Recompute::None, Optim::AdamW)), 2, 3),
     ] {
         assert_eq!(bytes.weights, width * values + 4 * angles);
         assert_eq!(bytes.gradients, 4 * values);

@@ -7,6 +7,7 @@
 mod support;
 
 use eyekern::backend::cpu::{Cpu, Real};
+use eyekern::backend::moments::{Moments, Optim};
 use eyekern::backend::plan::Plan;
 use eyekern::backend::{AdamW, Backend, Dropout, Rows, Tokens, Weight};
 use eyekern::data::{Batch, Example, IGNORE};
@@ -516,9 +517,9 @@ fn every_kind_of_dropout_draws() {
 /// Rows that are the same in every column, whatever the layer: embeddings and biases of 1, projections of 0, one A.
 fn constant(b: &Cpu<f64>) -> Decoder<Cpu<f64>> {
     let spec = Spec { hidden: 24, inner: 24, ..models::llama() };
-    let mut model = Decoder::build(b, spec, &Source::Random { seed: 5, std: STD }, false, 64).expect("builds");
+    let mut model = Decoder::build(b, spec, &Source::Random { seed: 5, std: STD }, None, 64).expect("builds");
     let config = LoraConfig { r: 2, alpha: 2.0, dropout: 0.0, rslora: false, targets: Targets::AllLinear };
-    model.attach(b, &config, &Start::Fresh { seed: 1 }, true).expect("attaches");
+    model.attach(b, &config, &Start::Fresh { seed: 1 }, Some(Optim::AdamW)).expect("attaches");
     let fill = |mut p: Param<_>, x: f64| p.set(b, &vec![x; p.len()]).expect("writes");
     fill(Param::Matrix(&mut model.embed), 1.0);
     for proj in model.layers.iter_mut().flat_map(|l| &mut l.proj) {
@@ -589,7 +590,8 @@ fn values(param: &mut Param<Cpu<f32>>) -> usize {
             Weight::Bf16(_) => panic!("nothing here is stored in bf16"),
         },
     };
-    let Some(Train { grad, m, v, master }) = param.train() else { return own };
+    let Some(Train { grad, moments, master }) = param.train() else { return own };
+    let Moments::Full { m, v } = moments else { panic!("they are kept in full") };
     own + grad.len() + m.len() + v.len() + master.as_ref().map_or(0, Vec::len)
 }
 
@@ -645,10 +647,12 @@ const ENDS: usize = (8 + 12) + (8 + 6) + (8 + 6) + (12 + 8) + (8 + 12) + (8 + 12
 const RANK: usize = 2;
 
 fn on<B: Backend>(b: &B, method: Method) -> Decoder<B> {
-    let mut model = Decoder::build(b, tiny(), &Source::Shapes { bf16: false }, method == Full, 32).expect("builds");
+    let mut model =
+        Decoder::build(b, tiny(), &Source::Shapes { bf16: false }, (method == Full).then_some(Optim::AdamW), 32)
+            .expect("builds");
     if method == Lora {
         let config = LoraConfig { r: RANK, alpha: 1.0, dropout: 0.0, rslora: false, targets: Targets::AllLinear };
-        model.attach(b, &config, &Start::Shapes, true).expect("attaches");
+        model.attach(b, &config, &Start::Shapes, Some(Optim::AdamW)).expect("attaches");
     }
     model
 }

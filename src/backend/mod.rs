@@ -16,6 +16,7 @@
 
 pub mod cpu;
 pub mod cuda;
+pub mod moments;
 pub mod plan;
 mod shapes;
 
@@ -23,9 +24,11 @@ pub use shapes::*;
 
 use crate::error::Result;
 use half::bf16;
+use moments::Moments;
 
 /// An element of a device buffer.
 pub trait Elem: bytemuck::Pod + Default + Send + Sync {}
+impl Elem for u8 {}
 impl Elem for u32 {}
 impl Elem for f32 {}
 impl Elem for f64 {}
@@ -87,7 +90,7 @@ pub struct Affine<'a, B: Backend> {
     pub bias: Option<&'a F<B>>,
 }
 
-/// Everything the optimiser touches of one parameter; all buffers `[len]`.
+/// Everything the optimiser touches of one parameter; buffers are `[len]`.
 pub struct Update<'a, B: Backend> {
     /// Values.
     pub len: usize,
@@ -97,10 +100,8 @@ pub struct Update<'a, B: Backend> {
     pub master: Option<&'a mut S<B>>,
     /// Gradient.
     pub grad: &'a S<B>,
-    /// First moment.
-    pub m: &'a mut S<B>,
-    /// Second moment.
-    pub v: &'a mut S<B>,
+    /// Both moments; written.
+    pub moments: &'a mut Moments<B>,
     /// Whether weight decay applies.
     pub decay: bool,
 }
@@ -374,5 +375,8 @@ pub trait Backend: Sized {
     fn clip(&self, grads: &[(&S<Self>, usize)], scalars: &mut S<Self>) -> Result;
     /// One optimiser step over all parameters. Every buffer stays as it is where `scalars[SQ_NORM]` is not finite: the
     /// host may then ask for the update before it has seen the norm, and need not wait in between.
-    fn adamw(&self, k: AdamW, scalars: &S<Self>, updates: &mut [Update<Self>]) -> Result;
+    ///
+    /// Moments in 8 bits are rounded by `key`, `[seed, step]`: the eight values `8 i ..` of the parameter at place `n` of
+    /// `updates` by the halves of the words, low half first, of the Philox block (i, i / 2^32, n, 2^32 - 1).
+    fn adamw(&self, k: AdamW, key: &Ids<Self>, scalars: &S<Self>, updates: &mut [Update<Self>]) -> Result;
 }

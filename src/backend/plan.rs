@@ -205,5 +205,5 @@ impl<E: Elem> Backend for Plan<E> {
         self.count((1 + usize::from(dw.is_some())) * product(s.rows, s.vocab, s.width))
     }
     fn clip(&self, _: &[(&Counted, usize)], _: &mut Counted) -> Result { self.count(0) }
-    fn adamw(&self, _: AdamW, _: &Counted, _: &mut [Update<Self>]) -> Result { self.count(0) }
+    fn adamw(&self, _: AdamW, _: &Counted, _: &Counted, _: &mut [Update<Self>]) -> Result { self.count(0) }
 }

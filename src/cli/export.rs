@@ -72,7 +72,7 @@ pub fn run(args: &ExportArgs, out: &mut Terminal) -> Result {
     let cpu = Cpu::<f32>::new(0)?;
     let positions = PROBE.min(files.spec.max_positions).max(2);
     let build = |files: &ModelFiles| {
-        Decoder::build(&cpu, files.spec.clone(), &Source::File(&files.checkpoint), false, positions)
+        Decoder::build(&cpu, files.spec.clone(), &Source::File(&files.checkpoint), None, positions)
     };
     let mut model = build(&files)?;
     adapter.attach(&cpu, &mut model)?;

@@ -4,6 +4,7 @@ use super::checkpoint::{Checkpoint, Values};
 use super::decoder::{Decoder, Slice};
 use super::names::{self, Layout, Module};
 use super::params::Dense;
+use crate::backend::moments::Optim;
 use crate::backend::{Backend, F, S};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
@@ -170,7 +171,7 @@ impl AdapterFiles {
     }
 
     fn put<B: Backend>(&self, b: &B, model: &mut Decoder<B>, start: &Start) -> Result {
-        model.attach(b, &self.config, start, false).map_err(|error| match error {
+        model.attach(b, &self.config, start, None).map_err(|error| match error {
             // there is no recipe here: the key is the file's
             Error::Recipe { origin, why } => {
                 Error::file(&self.file, format!("`{}`: {why}", origin.trim_start_matches("lora.")))
@@ -189,9 +190,9 @@ pub fn peft_names(path: &str) -> [String; 2] {
 }
 
 impl<B: Backend> Decoder<B> {
-    /// Puts adapters beside the slices that `config` names; with `train` they get gradients.
-    pub fn attach(&mut self, b: &B, config: &LoraConfig, start: &Start, train: bool) -> Result {
-        if train && self.embed.train.is_some() {
+    /// Puts adapters beside the slices that `config` names; `train` gives them gradients and what the optimiser keeps.
+    pub fn attach(&mut self, b: &B, config: &LoraConfig, start: &Start, train: Option<Optim>) -> Result {
+        if train.is_some() && self.embed.train.is_some() {
             // the optimiser takes either the base or the adapters: the others' gradients would never be cleared
             let why = "adapters are trained beside a frozen model; this one is trained in full".into();
             return Err(Error::Recipe { origin: "train.method".into(), why });

@@ -7,6 +7,7 @@ use super::names::{self, Layout, Module, Part, Tensor};
 use super::params::{Dense, Matrix, Param};
 use super::rope;
 use super::workspace::{Kept, Workspace};
+use crate::backend::moments::Optim;
 use crate::backend::{Affine, Backend, Dropout, F, Gemm, Heads, Ids, Lora, Rows, S, Tokens, Turn, Weight};
 use crate::error::Result;
 use crate::random::{Purpose, Stream};
@@ -152,9 +153,9 @@ fn fuse(parts: Vec<Values>) -> Values {
 }
 
 impl<B: Backend> Decoder<B> {
-    /// Builds the decoder of `spec` from `source`; `train` gives every parameter a gradient and optimiser state
+    /// Builds the decoder of `spec` from `source`; `train` gives every parameter a gradient and what the optimiser keeps
     /// (full fine-tuning). Rotary angles are tabulated for `positions` positions.
-    pub fn build(b: &B, spec: Spec, source: &Source, train: bool, positions: usize) -> Result<Decoder<B>> {
+    pub fn build(b: &B, spec: Spec, source: &Source, train: Option<Optim>, positions: usize) -> Result<Decoder<B>> {
         let tensors = names::tensors(&spec);
         if let Source::File(checkpoint) = source {
             checkpoint.check(&tensors, spec.tied)?;

@@ -32,6 +32,6 @@ fn merge<B: Backend>(b: &B, p: &mut Projection<B>) -> Result {
             w.iter_mut().zip(update).for_each(|(w, u)| *w += adapter.scale as f32 * u);
         });
     }
-    p.w = Matrix::new(b, rows, cols, Values::F32(w), false)?;
+    p.w = Matrix::new(b, rows, cols, Values::F32(w), None)?;
     Ok(())
 }

@@ -1,29 +1,28 @@
 //! Parameters on a device: a value and, where it is trained, everything the optimiser keeps beside it.
 
 use super::checkpoint::Values;
-use crate::backend::{Backend, F, S, Update, Weight};
+use crate::backend::moments::{Moments, Optim};
+use crate::backend::{Backend, Elem, F, S, Update, Weight};
 use crate::error::Result;
 
 /// Gradient and optimiser state of one parameter.
 pub struct Train<B: Backend> {
     /// Gradient, accumulated over an optimiser step.
     pub grad: S<B>,
-    /// First moment.
-    pub m: S<B>,
-    /// Second moment.
-    pub v: S<B>,
+    /// What AdamW remembers of earlier gradients.
+    pub moments: Moments<B>,
     /// Full-precision copy, where the working copy is narrower.
     pub master: Option<S<B>>,
 }
 
 impl<B: Backend> Train<B> {
-    fn new(b: &B, values: &[f32], len: usize) -> Result<Train<B>> {
+    fn new(b: &B, values: &[f32], len: usize, optim: Optim) -> Result<Train<B>> {
         let mut master = if B::MASTER { Some(b.alloc(len)?) } else { None };
         if let Some(master) = &mut master {
             let wide: Vec<B::Stat> = values.iter().map(|&x| B::stat(f64::from(x))).collect();
             b.write(master, &wide)?;
         }
-        Ok(Train { grad: b.alloc(len)?, m: b.alloc(len)?, v: b.alloc(len)?, master })
+        Ok(Train { grad: b.alloc(len)?, moments: Moments::new(b, len, optim)?, master })
     }
 }
 
@@ -40,13 +39,12 @@ fn download<B: Backend>(b: &B, w: &F<B>, train: Option<&Train<B>>, len: usize) -
     if let Some(master) = train.and_then(|t| t.master.as_ref()) {
         return read(b, master, len);
     }
-    let mut host = vec![B::Float::default(); len];
-    b.read(w, &mut host)?;
-    Ok(host.into_iter().map(|x| B::stat(B::from_float(x))).collect())
+    Ok(read(b, w, len)?.into_iter().map(|x| B::stat(B::from_float(x))).collect())
 }
 
-fn read<B: Backend>(b: &B, buffer: &S<B>, len: usize) -> Result<Vec<B::Stat>> {
-    let mut host = vec![B::Stat::default(); len];
+/// The first `len` values of a buffer.
+pub(super) fn read<B: Backend, T: Elem>(b: &B, buffer: &B::Buf<T>, len: usize) -> Result<Vec<T>> {
+    let mut host = vec![T::default(); len];
     b.read(buffer, &mut host)?;
     Ok(host)
 }
@@ -68,16 +66,16 @@ pub struct Matrix<B: Backend> {
 }
 
 impl<B: Backend> Matrix<B> {
-    /// From host values (row-major); a frozen bf16 matrix stays bf16.
-    pub fn new(b: &B, rows: usize, cols: usize, values: Values, train: bool) -> Result<Matrix<B>> {
+    /// From host values (row-major), with what `train` needs where it is trained; a frozen bf16 matrix stays bf16.
+    pub fn new(b: &B, rows: usize, cols: usize, values: Values, train: Option<Optim>) -> Result<Matrix<B>> {
         let len = rows * cols;
-        if let (Values::Bf16(narrow), false) = (&values, train) {
+        if let (Values::Bf16(narrow), None) = (&values, train) {
             let mut w = b.alloc(len)?;
             b.write(&mut w, narrow)?;
             return Ok(Matrix { rows, cols, w: Weight::Bf16(w), train: None });
         }
         let values = values.into_f32();
-        let state = if train { Some(Train::new(b, &values, len)?) } else { None };
+        let state = train.map(|optim| Train::new(b, &values, len, optim)).transpose()?;
         Ok(Matrix { rows, cols, w: Weight::Float(upload(b, &values, len)?), train: state })
     }
 
@@ -100,11 +98,7 @@ impl<B: Backend> Matrix<B> {
     pub fn values(&self, b: &B) -> Result<Vec<f32>> {
         match &self.w {
             Weight::Float(w) => download(b, w, self.train.as_ref(), self.len()).map(narrow::<B>),
-            Weight::Bf16(w) => {
-                let mut host = vec![half::bf16::ZERO; self.len()];
-                b.read(w, &mut host)?;
-                Ok(host.into_iter().map(f32::from).collect())
-            }
+            Weight::Bf16(w) => Ok(read(b, w, self.len())?.into_iter().map(f32::from).collect()),
         }
     }
 
@@ -130,14 +124,14 @@ pub struct Dense<B: Backend> {
 }
 
 impl<B: Backend> Dense<B> {
-    /// A vector (norm or bias) from host values.
-    pub fn vector(b: &B, len: usize, values: &[f32], train: bool) -> Result<Dense<B>> {
-        let state = if train { Some(Train::new(b, values, len)?) } else { None };
+    /// A vector (norm or bias) from host values, with what `train` needs where it is trained.
+    pub fn vector(b: &B, len: usize, values: &[f32], train: Option<Optim>) -> Result<Dense<B>> {
+        let state = train.map(|optim| Train::new(b, values, len, optim)).transpose()?;
         Ok(Dense { len, w: upload(b, values, len)?, train: state, decay: false })
     }
 
-    /// A matrix of `len` values.
-    pub fn matrix(b: &B, len: usize, values: &[f32], train: bool) -> Result<Dense<B>> {
+    /// A matrix of `len` values, likewise.
+    pub fn matrix(b: &B, len: usize, values: &[f32], train: Option<Optim>) -> Result<Dense<B>> {
         Ok(Dense { decay: true, ..Dense::vector(b, len, values, train)? })
     }
 
@@ -158,8 +152,8 @@ impl<B: Backend> Dense<B> {
 }
 
 fn update<'a, B: Backend>(len: usize, weight: &'a mut F<B>, train: &'a mut Train<B>, decay: bool) -> Update<'a, B> {
-    let Train { grad, m, v, master } = train;
-    Update { len, weight, master: master.as_mut(), grad, m, v, decay }
+    let Train { grad, moments, master } = train;
+    Update { len, weight, master: master.as_mut(), grad, moments, decay }
 }
 
 /// A reference to either kind, for walks over the whole model.
@@ -215,24 +209,13 @@ impl<'a, B: Backend> Param<'a, B> {
         Ok(Some(read(b, &train.grad, len)?.into_iter().map(B::from_stat).collect()))
     }
 
-    /// What continues after a restart: values (of the master where there is one), first and second moment, without
-    /// rounding; `None` where it is frozen.
-    pub fn state(&self, b: &B) -> Result<Option<[Vec<B::Stat>; 3]>> {
-        let len = self.len();
-        let (w, train) = match self {
-            Param::Matrix(Matrix { w: Weight::Float(w), train: Some(train), .. }) => (w, train),
-            Param::Dense(Dense { w, train: Some(train), .. }) => (w, train),
-            _ => return Ok(None),
-        };
-        Ok(Some([download(b, w, Some(train), len)?, read(b, &train.m, len)?, read(b, &train.v, len)?]))
-    }
-
-    /// Puts back what [`Param::state`] gave; a frozen parameter keeps its moments, having none.
-    pub fn restore(&mut self, b: &B, [values, m, v]: [Vec<B::Stat>; 3]) -> Result {
-        self.set(b, &values.into_iter().map(B::from_stat).collect::<Vec<_>>())?;
-        let Some(train) = self.train() else { return Ok(()) };
-        b.write(&mut train.m, &m)?;
-        b.write(&mut train.v, &v)
+    /// The values in full, of the master where there is one: what training goes on from.
+    pub fn exact(&self, b: &B) -> Result<Vec<B::Stat>> {
+        match self {
+            Param::Matrix(Matrix { w: Weight::Float(w), train, .. }) => download(b, w, train.as_ref(), self.len()),
+            Param::Dense(Dense { w, train, .. }) => download(b, w, train.as_ref(), self.len()),
+            Param::Matrix(p) => Ok(p.values(b)?.into_iter().map(|x| B::stat(f64::from(x))).collect()),
+        }
     }
 
     /// Overwrites the values: for tests that perturb them and for what continues from a file.

@@ -1,13 +1,17 @@
 //! What of a model must outlive the process for training to go on with the same bits: trained values and moments.
 //!
-//! One safetensors file. A parameter of n values is three tensors `[n]` in [`Backend::Stat`]: `NAME`, the values (of
-//! the full-precision copy where there is one), `NAME.exp_avg` and `NAME.exp_avg_sq`, AdamW's moments under PyTorch's
-//! names. Parameters are those that the optimiser takes, fused as they train: `layers.0.qkv.weight`, or the matrices
-//! of an adapter under PEFT's names. One parameter at a time is on the host, when writing and when reading.
+//! One safetensors file. A parameter of n values is a tensor `NAME`, the values (of the full-precision copy where there
+//! is one), `[n]` in [`Backend::Stat`], and AdamW's moments under PyTorch's names, `NAME.exp_avg` and `NAME.exp_avg_sq`,
+//! likewise; or, where they are kept in 8 bits ([`crate::backend::moments`]), `NAME.exp_avg.codes` and
+//! `NAME.exp_avg_sq_root.codes`, `[n]` in U8, each with `.absmax`, a value in `Stat` per group. Parameters are those that
+//! the optimiser takes, fused as they train: `layers.0.qkv.weight`, or the matrices of an adapter under PEFT's names. One
+//! tensor at a time is on the host, when writing and when reading.
 
 use super::adapter::peft_names;
 use super::decoder::Decoder;
-use crate::backend::Backend;
+use super::params::{Param, read};
+use crate::backend::moments::{Codes, GROUP, Moments};
+use crate::backend::{Backend, Elem, S};
 use crate::error::{Error, Result};
 use safetensors::tensor::Metadata;
 use serde_json::{Map, Value, json};
@@ -15,8 +19,75 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// What is kept of a parameter, as it follows its name; the order of [`super::params::Param::state`].
-const PARTS: [&str; 3] = ["", ".exp_avg", ".exp_avg_sq"];
+/// A tensor of the state beside the values of its parameter.
+struct Piece<'a, B: Backend> {
+    /// What it is called after the parameter.
+    suffix: &'static str,
+    len: usize,
+    place: Place<'a, B>,
+}
+
+enum Place<'a, B: Backend> {
+    Stat(&'a mut S<B>),
+    Codes(&'a mut B::Buf<u8>),
+}
+
+impl<B: Backend> Piece<'_, B> {
+    fn dtype(&self) -> &'static str {
+        if let Place::Stat(_) = self.place { dtype::<B>() } else { "U8" }
+    }
+
+    fn bytes(&self) -> usize {
+        self.len * if let Place::Stat(_) = self.place { size_of::<B::Stat>() } else { 1 }
+    }
+
+    fn save(&self, b: &B, put: &mut dyn FnMut(&[u8]) -> Result) -> Result {
+        match &self.place {
+            Place::Stat(from) => put(bytemuck::cast_slice(&read(b, from, self.len)?)),
+            Place::Codes(from) => put(&read(b, from, self.len)?),
+        }
+    }
+
+    fn restore(&mut self, b: &B, get: &mut dyn FnMut(&mut [u8]) -> Result) -> Result {
+        match &mut self.place {
+            Place::Stat(to) => b.write(to, &filled(self.len, get)?),
+            Place::Codes(to) => b.write(to, &filled::<u8>(self.len, get)?),
+        }
+    }
+}
+
+fn filled<T: Elem>(len: usize, get: &mut dyn FnMut(&mut [u8]) -> Result) -> Result<Vec<T>> {
+    let mut host = vec![T::default(); len];
+    get(bytemuck::cast_slice_mut(&mut host))?;
+    Ok(host)
+}
+
+/// The moments of a parameter of `len` values, in the order in which they are written.
+fn pieces<B: Backend>(moments: &mut Moments<B>, len: usize) -> Vec<Piece<'_, B>> {
+    fn coded<'a, B: Backend>(part: &'a mut Codes<B>, len: usize, names: [&'static str; 2]) -> [Piece<'a, B>; 2] {
+        let [codes, absmax] = names;
+        [
+            Piece { suffix: codes, len, place: Place::Codes(&mut part.codes) },
+            Piece { suffix: absmax, len: len.div_ceil(GROUP), place: Place::Stat(&mut part.absmax) },
+        ]
+    }
+    match moments {
+        Moments::Full { m, v } => vec![
+            Piece { suffix: ".exp_avg", len, place: Place::Stat(m) },
+            Piece { suffix: ".exp_avg_sq", len, place: Place::Stat(v) },
+        ],
+        Moments::Coded { m, root } => {
+            let m = coded(m, len, [".exp_avg.codes", ".exp_avg.absmax"]);
+            m.into_iter().chain(coded(root, len, [".exp_avg_sq_root.codes", ".exp_avg_sq_root.absmax"])).collect()
+        }
+    }
+}
+
+/// Those of a parameter; none where it is frozen.
+fn pieces_of<'a, B: Backend>(param: &'a mut Param<'_, B>) -> Vec<Piece<'a, B>> {
+    let len = param.len();
+    param.train().map_or(Vec::new(), |train| pieces(&mut train.moments, len))
+}
 
 /// Bytes of a header that no model reaches: the limit of the format itself.
 const HEADER: u64 = 100_000_000;
@@ -56,14 +127,17 @@ impl<B: Backend> Decoder<B> {
 /// Writes the state of everything that is trained to `path`. Fails where the file cannot be written.
 pub fn save<B: Backend>(b: &B, model: &mut Decoder<B>, path: &Path) -> Result {
     let names = model.trained_names();
-    let params = model.trained();
+    let mut params = model.trained();
     let (mut header, mut at) = (Map::new(), 0);
-    for (name, param) in names.iter().zip(&params) {
-        for part in PARTS {
-            let end = at + param.len() * size_of::<B::Stat>();
-            let entry = json!({ "dtype": dtype::<B>(), "shape": [param.len()], "data_offsets": [at, end] });
-            header.insert(format!("{name}{part}"), entry);
-            at = end;
+    let mut list = |name: String, dtype: &str, len: usize, bytes: usize| {
+        header.insert(name, json!({ "dtype": dtype, "shape": [len], "data_offsets": [at, at + bytes] }));
+        at += bytes;
+    };
+    for (name, param) in names.iter().zip(&mut params) {
+        let len = param.len();
+        list(name.clone(), dtype::<B>(), len, len * size_of::<B::Stat>());
+        for piece in pieces_of(param) {
+            list(format!("{name}{}", piece.suffix), piece.dtype(), piece.len, piece.bytes());
         }
     }
     let mut text = Value::Object(header).to_string();
@@ -73,10 +147,9 @@ pub fn save<B: Backend>(b: &B, model: &mut Decoder<B>, path: &Path) -> Result {
     let mut put = |bytes: &[u8]| file.write_all(bytes).map_err(Error::io(path, "write"));
     put(&(text.len() as u64).to_le_bytes())?;
     put(text.as_bytes())?;
-    for param in params {
-        for values in param.state(b)?.into_iter().flatten() {
-            put(bytemuck::cast_slice(&values))?;
-        }
+    for mut param in params {
+        put(bytemuck::cast_slice(&param.exact(b)?))?;
+        pieces_of(&mut param).iter().try_for_each(|piece| piece.save(b, &mut put))?;
     }
     file.flush().map_err(Error::io(path, "write"))
 }
@@ -85,34 +158,35 @@ pub fn save<B: Backend>(b: &B, model: &mut Decoder<B>, path: &Path) -> Result {
 pub struct Saved {
     file: File,
     path: PathBuf,
-    /// Where the values and moments of each parameter start.
-    places: Vec<[u64; 3]>,
+    /// Where the tensors of each parameter start.
+    places: Vec<Vec<u64>>,
 }
 
 impl Saved {
     /// Opens `path` for a model of the same shape. Fails where the file cannot be read or is that of another model,
-    /// method or adapter.
+    /// method, adapter or optimiser.
     pub fn open<B: Backend>(model: &mut Decoder<B>, path: &Path) -> Result<Saved> {
         let mut file = File::open(path).map_err(Error::io(path, "read"))?;
         let (metadata, start) = header(&mut file, path)?;
-        let names = model.trained_names();
-        if metadata.tensors().len() != PARTS.len() * names.len() {
-            let (got, want) = (metadata.tensors().len() / PARTS.len(), names.len());
-            let why = format!("has the state of {got} parameters, and the run trains {want}");
-            return Err(Error::file(path, why));
-        }
-        let place = |name: String, len: usize| {
+        let place = |name: String, len: usize, dtype: &str| {
             let found = metadata.info(&name).filter(|t| t.shape == [len]);
-            if let Some(tensor) = found.filter(|t| format!("{:?}", t.dtype) == dtype::<B>()) {
+            if let Some(tensor) = found.filter(|t| format!("{:?}", t.dtype) == dtype) {
                 return Ok(start + tensor.data_offsets.0 as u64);
             }
-            let why = format!("has no {name} of {len} values in {}, as the run trains it", dtype::<B>());
+            let why = format!("has no {name} of {len} values in {dtype}, as the run trains it");
             Err(Error::file(path, why))
         };
-        let mut places = Vec::with_capacity(names.len());
-        for (name, param) in names.iter().zip(model.trained()) {
-            let [values, m, v] = PARTS.map(|part| place(format!("{name}{part}"), param.len()));
-            places.push([values?, m?, v?]);
+        let mut places = Vec::new();
+        for (name, mut param) in model.trained_names().into_iter().zip(model.trained()) {
+            let values = place(name.clone(), param.len(), dtype::<B>());
+            let moments = pieces_of(&mut param);
+            let moments = moments.iter().map(|p| place(format!("{name}{}", p.suffix), p.len, p.dtype()));
+            places.push(std::iter::once(values).chain(moments).collect::<Result<Vec<u64>>>()?);
+        }
+        let (got, want) = (metadata.tensors().len(), places.iter().map(Vec::len).sum::<usize>());
+        if got != want {
+            let why = format!("has {got} tensors, and the state of what the run trains are {want}");
+            return Err(Error::file(path, why));
         }
         Ok(Saved { file, path: path.to_path_buf(), places })
     }
@@ -120,14 +194,15 @@ impl Saved {
     /// Puts the state back into the model that the file was opened for.
     pub fn restore<B: Backend>(mut self, b: &B, model: &mut Decoder<B>) -> Result {
         for (places, mut param) in self.places.iter().zip(model.trained()) {
-            let mut state = [(); 3].map(|()| vec![B::Stat::default(); param.len()]);
-            for (place, values) in places.iter().zip(&mut state) {
-                let sought = self.file.seek(SeekFrom::Start(*place));
-                sought
-                    .and_then(|_| self.file.read_exact(bytemuck::cast_slice_mut(values)))
-                    .map_err(Error::io(&self.path, "read"))?;
-            }
-            param.restore(b, state)?;
+            let mut places = places.iter();
+            let mut get = |bytes: &mut [u8]| {
+                let place = SeekFrom::Start(places.next().copied().unwrap_or_default());
+                let sought = self.file.seek(place);
+                sought.and_then(|_| self.file.read_exact(bytes)).map_err(Error::io(&self.path, "read"))
+            };
+            let values = filled::<B::Stat>(param.len(), &mut get)?;
+            param.set(b, &values.into_iter().map(B::from_stat).collect::<Vec<_>>())?;
+            pieces_of(&mut param).iter_mut().try_for_each(|piece| piece.restore(b, &mut get))?;
         }
         Ok(())
     }

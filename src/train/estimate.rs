@@ -7,6 +7,7 @@ use super::prepare::{Origin, Prepared};
 use super::recipe::{Method, Normalize};
 use super::run;
 use super::step::{Machine, Rule, Settings};
+use crate::backend::moments::Moments;
 use crate::backend::plan::{Counted, Plan};
 use crate::backend::{Elem, Weight};
 use crate::data::pack::{Batching, Totals};
@@ -67,9 +68,13 @@ impl Bytes {
             },
             Param::Dense(dense) => dense.w.bytes(),
         };
-        let Some(Train { grad, m, v, master }) = param.train() else { return };
+        let Some(Train { grad, moments, master }) = param.train() else { return };
+        let moments = match moments {
+            Moments::Full { m, v } => m.bytes() + v.bytes(),
+            Moments::Coded { m, root } => [m, root].map(|part| part.codes.bytes() + part.absmax.bytes()).iter().sum(),
+        };
         self.gradients += grad.bytes();
-        self.optimiser += m.bytes() + v.bytes() + master.as_ref().map_or(0, Counted::bytes);
+        self.optimiser += moments + master.as_ref().map_or(0, Counted::bytes);
     }
 }
 
@@ -124,15 +129,15 @@ pub struct Parameters {
 /// The model of the recipe on a plan; adapters, where they are trained, are in place.
 fn build<E: Elem>(plan: &Plan<E>, prepared: &Prepared) -> Result<Decoder<Plan<E>>> {
     let (recipe, positions) = (&prepared.recipe, run::positions(prepared));
-    let full = recipe.train.method == Method::Full;
+    let (full, optim) = (recipe.train.method == Method::Full, recipe.train.optim);
     let bf16 = match &prepared.origin {
         Origin::Files(files) => files.checkpoint.main_dtype() == Dtype::BF16,
         Origin::Random(..) => false,
     };
     let spec = prepared.origin.spec().clone();
-    let mut model = Decoder::build(plan, spec, &Source::Shapes { bf16 }, full, positions)?;
+    let mut model = Decoder::build(plan, spec, &Source::Shapes { bf16 }, full.then_some(optim), positions)?;
     if !full {
-        model.attach(plan, &run::lora_config(recipe), &Start::Shapes, true)?;
+        model.attach(plan, &run::lora_config(recipe), &Start::Shapes, Some(optim))?;
     }
     Ok(model)
 }
@@ -153,7 +158,7 @@ pub fn bytes<E: Elem>(plan: impl Fn() -> Plan<E>, prepared: &Prepared) -> Result
         let dir = hub::resolve(&dir.to_string_lossy(), |key| std::env::var(key).ok())?;
         let spec = Spec::load(&dir.join("config.json"))?;
         let shapes = Source::Shapes { bf16: false };
-        let model = |plan: &Plan<E>| Decoder::build(plan, spec, &shapes, false, run::positions(prepared));
+        let model = |plan: &Plan<E>| Decoder::build(plan, spec, &shapes, None, run::positions(prepared));
         let other = of(plan(), model, Settings { train: false, rates: Rates::default(), ..settings })?;
         bytes.reference = other.backend.bytes();
     }

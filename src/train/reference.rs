@@ -60,5 +60,5 @@ pub fn model<B: Backend>(b: &B, dir: &Path, prepared: &Prepared) -> Result<Decod
     }
     let positions = positions(prepared);
     files.spec.check_length(positions, &files.dir.join("config.json"))?;
-    Decoder::build(b, files.spec, &Source::File(&files.checkpoint), false, positions)
+    Decoder::build(b, files.spec, &Source::File(&files.checkpoint), None, positions)
 }

@@ -377,14 +377,15 @@ pub(super) fn lay_out(examples: &[Example], indices: &[usize], pad: Option<u32>)
 /// The model of the recipe on a device, with fresh adapters where they are trained.
 fn build<B: Backend>(b: &B, prepared: &Prepared) -> Result<Decoder<B>> {
     let recipe = &prepared.recipe;
-    let full = recipe.train.method == Method::Full;
+    let (full, optim) = (recipe.train.method == Method::Full, recipe.train.optim);
     let source = match &prepared.origin {
         Origin::Files(files) => Source::File(&files.checkpoint),
         Origin::Random(..) => Source::Random { seed: recipe.train.seed, std: 0.02 },
     };
-    let mut model = Decoder::build(b, prepared.origin.spec().clone(), &source, full, positions(prepared))?;
+    let mut model =
+        Decoder::build(b, prepared.origin.spec().clone(), &source, full.then_some(optim), positions(prepared))?;
     if !full {
-        model.attach(b, &lora_config(recipe), &Start::Fresh { seed: recipe.train.seed }, true)?;
+        model.attach(b, &lora_config(recipe), &Start::Fresh { seed: recipe.train.seed }, Some(optim))?;
     }
     Ok(model)
 }

@@ -186,7 +186,7 @@ impl<B: Backend> Machine<B> {
             self.model.trained().into_iter().filter_map(|p| p.into_update()).collect();
         let grads: Vec<(&S<B>, usize)> = parameters.iter().map(|p| (p.grad, p.len)).collect();
         self.backend.clip(&grads, &mut self.scalars)?;
-        self.backend.adamw(update.adamw, &self.scalars, &mut parameters)?;
+        self.backend.adamw(update.adamw, &self.key, &self.scalars, &mut parameters)?;
         self.outcome(settled, true)
     }
 

@@ -45,6 +45,7 @@ fn every_kernel(device: &str, name: &str) {
         "head",
         "clip",
         "adamw",
+        "adamw_8bit",
     ] {
         assert!(names.contains(operation), "{operation} is not timed");
     }

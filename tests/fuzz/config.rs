@@ -1,5 +1,6 @@
 //! What must hold of any config.json.
 
+use eyekern::backend::moments::Optim;
 use eyekern::backend::plan::Plan;
 use eyekern::model::adapter::{LoraConfig, Start, Targets};
 use eyekern::model::config::{Positions, Spec};
@@ -36,10 +37,11 @@ pub fn run(input: &[u8]) {
     for full in [false, true] {
         let plan = Plan::default();
         let mut model =
-            Decoder::build(&plan, spec.clone(), &Source::Shapes { bf16: false }, full, 16).expect("it only counts");
+            Decoder::build(&plan, spec.clone(), &Source::Shapes { bf16: false }, full.then_some(Optim::AdamW), 16)
+                .expect("it only counts");
         if !full {
             let lora = LoraConfig { r: 2, alpha: 4.0, dropout: 0.0, rslora: false, targets: Targets::AllLinear };
-            if let Err(refusal) = model.attach(&plan, &lora, &Start::Shapes, true) {
+            if let Err(refusal) = model.attach(&plan, &lora, &Start::Shapes, Some(Optim::AdamW)) {
                 sentence::check(&refusal, "lora.r", 2);
             }
         }

@@ -9,6 +9,7 @@ use eyekern::backend::cpu::Cpu;
 use eyekern::backend::cuda::device::{Args, Device, Product};
 use eyekern::backend::cuda::emulated::{Blocks, Emulator, Memory, Schedule};
 use eyekern::backend::cuda::{Arg, Cuda, Geometry};
+use eyekern::backend::moments::{GROUP, Moments, Optim};
 use eyekern::backend::{
     Act, AdamW, Affine, Backend, Elem, F, Gemm, Head, Heads, Norm, Rows, S, Tokens, Turn, Update, Weight, scalar,
 };
@@ -307,13 +308,17 @@ fn rows_of_logits() {
 }
 
 /// The last block and a bit of a tensor of 2^32 values.
-fn optimiser<B: Backend>(lab: &mut Lab<B>, total: usize) -> Vec<Output> {
+fn optimiser<B: Backend>(lab: &mut Lab<B>, total: usize, optim: Optim) -> Vec<Output> {
     let len = if total == 2 { PARTS } else { (1 << 32) - (1 << 14) + PARTS };
     let values = lab.values(PARTS, 1.0);
     let (mut weight, mut master) = (floats(lab.b, len, &values), stats(lab.b, len, &values));
-    let [grad, mut m, mut v] = [0.7, 0.2, 0.3].map(|x| lab.values(PARTS, x));
+    let [grad, m, mut v] = [0.7, 0.2, 0.3].map(|x| lab.values(PARTS, x));
     v.iter_mut().for_each(|v| *v = v.abs());
-    let [grad, mut m, mut v] = [&grad, &mut m, &mut v].map(|x| stats(lab.b, len, x));
+    let [grad, m, v] = [&grad, &m, &v].map(|x| stats(lab.b, len, x));
+    let mut moments = match optim {
+        Optim::AdamW => Moments::Full { m, v },
+        Optim::AdamW8bit => Moments::new(lab.b, len, optim).expect("memory"),
+    };
     let mut scalars = vec![0.0; scalar::SCALARS];
     (scalars[scalar::LR], scalars[scalar::BIAS1], scalars[scalar::BIAS2]) = (0.01, 0.3, 0.4);
     scalars[scalar::MAX_NORM] = 1.0;
@@ -321,14 +326,30 @@ fn optimiser<B: Backend>(lab: &mut Lab<B>, total: usize) -> Vec<Output> {
     lab.b.clip(&[(&grad, len)], &mut scalars).expect("clip");
     let k = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
     let (w, copy) = (&mut weight, B::MASTER.then_some(&mut master));
-    let update = Update { len, weight: w, master: copy, grad: &grad, m: &mut m, v: &mut v, decay: true };
-    lab.b.adamw(k, &scalars, &mut [update]).expect("adamw");
-    vec![
+    let update = Update { len, weight: w, master: copy, grad: &grad, moments: &mut moments, decay: true };
+    let key = lab.ids_of(&[1, 2]);
+    lab.b.adamw(k, &key, &scalars, &mut [update]).expect("adamw");
+    let mut out = vec![
         ("scalars", Bound::Rms(1e-6), lab.read_stat(&scalars, scalar::SCALARS)),
         ("weight", Bound::Rms(2e-3), lab.read(&weight, PARTS)),
-        ("m", Bound::Rms(1e-6), lab.read_stat(&m, PARTS)),
-        ("v", Bound::Rms(1e-6), lab.read_stat(&v, PARTS)),
-    ]
+    ];
+    match &moments {
+        Moments::Full { m, v } => {
+            out.push(("m", Bound::Rms(1e-6), lab.read_stat(m, PARTS)));
+            out.push(("v", Bound::Rms(1e-6), lab.read_stat(v, PARTS)));
+        }
+        Moments::Coded { m, root } => {
+            for part in [m, root] {
+                // from 0 on, 1 - beta2 in f32 is all there is
+                out.push(("maxima", Bound::Rms(1e-5), lab.read_stat(&part.absmax, PARTS.div_ceil(GROUP))));
+            }
+            // the root is rounded by its place, which is another there
+            let mut codes = vec![0u8; PARTS];
+            lab.b.read(&m.codes, &mut codes).expect("reads");
+            out.push(("m in 8 bits", Bound::Rms(2e-3), codes.into_iter().map(f64::from).collect()));
+        }
+    }
+    out
 }
 
 /// A block's values and five more.
@@ -336,7 +357,8 @@ const PARTS: usize = (1 << 14) + 5;
 
 #[test]
 fn values_of_the_optimiser() {
-    compare_far!("optimiser", optimiser, 2, 3);
+    compare_far!("optimiser", |lab: &mut Lab<_>, total| optimiser(lab, total, Optim::AdamW), 2, 3);
+    compare_far!("in 8 bits", |lab: &mut Lab<_>, total| optimiser(lab, total, Optim::AdamW8bit), 2, 3);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use eyekern::backend::cuda::device::{Args, Device, Product};
 use eyekern::backend::cuda::emulated::{Memory, Schedule};
 use eyekern::backend::cuda::emulation::Emulated;
 use eyekern::backend::cuda::{Cuda, Geometry};
-use eyekern::backend::{AdamW, Backend, F, S, Update, scalar};
+use eyekern::backend::moments::{Codes, GROUP, Moments, Optim, SMALLEST};
+use eyekern::backend::{AdamW, Backend, F, Ids, S, Update, scalar};
 use eyekern::error::Result;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,7 +16,7 @@ use std::rc::Rc;
 const ADAMW: AdamW = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
 
 /// Nothing at all, less than a pack of eight, whole packs, tails, a block's 16,384 values and one less and one more,
-/// several blocks; every second one decays.
+/// several blocks; every second one decays. With moments in 8 bits, most end inside a group.
 const LENGTHS: [usize; 12] = [0, 1, 7, 8, 300, 16_383, 16_384, 16_385, 0, 50_001, 13, 0];
 
 /// A parameter and what the optimiser keeps beside it.
@@ -23,18 +24,23 @@ struct Tensor<B: Backend> {
     weight: F<B>,
     master: S<B>,
     grad: S<B>,
-    m: S<B>,
-    v: S<B>,
+    moments: Moments<B>,
     len: usize,
     decay: bool,
 }
 
-fn tensors<B: Backend>(lab: &mut Lab<B>, lengths: &[usize]) -> Vec<Tensor<B>> {
+/// Moments in full are somewhere; those in 8 bits start at 0, as in training.
+fn tensors<B: Backend>(lab: &mut Lab<B>, lengths: &[usize], optim: Optim) -> Vec<Tensor<B>> {
     let mut one = |(i, &len): (usize, &usize)| {
         let values = lab.values(len, 1.0);
         let v: Vec<f64> = lab.values(len, 0.3).into_iter().map(f64::abs).collect();
-        let (weight, master, v) = (lab.float_of(&values), lab.stat_of(&values), lab.stat_of(&v));
-        Tensor { weight, master, grad: lab.stat(len, 0.7), m: lab.stat(len, 0.2), v, len, decay: i % 2 == 0 }
+        let (weight, master) = (lab.float_of(&values), lab.stat_of(&values));
+        let (grad, m) = (lab.stat(len, 0.7), lab.stat(len, 0.2));
+        let moments = match Moments::new(lab.b, len, optim).expect("memory") {
+            Moments::Full { .. } => Moments::Full { m, v: lab.stat_of(&v) },
+            coded => coded,
+        };
+        Tensor { weight, master, grad, moments, len, decay: i % 2 == 0 }
     };
     lengths.iter().enumerate().map(&mut one).collect()
 }
@@ -46,14 +52,14 @@ fn scalars<B: Backend>(lab: &Lab<B>, max_norm: f64) -> S<B> {
     lab.stat_of(&values)
 }
 
-fn step<B: Backend>(b: &B, tensors: &mut [Tensor<B>], scalars: &mut S<B>) {
+fn step<B: Backend>(b: &B, tensors: &mut [Tensor<B>], key: &Ids<B>, scalars: &mut S<B>) {
     let grads: Vec<_> = tensors.iter().map(|t| (&t.grad, t.len)).collect();
     b.clip(&grads, scalars).expect("clip");
     let mut updates: Vec<Update<B>> = Vec::new();
-    for Tensor { weight, master, grad, m, v, len, decay } in tensors {
-        updates.push(Update { len: *len, weight, master: B::MASTER.then_some(master), grad, m, v, decay: *decay });
+    for Tensor { weight, master, grad, moments, len, decay } in tensors {
+        updates.push(Update { len: *len, weight, master: B::MASTER.then_some(master), grad, moments, decay: *decay });
     }
-    b.adamw(ADAMW, scalars, &mut updates).expect("adamw");
+    b.adamw(ADAMW, key, scalars, &mut updates).expect("adamw");
 }
 
 /// Everything that a step writes.
@@ -66,18 +72,41 @@ fn state<B: Backend>(lab: &Lab<B>, tensors: &[Tensor<B>]) -> Vec<Output> {
         let rounded = |x: &f64| B::from_float(B::float(*x));
         assert!(weight.iter().copied().eq(exact.iter().map(rounded)), "a weight is its master, rounded");
         out.push(("master", Bound::Rms(1e-6), exact));
-        out.push(("m", Bound::Rms(1e-6), lab.read_stat(&t.m, t.len)));
-        out.push(("v", Bound::Rms(1e-6), lab.read_stat(&t.v, t.len)));
+        match &t.moments {
+            Moments::Full { m, v } => {
+                out.push(("m", Bound::Rms(1e-6), lab.read_stat(m, t.len)));
+                out.push(("v", Bound::Rms(1e-6), lab.read_stat(v, t.len)));
+            }
+            Moments::Coded { m, root } => {
+                let signed = |code: u8| value(code & 0x7f, 127, 8) * if code < 0x80 { 1.0 } else { -1.0 };
+                // a code that is rounded the other way moves one value by 1/8 or 1/16
+                out.push(("m in 8 bits", Bound::Rms(2e-3), decoded(lab, m, t.len, signed)));
+                out.push(("root in 8 bits", Bound::Rms(2e-3), decoded(lab, root, t.len, |code| value(code, 255, 16))));
+            }
+        }
     }
     out
 }
 
+/// What a code is worth: 1 for `top`, half of that `octave` codes below it, in a line between.
+fn value(code: u8, top: i32, octave: i32) -> f64 {
+    let (octaves, rest) = ((i32::from(code) - top).div_euclid(octave), (i32::from(code) - top).rem_euclid(octave));
+    if code == 0 { 0.0 } else { 2f64.powi(octaves) * (1.0 + f64::from(rest) / f64::from(octave)) }
+}
+
+fn decoded<B: Backend>(lab: &Lab<B>, part: &Codes<B>, len: usize, value: impl Fn(u8) -> f64) -> Vec<f64> {
+    let (mut codes, absmax) = (vec![0; len], lab.read_stat(&part.absmax, len.div_ceil(GROUP)));
+    lab.b.read(&part.codes, &mut codes).expect("reads");
+    codes.iter().enumerate().map(|(i, &code)| value(code) * absmax[i / GROUP]).collect()
+}
+
 /// Two steps on all tensors, then one on a few of them, so that what is kept between steps is used and replaced.
-fn steps<B: Backend>(lab: &mut Lab<B>, max_norm: f64) -> Vec<Output> {
-    let (mut tensors, mut scalars) = (tensors(lab, &LENGTHS), scalars(lab, max_norm));
+fn steps<B: Backend>(lab: &mut Lab<B>, max_norm: f64, optim: Optim) -> Vec<Output> {
+    let (mut tensors, mut scalars) = (tensors(lab, &LENGTHS, optim), scalars(lab, max_norm));
     let mut out = Vec::new();
-    for range in [0..LENGTHS.len(), 0..LENGTHS.len(), 4..LENGTHS.len() - 2] {
-        step(lab.b, &mut tensors[range], &mut scalars);
+    for (i, range) in (7..).zip([0..LENGTHS.len(), 0..LENGTHS.len(), 4..LENGTHS.len() - 2]) {
+        let key = lab.ids_of(&[3, i]);
+        step(lab.b, &mut tensors[range], &key, &mut scalars);
         out.push(("scalars", Bound::Rms(1e-6), lab.read_stat(&scalars, scalar::SCALARS)));
         out.extend(state(lab, &tensors));
     }
@@ -87,33 +116,37 @@ fn steps<B: Backend>(lab: &mut Lab<B>, max_norm: f64) -> Vec<Output> {
 #[test]
 fn steps_of_the_optimiser() {
     for max_norm in [0.0, 1.0, 1e6] {
-        compare!(format!("max_norm {max_norm}"), |lab: &mut Lab<_>| steps(lab, max_norm));
+        compare!(format!("max_norm {max_norm}"), |lab: &mut Lab<_>| steps(lab, max_norm, Optim::AdamW));
     }
+    compare!("8 bits", |lab: &mut Lab<_>| steps(lab, 1.0, Optim::AdamW8bit));
 }
 
 /// What is there before a step whose gradient has `bad` somewhere, the norm, and what is there after it.
-fn spoilt<B: Backend>(b: &B, bad: f64) -> (Vec<Output>, f64, Vec<Output>) {
+fn spoilt<B: Backend>(b: &B, bad: f64, optim: Optim) -> (Vec<Output>, f64, Vec<Output>) {
     let mut lab = Lab::new(b, 1);
-    let (mut tensors, mut scalars) = (tensors(&mut lab, &[9, 20_000, 3]), scalars(&lab, 1.0));
+    let (mut tensors, mut scalars) = (tensors(&mut lab, &[9, 20_000, 3], optim), scalars(&lab, 1.0));
     let mut grad = lab.values(20_000, 1.0);
     grad[17_001] = bad;
     tensors[1].grad = lab.stat_of(&grad);
-    let before = state(&lab, &tensors);
-    step(b, &mut tensors, &mut scalars);
+    let (before, key) = (state(&lab, &tensors), lab.ids_of(&[1, 2]));
+    step(b, &mut tensors, &key, &mut scalars);
     (before, lab.read_stat(&scalars, scalar::SCALARS)[scalar::SQ_NORM], state(&lab, &tensors))
 }
 
 #[test]
 fn a_norm_that_is_not_finite_changes_nothing() {
     fn holds<B: Backend>(b: &B) {
-        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            let (before, norm, after) = spoilt(b, bad);
-            assert!(!norm.is_finite());
-            assert_eq!(before.iter().map(|x| &x.2).collect::<Vec<_>>(), after.iter().map(|x| &x.2).collect::<Vec<_>>());
+        for optim in [Optim::AdamW, Optim::AdamW8bit] {
+            for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+                let (before, norm, after) = spoilt(b, bad, optim);
+                assert!(!norm.is_finite());
+                let [before, after] = [&before, &after].map(|out| out.iter().map(|x| &x.2).collect::<Vec<_>>());
+                assert_eq!(before, after);
+            }
+            let (before, norm, after) = spoilt(b, 0.5, optim);
+            assert!(norm.is_finite());
+            assert!(before.iter().zip(&after).all(|(x, y)| x.2 != y.2), "a finite norm moves every tensor");
         }
-        let (before, norm, after) = spoilt(b, 0.5);
-        assert!(norm.is_finite());
-        assert!(before.iter().zip(&after).all(|(x, y)| x.2 != y.2), "a finite norm moves every tensor");
     }
     holds(&Cpu::<f64>::new(1).expect("a CPU"));
     holds(&Cpu::<f32>::new(2).expect("a CPU"));
@@ -167,23 +200,34 @@ impl Device for Watched {
     }
 }
 
-/// However many tensors there are: three launches, and from the second step on nothing else.
+/// However many tensors there are: three launches, four with moments in 8 bits, and from the second step on nothing
+/// else.
 #[test]
 fn a_step_is_three_launches() {
-    let log = Rc::new(RefCell::new(Vec::new()));
-    let device = Emulated::open(Schedule { seed: 0, threads: 1 }).expect("an emulated device");
-    let cuda = Cuda::new(Watched { device, log: log.clone() });
-    let mut lab = Lab::new(&cuda, 1);
-    let (mut tensors, mut scalars) = (tensors(&mut lab, &LENGTHS), scalars(&lab, 1.0));
-    step(&cuda, &mut tensors, &mut scalars);
-    for _ in 0..2 {
+    for (optim, launches) in [
+        (Optim::AdamW, &["square_sum", "clip_factor", "adamw"][..]),
+        (Optim::AdamW8bit, &["square_sum", "clip_factor", "adamw", "adamw_8bit"]),
+    ] {
+        let log = Rc::new(RefCell::new(Vec::new()));
+        let device = Emulated::open(Schedule { seed: 0, threads: 1 }).expect("an emulated device");
+        let cuda = Cuda::new(Watched { device, log: log.clone() });
+        let mut lab = Lab::new(&cuda, 1);
+        let (mut tensors, mut scalars) = (tensors(&mut lab, &LENGTHS, optim), scalars(&lab, 1.0));
+        let key = lab.ids_of(&[1, 2]);
+        step(&cuda, &mut tensors, &key, &mut scalars);
+        for _ in 0..2 {
+            log.borrow_mut().clear();
+            step(&cuda, &mut tensors, &key, &mut scalars);
+            assert_eq!(*log.borrow(), launches);
+        }
+        // what another tensor has taken the place of is looked up anew
+        tensors[4].grad = lab.stat(LENGTHS[4], 0.7);
+        assert!(LENGTHS[4] < SMALLEST);
         log.borrow_mut().clear();
-        step(&cuda, &mut tensors, &mut scalars);
-        assert_eq!(*log.borrow(), ["square_sum", "clip_factor", "adamw"]);
+        step(&cuda, &mut tensors, &key, &mut scalars);
+        let mut expected = launches.to_vec();
+        expected.splice(2..2, ["alloc", "upload"]);
+        expected.splice(0..0, ["alloc", "upload"]);
+        assert_eq!(*log.borrow(), expected);
     }
-    // what another tensor has taken the place of is looked up anew
-    tensors[4].grad = lab.stat(LENGTHS[4], 0.7);
-    log.borrow_mut().clear();
-    step(&cuda, &mut tensors, &mut scalars);
-    assert_eq!(*log.borrow(), ["alloc", "upload", "square_sum", "clip_factor", "alloc", "upload", "adamw"]);
 }

@@ -6,6 +6,7 @@ pub mod models;
 
 use eyekern::backend::Backend;
 use eyekern::backend::cpu::{Cpu, Real};
+use eyekern::backend::moments::Optim;
 use eyekern::data::{Example, IGNORE};
 use eyekern::model::adapter::{LoraConfig, Start};
 use eyekern::model::checkpoint::Checkpoint;
@@ -92,7 +93,9 @@ pub fn machine<R: Real>(model: &Path, adapter: Option<&Path>, setup: Setup) -> M
 pub fn machine_of<R: Real>(spec: Spec, model: &Path, adapter: Option<&Path>, setup: Setup) -> Machine<Cpu<R>> {
     let b = Cpu::<R>::new(setup.threads).expect("threads");
     let checkpoint = Checkpoint::open(model).expect("a fixture's weights");
-    let mut decoder = Decoder::build(&b, spec, &Source::File(&checkpoint), setup.train_base, 256).expect("builds");
+    let mut decoder =
+        Decoder::build(&b, spec, &Source::File(&checkpoint), setup.train_base.then_some(Optim::AdamW), 256)
+            .expect("builds");
     if let Some(dir) = adapter {
         attach(&b, &mut decoder, dir);
     }
@@ -106,7 +109,7 @@ pub fn attach<B: Backend>(b: &B, decoder: &mut Decoder<B>, dir: &Path) -> LoraCo
     let config = LoraConfig::load(&dir.join("adapter_config.json")).expect("adapter config");
     let file = dir.join("adapter_model.safetensors");
     let weights = Checkpoint::files(file.clone(), &[file]).expect("adapter weights");
-    decoder.attach(b, &config, &Start::File(&weights), true).expect("attaches");
+    decoder.attach(b, &config, &Start::File(&weights), Some(Optim::AdamW)).expect("attaches");
     config
 }
 

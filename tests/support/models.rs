@@ -1,6 +1,7 @@
 //! Small random models in which every feature is on, and examples to train them with.
 
 use eyekern::backend::cpu::{Cpu, Real};
+use eyekern::backend::moments::Optim;
 use eyekern::backend::{Act, Backend, Norm};
 use eyekern::data::{Batch, Example, IGNORE, pack};
 use eyekern::model::adapter::{LoraConfig, Start, Targets};
@@ -106,7 +107,8 @@ fn plain(spec: Spec) -> Spec {
 /// A model in which no value is negligible: matrices of deviation `std`, gains around 1, biases around 0.
 pub fn random<B: Backend>(b: &B, spec: Spec, std: f64, train: bool) -> Decoder<B> {
     let positions = spec.max_positions;
-    let mut model = Decoder::build(b, spec, &Source::Random { seed: 5, std }, train, positions).expect("builds");
+    let mut model = Decoder::build(b, spec, &Source::Random { seed: 5, std }, train.then_some(Optim::AdamW), positions)
+        .expect("builds");
     let mut stream = Stream::new(6, Purpose::Init, 1000);
     for mut param in model.base_params() {
         if let Param::Dense(_) = param {
@@ -121,7 +123,7 @@ pub fn random<B: Backend>(b: &B, spec: Spec, std: f64, train: bool) -> Decoder<B
 /// Adapters of rank 2 beside every projection, with both matrices away from zero.
 pub fn adapt<B: Backend>(b: &B, model: &mut Decoder<B>) {
     let config = LoraConfig { r: 2, alpha: 3.0, dropout: 0.0, rslora: false, targets: Targets::AllLinear };
-    model.attach(b, &config, &Start::Fresh { seed: 7 }, true).expect("attaches");
+    model.attach(b, &config, &Start::Fresh { seed: 7 }, Some(Optim::AdamW)).expect("attaches");
     let mut stream = Stream::new(6, Purpose::Init, 2000);
     for mut param in model.adapter_params() {
         let values: Vec<f64> = (0..param.len()).map(|_| 0.3 * stream.normal()).collect();

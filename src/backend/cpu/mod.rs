@@ -8,6 +8,7 @@
 mod act;
 mod attention;
 mod cache;
+mod coded;
 mod dropout;
 mod embed;
 pub(in crate::backend) mod gemm;
@@ -466,9 +467,9 @@ impl<R: Real> Backend for Cpu<R> {
         Ok(())
     }
 
-    fn adamw(&self, k: AdamW, scalars: &Vec<R>, updates: &mut [Update<Self>]) -> Result {
+    fn adamw(&self, k: AdamW, key: &Vec<u32>, scalars: &Vec<R>, updates: &mut [Update<Self>]) -> Result {
         if scalars[scalar::SQ_NORM].is_finite() {
-            updates.iter_mut().for_each(|u| self.update(k, scalars, u));
+            updates.iter_mut().zip(0..).for_each(|(u, number)| self.update(k, [key[0], key[1], number], scalars, u));
         }
         Ok(())
     }

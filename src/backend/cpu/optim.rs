@@ -1,10 +1,57 @@
 //! Gradient clipping and AdamW.
 
+use super::coded::{self, Part};
 use super::real::Real;
+use super::wide::wide;
 use super::{AdamW, BLOCK, Cpu, Update, scalar};
+use crate::backend::moments::{GROUP, Moments};
 
-/// Values per partial sum of the norm: the order of the sum is fixed by this, not by the threads.
-const PART: usize = 4096;
+/// Values per partial sum of the norm: the order of the sum is fixed by this, not by the threads. Also a task of the
+/// update.
+pub(super) const PART: usize = 4096;
+
+/// What a step is the same for in all values of a tensor.
+pub(super) struct Step<R> {
+    beta1: R,
+    beta2: R,
+    eps: R,
+    clip: R,
+    shrink: R,
+    rate: R,
+    root2: R,
+}
+
+impl<R: Real> Step<R> {
+    fn new(k: AdamW, scalars: &[R], decay: bool) -> Step<R> {
+        let (lr, one) = (scalars[scalar::LR], R::of(1.0));
+        Step {
+            beta1: R::of(k.beta1),
+            beta2: R::of(k.beta2),
+            eps: R::of(k.eps),
+            clip: scalars[scalar::CLIP],
+            shrink: if decay { one - lr * R::of(k.weight_decay) } else { one },
+            rate: lr / scalars[scalar::BIAS1],
+            root2: scalars[scalar::BIAS2].sqrt(),
+        }
+    }
+
+    /// One value.
+    #[inline(always)]
+    pub(super) fn advance(&self, g: R, m: &mut R, v: &mut R, w: &mut R) {
+        let (g, one) = (g * self.clip, R::of(1.0));
+        *m = self.beta1 * *m + (one - self.beta1) * g;
+        *v = self.beta2 * *v + (one - self.beta2) * g * g;
+        *w = *w * self.shrink - self.rate * *m / (v.sqrt() / self.root2 + self.eps);
+    }
+}
+
+wide! {
+    fn advance_all<R: Real>(k: &Step<R>, w: &mut [R], g: &[R], m: &mut [R], v: &mut [R]) {
+        for (((w, &g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
+            k.advance(g, m, v, w);
+        }
+    }
+}
 
 impl<R: Real> Cpu<R> {
     /// PyTorch's `clip_grad_norm_`: factor = min(1, max_norm / (norm + 1e-6)).
@@ -14,7 +61,7 @@ impl<R: Real> Cpu<R> {
         let mut total = 0.0;
         for (grad, len) in grads {
             let grad = &grad[..*len];
-            total += if len / PART < BLOCK {
+            total += if self.alone(*len) {
                 grad.chunks(PART).map(square).sum::<f64>()
             } else {
                 self.run(|| grad.par_chunks(PART).map(square).collect::<Vec<_>>()).iter().sum()
@@ -25,31 +72,42 @@ impl<R: Real> Cpu<R> {
         scalars[scalar::CLIP] = R::of(if max > 0.0 { (max / (total.sqrt() + 1e-6)).min(1.0) } else { 1.0 });
     }
 
-    pub(super) fn update(&self, k: AdamW, scalars: &[R], u: &mut Update<Self>) {
+    /// Whether one thread goes through so many values: there is no other, or they are not worth it.
+    fn alone(&self, values: usize) -> bool {
+        self.pool.is_none() || values < PART * BLOCK
+    }
+
+    /// `rounding` is what moments in 8 bits are rounded by: seed, step, and the parameter's number.
+    pub(super) fn update(&self, k: AdamW, rounding: [u32; 3], scalars: &[R], u: &mut Update<Self>) {
         use rayon::prelude::*;
-        let lr = scalars[scalar::LR];
-        let (beta1, beta2, one) = (R::of(k.beta1), R::of(k.beta2), R::of(1.0));
-        let step = lr / scalars[scalar::BIAS1];
-        let root2 = scalars[scalar::BIAS2].sqrt();
-        let shrink = if u.decay { one - lr * R::of(k.weight_decay) } else { one };
-        let (eps, clip) = (R::of(k.eps), scalars[scalar::CLIP]);
-        let apply = |(((w, m), v), g): (((&mut R, &mut R), &mut R), &R)| {
-            let g = *g * clip;
-            *m = beta1 * *m + (one - beta1) * g;
-            *v = beta2 * *v + (one - beta2) * g * g;
-            *w = *w * shrink - step * *m / (v.sqrt() / root2 + eps);
-        };
-        let n = u.len;
-        let (w, m, v, g) = (&mut u.weight[..n], &mut u.m[..n], &mut u.v[..n], &u.grad[..n]);
-        if n < PART * BLOCK {
-            w.iter_mut().zip(m).zip(v).zip(g).for_each(apply);
-        } else {
-            self.run(|| {
-                let (w, m, v) = (w.par_chunks_mut(PART), m.par_chunks_mut(PART), v.par_chunks_mut(PART));
-                w.zip(m).zip(v).zip(g.par_chunks(PART)).for_each(|(((w, m), v), g)| {
-                    w.iter_mut().zip(m).zip(v).zip(g).for_each(apply);
+        let k = Step::new(k, scalars, u.decay);
+        let (n, alone) = (u.len, self.alone(u.len));
+        let (w, g) = (&mut u.weight[..n], &u.grad[..n]);
+        match u.moments {
+            Moments::Full { m, v } => {
+                let (m, v) = (&mut m[..n], &mut v[..n]);
+                if alone {
+                    return advance_all(&k, w, g, m, v);
+                }
+                let (m, v) = (m.par_chunks_mut(PART), v.par_chunks_mut(PART));
+                let all = w.par_chunks_mut(PART).zip(g.par_chunks(PART)).zip(m).zip(v);
+                self.run(|| all.for_each(|(((w, g), m), v)| advance_all(&k, w, g, m, v)));
+            }
+            Moments::Coded { m, root } => {
+                const MAXIMA: usize = PART / GROUP;
+                let (m, root) = ((&mut m.codes[..n], &mut m.absmax[..]), (&mut root.codes[..n], &mut root.absmax[..]));
+                if alone {
+                    return coded::advance(&k, rounding, 0, Part { w, g, m, root });
+                }
+                let m = m.0.par_chunks_mut(PART).zip(m.1.par_chunks_mut(MAXIMA));
+                let root = root.0.par_chunks_mut(PART).zip(root.1.par_chunks_mut(MAXIMA));
+                let all = w.par_chunks_mut(PART).zip(g.par_chunks(PART)).zip(m).zip(root).enumerate();
+                self.run(|| {
+                    all.for_each(|(i, (((w, g), m), root))| {
+                        coded::advance(&k, rounding, i * PART, Part { w, g, m, root });
+                    });
                 });
-            });
+            }
         }
     }
 }

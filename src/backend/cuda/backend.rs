@@ -404,7 +404,7 @@ impl<D: Device> Backend for Cuda<D> {
         self.clip_factor(grads, scalars)
     }
 
-    fn adamw(&self, k: AdamW, scalars: &S<Self>, updates: &mut [Update<Self>]) -> Result {
-        self.update(k, scalars, updates)
+    fn adamw(&self, k: AdamW, key: &Ids<Self>, scalars: &S<Self>, updates: &mut [Update<Self>]) -> Result {
+        self.update(k, key, scalars, updates)
     }
 }

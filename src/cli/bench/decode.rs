@@ -45,7 +45,7 @@ impl Job for Continuations<'_> {
         let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
         let source = Source::Random { seed: args.seed, std: 0.02 };
         let (length, more) = ((args.prompt + args.new_tokens) as usize, args.new_tokens as usize);
-        let model = Decoder::build(&b, self.spec, &source, false, length)?;
+        let model = Decoder::build(&b, self.spec, &source, None, length)?;
         let room = Room::of(prompts.iter().map(|p| p.len()), more);
         let mut session = Session::new(&b, &model, room)?;
         let (mut prefill, mut decode) = (Vec::new(), Vec::new());

@@ -1,5 +1,6 @@
 //! `eyekern bench`: how fast kernels and training steps are on this machine. `docs/bench.md` says what is measured.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::terminal::Terminal;
@@ -7,6 +8,8 @@ use super::{Device, EXIT_CODES, Format};
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::Cuda;
 use crate::backend::cuda::gpu::Gpu;
+use crate::backend::moments::Optim;
+use crate::choices::Choice;
 use crate::data::cache;
 use crate::error::Result;
 use serde_json::Value;
@@ -42,7 +45,7 @@ Examples:
 
 Rows: full ones; packed ones, of segments whose lengths are drawn from --seg-lens; padded ones, each of one segment and
 padding; unpadded ones, the same segments without padding. A line of JSON has bench, engine, device, backend, shape,
-method, rank, batch, seq, rows, active, slots, real_tokens, supervised_tokens, step_ms (median), step_ms_min,
+method, optim, rank, batch, seq, rows, active, slots, real_tokens, supervised_tokens, step_ms (median), step_ms_min,
 step_ms_max, tok_s, slots_s, supervised_s, peak_bytes, trained and loss.";
 
 const DECODE_HELP: &str = "\
@@ -110,6 +113,9 @@ pub struct StepArgs {
     /// What is trained.
     #[arg(long, value_enum, default_value_t = Method::Lora)]
     pub method: Method,
+    /// How the optimiser keeps its moments.
+    #[arg(long, value_name = "NAME", default_value = Optim::AdamW.name(), value_parser = optims())]
+    pub optim: Optim,
     /// Rank of the adapters, on every projection.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub rank: u32,
@@ -181,6 +187,11 @@ pub enum Method {
     Lora,
     /// Everything.
     Full,
+}
+
+fn optims() -> impl TypedValueParser<Value = Optim> {
+    let names = PossibleValuesParser::new(Optim::ALL.iter().map(|optim| optim.name()));
+    names.map(|name| Optim::from_name(&name).unwrap_or_default())
 }
 
 fn share(text: &str) -> std::result::Result<f64, String> {

@@ -3,7 +3,8 @@
 use super::case::{Case, call};
 use super::kernels::Sizes;
 use super::lab::Lab;
-use crate::backend::{AdamW, Backend, F, S, Update, scalar};
+use crate::backend::moments::{Moments, Optim};
+use crate::backend::{AdamW, Backend, F, Ids, S, Update, scalar};
 use crate::error::Result;
 
 /// Over as many parameters as the adapters, or the whole, of a model of the size have.
@@ -18,8 +19,13 @@ pub fn cases<B: Backend + 'static>(s: Sizes) -> Vec<Case<B>> {
             let (grad, mut scalars) = (lab.stat(n, 1.0)?, scalars(lab)?);
             call(move |b: &B| b.clip(&[(&grad, n)], &mut scalars))
         }),
-        Case::moving("adamw", shape, n * (5 * stat + master), move |lab| {
-            let mut at = Parameter::new(lab, n)?;
+        Case::moving("adamw", shape.clone(), n * (5 * stat + master), move |lab| {
+            let mut at = Parameter::new(lab, n, Optim::AdamW)?;
+            call(move |b: &B| at.update(b))
+        }),
+        // a byte of each moment; the maxima of groups are too few to count
+        Case::moving("adamw_8bit", shape, n * (stat + 4 + master), move |lab| {
+            let mut at = Parameter::new(lab, n, Optim::AdamW8bit)?;
             call(move |b: &B| at.update(b))
         }),
     ]
@@ -38,18 +44,18 @@ struct Parameter<B: Backend> {
     weight: F<B>,
     master: Option<S<B>>,
     grad: S<B>,
-    m: S<B>,
-    v: S<B>,
+    moments: Moments<B>,
+    key: Ids<B>,
     scalars: S<B>,
 }
 
 impl<B: Backend> Parameter<B> {
-    fn new(lab: &mut Lab<B>, len: usize) -> Result<Parameter<B>> {
+    fn new(lab: &mut Lab<B>, len: usize, optim: Optim) -> Result<Parameter<B>> {
         let master = if B::MASTER { Some(lab.stat(len, 0.03)?) } else { None };
         let (weight, grad) = (lab.float(len, 0.03)?, lab.stat(len, 1.0)?);
         // moments start at 0, as in training, and are filled by the first call
-        let (m, v, scalars) = (lab.stat_room(len)?, lab.stat_room(len)?, scalars(lab)?);
-        Ok(Parameter { len, weight, master, grad, m, v, scalars })
+        let (moments, key, scalars) = (Moments::new(lab.b, len, optim)?, lab.b.alloc(2)?, scalars(lab)?);
+        Ok(Parameter { len, weight, master, grad, moments, key, scalars })
     }
 
     fn update(&mut self, b: &B) -> Result {
@@ -59,10 +65,9 @@ impl<B: Backend> Parameter<B> {
             weight: &mut self.weight,
             master: self.master.as_mut(),
             grad: &self.grad,
-            m: &mut self.m,
-            v: &mut self.v,
+            moments: &mut self.moments,
             decay: true,
         };
-        b.adamw(k, &self.scalars, &mut [update])
+        b.adamw(k, &self.key, &self.scalars, &mut [update])
     }
 }

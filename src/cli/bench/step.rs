@@ -34,12 +34,12 @@ impl Steps<'_> {
     fn machine<B: Site>(&self, b: B) -> Result<(Machine<B>, usize)> {
         let args = self.args;
         let source = Source::Random { seed: args.seed, std: 0.02 };
-        let positions = args.seq as usize;
-        let mut model = Decoder::build(&b, self.spec.clone(), &source, args.method == Method::Full, positions)?;
-        if args.method == Method::Lora {
+        let (positions, full) = (args.seq as usize, args.method == Method::Full);
+        let mut model = Decoder::build(&b, self.spec.clone(), &source, full.then_some(args.optim), positions)?;
+        if !full {
             let (r, targets) = (args.rank as usize, Targets::AllLinear);
             let lora = LoraConfig { r, alpha: 2.0 * r as f64, dropout: 0.0, rslora: false, targets };
-            model.attach(&b, &lora, &Start::Fresh { seed: args.seed }, true)?;
+            model.attach(&b, &lora, &Start::Fresh { seed: args.seed }, Some(args.optim))?;
         }
         let trained = model.trained().iter().map(|p| p.len()).sum();
         let capacity = Capacity { tokens: args.batch as usize * args.seq as usize, supervised: 0 };
@@ -101,6 +101,7 @@ impl Row {
                 json!({
                     "shape": args.shape,
                     "method": if args.method == Method::Full { "full" } else { "lora" },
+                    "optim": args.optim,
                     "rank": if args.method == Method::Full { None } else { Some(args.rank) },
                     "batch": args.batch, "seq": args.seq, "rows": self.kind.name(), "active": self.active,
                     "slots": slots, "real_tokens": self.real, "supervised_tokens": self.supervised,

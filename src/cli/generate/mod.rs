@@ -257,7 +257,7 @@ impl Job for Generation {
         let plan = Plan::default();
         let bf16 = self.files.checkpoint.main_dtype() == Dtype::BF16;
         let shapes = decoder::Source::Shapes { bf16 };
-        let mut model = Decoder::build(&plan, self.files.spec.clone(), &shapes, false, self.positions())?;
+        let mut model = Decoder::build(&plan, self.files.spec.clone(), &shapes, None, self.positions())?;
         if let Some(adapter) = &self.adapter {
             adapter.attach_shapes(&plan, &mut model)?;
         }
@@ -279,7 +279,7 @@ impl Job for Generation {
 
     fn on<B: Backend>(mut self, backend: B, meter: Meter<B>, out: &mut Terminal) -> Result {
         let source = decoder::Source::File(&self.files.checkpoint);
-        let mut model = Decoder::build(&backend, self.files.spec.clone(), &source, false, self.positions())?;
+        let mut model = Decoder::build(&backend, self.files.spec.clone(), &source, None, self.positions())?;
         if let Some(adapter) = &self.adapter {
             adapter.attach(&backend, &mut model)?;
         }

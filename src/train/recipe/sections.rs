@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::value::Range::{Above, Any, AtLeast, Below, Within};
 use super::value::{MOST, Value, section};
+use crate::backend::moments::Optim;
 use crate::choices::choices;
 use crate::data::attention::Writing;
 use crate::data::corpus::Source;
@@ -307,6 +308,8 @@ section! {
         output_dir: PathBuf = "eyekern-out".into(), Any;
         /// Train adapters or every weight.
         method: Method = Method::Lora, Any;
+        /// The optimiser.
+        optim: Optim = Optim::AdamW, Any;
         /// Peak learning rate of AdamW.
         learning_rate: f64 = 1e-4, AtLeast(0.0);
         /// Examples in a micro-batch.

@@ -1,0 +1,49 @@
+// What the kernels of the optimiser share: which tensor is whose, and AdamW's rule (Loshchilov and Hutter 2019, in
+// PyTorch's order of operations).
+#pragma once
+#include "prim.cuh"
+
+// Places in `scalars`: src/backend/shapes.rs
+enum { LR = 0, BIAS1 = 1, BIAS2 = 2, MAX_NORM = 5, SQ_NORM = 6, CLIP = 7 };
+
+// The values of a tensor that belong to this block.
+struct Stretch {
+    int64_t from, packed, to; // packs of eight end at `packed`
+};
+
+// The tensor of this block: the last one that begins at or before it, so that empty ones are passed over.
+template <class Row> DEVICE Row own_tensor(const Row* table, int count) {
+    int low = 0;
+    for (int high = count; high - low > 1;) {
+        int middle = (low + high) / 2;
+        if (table[middle].first <= (int64_t)blockIdx.x) low = middle;
+        else high = middle;
+    }
+    return table[low];
+}
+
+// `part` is a multiple of 256.
+template <class Row> DEVICE Stretch own_stretch(const Row& t, int part) {
+    int64_t from = ((int64_t)blockIdx.x - t.first) * part, to = from + part < t.len ? from + part : t.len;
+    return {from, to - to % 8, to};
+}
+
+// What a step is the same for in all values of a tensor.
+struct Step {
+    float beta1, beta2, eps, clip, shrink, rate, root2;
+};
+
+DEVICE Step step_of(const float* scalars, float beta1, float beta2, float eps, float decay) {
+    const float lr = scalars[LR];
+    return {beta1, beta2, eps, scalars[CLIP], 1.f - lr * decay, lr / scalars[BIAS1], sqrtf(scalars[BIAS2])};
+}
+
+DEVICE void advance(const Step& k, float g, float& m, float& v, float& w) {
+    g *= k.clip;
+    m = k.beta1 * m + (1.f - k.beta1) * g;
+    v = k.beta2 * v + (1.f - k.beta2) * g * g;
+    w = w * k.shrink - k.rate * m / (sqrtf(v) / k.root2 + k.eps);
+}
+
+// Nothing changes where the norm is not finite: the host may ask for the update before it has seen the norm.
+DEVICE bool finite_norm(const float* scalars) { return scalars[SQ_NORM] <= 3.402823466e38f; } // no for NaN, too
