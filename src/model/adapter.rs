@@ -75,29 +75,7 @@ impl LoraConfig {
         let text = std::fs::read_to_string(file).map_err(Error::io(file, "read"))?;
         let config: Value =
             serde_json::from_str(&text).map_err(|e| Error::file(file, format!("not valid JSON: {e}")))?;
-        let empty = |v: &Value| match v {
-            Value::Null => true,
-            Value::Bool(on) => !on,
-            Value::Object(map) => map.is_empty(),
-            Value::Array(list) => list.is_empty(),
-            Value::String(text) => text == "none",
-            Value::Number(_) => false,
-        };
-        const REFUSED: [&str; 10] = [
-            "use_dora",
-            "rank_pattern",
-            "alpha_pattern",
-            "modules_to_save",
-            "bias",
-            "lora_bias",
-            "layers_to_transform",
-            "layer_replication",
-            "trainable_token_indices",
-            "target_parameters",
-        ];
-        if let Some(key) = REFUSED.into_iter().find(|key| config.get(key).is_some_and(|v| !empty(v))) {
-            return Err(Error::file(file, format!("`{key}` = {} is not supported", config[key])));
-        }
+        plain(&config).map_err(|why| Error::file(file, why))?;
         let number = |key: &str| config.get(key).and_then(Value::as_f64).filter(|x| x.is_finite());
         let missing = |key: &str| Error::file(file, format!("key `{key}` is missing or not a number"));
         let rank = config.get("r").and_then(Value::as_u64).filter(|r| (1..=u64::from(u32::MAX)).contains(r));
@@ -117,6 +95,49 @@ impl LoraConfig {
             targets,
         })
     }
+}
+
+/// Keys of an adapter_config.json that plain LoRA has, or that change nothing in an adapter that is trained already.
+const PLAIN: [&str; 14] = [
+    "auto_mapping",
+    "base_model_name_or_path",
+    "fan_in_fan_out",
+    "inference_mode",
+    "lora_alpha",
+    "lora_dropout",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "r",
+    "revision",
+    "target_modules",
+    "task_type",
+    "use_rslora",
+];
+
+/// Says what `config` asks for beyond plain LoRA: an unknown key that is set is refused, too, since what it means for
+/// the adapter is unknown.
+fn plain(config: &Value) -> std::result::Result<(), String> {
+    let unset = |v: &Value| match v {
+        Value::Null => true,
+        Value::Bool(on) => !on,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::String(text) => text == "none",
+        Value::Number(_) => false,
+    };
+    for (key, value) in config.as_object().into_iter().flatten() {
+        let allowed = match key.as_str() {
+            "peft_type" => value == "LORA",
+            // PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA change the model's own weights as well
+            "init_lora_weights" => !value.is_string() || ["gaussian", "orthogonal", "eva"].iter().any(|x| value == x),
+            other => PLAIN.contains(&other) || unset(value),
+        };
+        if !allowed {
+            return Err(format!("`{key}` = {value} is not supported"));
+        }
+    }
+    Ok(())
 }
 
 fn ends_with_module(path: &str, name: &str) -> bool {
