@@ -58,6 +58,12 @@ impl Stream {
         Stream { key, counter: [0, index, purpose as u32, 0], block: [0; 4], used: 4 }
     }
 
+    /// The same stream from its `block`-th four words on: a normal value takes them all.
+    pub fn from_block(&self, block: u32) -> Stream {
+        let [_, index, purpose, rest] = self.counter;
+        Stream { key: self.key, counter: [block, index, purpose, rest], block: [0; 4], used: 4 }
+    }
+
     /// The next uniform word.
     pub fn word(&mut self) -> u32 {
         if self.used == 4 {
@@ -111,6 +117,14 @@ mod tests {
         assert_eq!(philox([0; 2], [0; 4]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
         let ones = u32::MAX;
         assert_eq!(philox([ones; 2], [ones; 4]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
+    }
+
+    #[test]
+    fn a_stream_goes_on_from_any_block() {
+        let mut whole = Stream::new(3, Purpose::Init, 5);
+        let values: Vec<f64> = (0..50).map(|_| whole.normal()).collect();
+        let mut rest = Stream::new(3, Purpose::Init, 5).from_block(17);
+        assert!(values[17..].iter().all(|x| *x == rest.normal()));
     }
 
     #[test]

@@ -119,20 +119,29 @@ pub enum Source<'a> {
     },
 }
 
+/// `n` normal values of deviation `std`: the i-th takes the i-th block of the stream, whichever thread draws it.
+fn normals(stream: Stream, n: usize, std: f64) -> Vec<f32> {
+    use rayon::prelude::*;
+    const DRAWN: usize = 1 << 14;
+    let mut values = vec![0.0; n];
+    values.par_chunks_mut(DRAWN).enumerate().for_each(|(i, values)| {
+        let mut stream = stream.from_block((i * DRAWN) as u32);
+        values.iter_mut().for_each(|x| *x = (stream.normal() * std) as f32);
+    });
+    values
+}
+
 impl Source<'_> {
     fn read(&self, tensor: &Tensor, index: usize) -> Result<Values> {
         let n = tensor.rows * tensor.cols;
         match self {
             Source::Shapes { bf16: true } => Ok(Values::Bf16(Vec::new())),
             Source::Shapes { bf16: false } => Ok(Values::F32(Vec::new())),
-            Source::Random { seed, std } => {
-                let mut stream = Stream::new(*seed, Purpose::Init, index as u32);
-                Ok(Values::F32(match tensor.part {
-                    Part::Norm(_, _, false) | Part::FinalNorm(false) => vec![1.0; n],
-                    Part::Norm(..) | Part::FinalNorm(_) | Part::Bias(..) => vec![0.0; n],
-                    _ => (0..n).map(|_| (stream.normal() * std) as f32).collect(),
-                }))
-            }
+            Source::Random { seed, std } => Ok(Values::F32(match tensor.part {
+                Part::Norm(_, _, false) | Part::FinalNorm(false) => vec![1.0; n],
+                Part::Norm(..) | Part::FinalNorm(_) | Part::Bias(..) => vec![0.0; n],
+                _ => normals(Stream::new(*seed, Purpose::Init, index as u32), n, *std),
+            })),
             Source::File(checkpoint) => Ok(match checkpoint.read(&tensor.name, &tensor.shape())? {
                 Values::F32(v) => Values::F32(tensor.layout.load(tensor.rows, tensor.cols, &v)),
                 Values::Bf16(v) => Values::Bf16(tensor.layout.load(tensor.rows, tensor.cols, &v)),
