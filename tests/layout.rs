@@ -17,8 +17,9 @@ const FLOORS: [&[&str]; 9] = [
 ];
 
 /// Files with `unsafe`, each block with its SAFETY comment.
-const UNSAFE: [&str; 10] = [
-    "backend/cpu/gemm.rs",
+const UNSAFE: [&str; 11] = [
+    "backend/cpu/gemm/kernel.rs",
+    "backend/cpu/gemm/lanes.rs",
     "backend/cpu/wide.rs",
     "backend/cuda/driver.rs",
     "backend/cuda/emulated.rs",

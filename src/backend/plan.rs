@@ -19,7 +19,7 @@ pub struct Plan<E: Elem = f32> {
 /// What a backend takes beside the buffers that it is asked for.
 #[derive(Clone, Copy)]
 enum Own {
-    /// Tiles of attention on each of so many threads; a panel of widened rows where a weight is stored in bf16.
+    /// Tiles of attention and packed operands of products on each of so many threads.
     Cpu(usize),
     /// The working memory of the product library.
     Cuda,
@@ -73,7 +73,8 @@ impl<E: Elem> Plan<E> {
 
     /// Bytes that the backend itself would have taken for the operations so far.
     pub fn scratch(&self) -> u64 {
-        self.scratch.get()
+        let rooms = if let Own::Cpu(threads) = self.own { threads * cpu::gemm::room::<E>() } else { 0 };
+        self.scratch.get() + rooms as u64
     }
 
     /// Floating-point operations of all products so far, attention included; a multiply-add counts 2.
@@ -106,13 +107,6 @@ impl<E: Elem> Plan<E> {
         let flops = product(s.tokens, s.tokens, s.q * s.dim) * halves / 2;
         self.attention.set(self.attention.get() + flops as u64);
         self.count(0)
-    }
-
-    /// The rows of a bf16 weight that a CPU widens at a time.
-    fn widen(&self, weight: &Weight<Self>, cols: usize) {
-        if let (Own::Cpu(_), Weight::Bf16(_)) = (self.own, weight) {
-            self.lend(cpu::gemm::PANEL * cols * size_of::<E>());
-        }
     }
 
     /// Scratch is kept and lent again: the largest counts.
@@ -163,8 +157,7 @@ impl<E: Elem> Backend for Plan<E> {
     fn norm_bwd(&self, _: Rows, _: Norm, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: Option<&Counted>, _: &mut Counted, _: Option<&mut Counted>, _: Option<&mut Counted>) -> Result { self.count(0) }
     fn dropout_bwd(&self, _: Rows, _: Dropout<Self>, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
 
-    fn linear(&self, s: Gemm, _: &Counted, w: &Weight<Self>, _: Option<&Counted>, _: &mut Counted) -> Result {
-        self.widen(w, s.inp);
+    fn linear(&self, s: Gemm, _: &Counted, _: &Weight<Self>, _: Option<&Counted>, _: &mut Counted) -> Result {
         self.count(product(s.rows, s.out, s.inp))
     }
     fn linear_bwd(&self, s: Gemm, _: &Counted, _: &Weight<Self>, _: &Counted, dx: Option<&mut Counted>, dw: Option<&mut Counted>, _: Option<&mut Counted>) -> Result {
@@ -192,12 +185,10 @@ impl<E: Elem> Backend for Plan<E> {
     fn act_bwd(&self, _: Rows, _: Act, _: &Counted, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
     fn gather(&self, _: Rows, _: &Counted, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
     fn gather_bwd(&self, _: Rows, _: &Counted, _: usize, _: Option<&Counted>, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
-    fn head_logp(&self, s: Head, _: &Counted, w: &Weight<Self>, _: &Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
-        self.widen(w, s.width);
+    fn head_logp(&self, s: Head, _: &Counted, _: &Weight<Self>, _: &Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
         self.count(product(s.rows, s.vocab, s.width))
     }
-    fn head_unit(&self, s: Head, _: &Counted, w: &Weight<Self>, _: &Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
-        self.widen(w, s.width);
+    fn head_unit(&self, s: Head, _: &Counted, _: &Weight<Self>, _: &Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
         self.count(2 * product(s.rows, s.vocab, s.width))
     }
     fn objective(&self, _: Objective, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &mut Counted, _: &mut Counted) -> Result { self.count(0) }

@@ -102,12 +102,7 @@ impl<R: Real> Cpu<R> {
     /// `dx = scale d_logits W` for the chunk's rows.
     fn input_gradient(&self, s: Head, d_logits: &[R], w: &Weight<Self>, dx: &mut [R]) {
         let dx = &mut dx[s.first * s.width..(s.first + s.rows) * s.width];
-        self.run(|| {
-            self.panels(w, s.vocab, s.width, |first, n, w| {
-                let (d, w) = (Mat::rows(&d_logits[first..], s.vocab), Mat::rows(w, s.width));
-                gemm((s.rows, s.width, n), d, w, dx, s.width, s.scale, first > 0, self.threads);
-            });
-        });
+        self.times_weight_bwd(Gemm { rows: s.rows, inp: s.width, out: s.vocab, alpha: s.scale }, d_logits, w, dx);
     }
 }
 

@@ -27,18 +27,13 @@ impl<R: Real> Cpu<R> {
         dw: Option<&mut Vec<R>>,
         d_bias: Option<&mut Vec<R>>,
     ) {
-        self.run(|| {
-            if let Some(dx) = dx {
-                self.panels(w, s.out, s.inp, |first, n, w| {
-                    let (dy, w) = (Mat::rows(&dy[first..], s.out), Mat::rows(w, s.inp));
-                    gemm((s.rows, s.inp, n), dy, w, dx, s.inp, s.alpha, first > 0, self.threads);
-                });
-            }
-            if let Some(dw) = dw {
-                let (dyt, x) = (Mat::rows(dy, s.out).t(), Mat::rows(x, s.inp));
-                gemm((s.out, s.inp, s.rows), dyt, x, dw, s.inp, s.alpha, true, self.threads);
-            }
-        });
+        if let Some(dx) = dx {
+            self.times_weight_bwd(s, dy, w, dx);
+        }
+        if let Some(dw) = dw {
+            let (dyt, x) = (Mat::rows(dy, s.out).t(), Mat::rows(x, s.inp));
+            self.run(|| gemm((s.out, s.inp, s.rows), dyt, x, dw, s.inp, s.alpha, true, self.threads));
+        }
         if let Some(d_bias) = d_bias {
             let alpha = R::of(s.alpha);
             self.column_sums(&mut d_bias[..s.out], s.rows, |t, c| alpha * dy[t * s.out + c]);

@@ -1,11 +1,12 @@
 //! The two floating-point types of the CPU backend behind one trait.
 
+use super::gemm::Product;
 use super::wide::exp32;
 use crate::backend::Elem;
 use num_traits::{Float, NumAssign};
 
 /// `f32` for training, `f64` for gradient checks.
-pub trait Real: Elem + Float + NumAssign + std::iter::Sum + std::fmt::Debug {
+pub trait Real: Elem + Float + NumAssign + Product + std::iter::Sum + std::fmt::Debug {
     /// Rounds to this type.
     fn of(x: f64) -> Self;
     /// Widens.

@@ -1,0 +1,260 @@
+//! Matrix products.
+//!
+//! The order of loops is that of Goto and van de Geijn (2008, "Anatomy of High-Performance Matrix Multiplication"):
+//!
+//! ```text
+//! columns of c, COLUMNS at a time
+//!     the depth, in equal parts of at most DEPTH      b is packed, by all threads
+//!         rows of c, a task each, at most ROWS        a is packed
+//!             panels of b
+//!                 panels of a                         from the second cache; a tile of c in registers
+//! ```
+//!
+//! Where a part of the depth ends follows from the depth alone, a sum goes over the depth in its order, and threads
+//! split outputs only: the bits depend neither on the threads nor on the width of vectors, only on whether there is a
+//! fused multiplication and addition.
+
+mod kernel;
+mod lanes;
+mod pack;
+
+use lanes::Kernel;
+pub(in crate::backend) use lanes::Right;
+pub use lanes::{Product, Side, Target};
+
+use super::real::Real;
+use super::{BLOCK, Cpu};
+use crate::backend::{Gemm, Weight};
+use pack::{Stored, UNIT};
+
+/// A matrix read through two strides (in elements).
+#[derive(Clone, Copy)]
+pub struct Mat<'a, T> {
+    data: &'a [T],
+    row: usize,
+    col: usize,
+}
+
+impl<'a, T> Mat<'a, T> {
+    /// Row-major, `stride` elements from row to row.
+    pub fn rows(data: &'a [T], stride: usize) -> Self {
+        Mat { data, row: stride, col: 1 }
+    }
+
+    /// The same matrix, transposed.
+    pub fn t(self) -> Self {
+        Mat { data: self.data, row: self.col, col: self.row }
+    }
+
+    /// Without its first rows and columns.
+    fn at(self, row: usize, col: usize) -> Self {
+        Mat { data: &self.data[row * self.row + col * self.col..], ..self }
+    }
+
+    fn holds(&self, rows: usize, cols: usize) -> bool {
+        rows == 0 || cols == 0 || (rows - 1) * self.row + (cols - 1) * self.col < self.data.len()
+    }
+}
+
+impl<'a, R: Real> Right<'a, R> {
+    /// A weight `[rows, cols]`.
+    pub(super) fn weight(w: &'a Weight<Cpu<R>>, cols: usize) -> Self {
+        match w {
+            Weight::Float(w) => Right::Full(Mat::rows(w, cols)),
+            Weight::Bf16(w) => Right::Bf16(Mat::rows(w, cols)),
+        }
+    }
+
+    /// The same matrix, transposed.
+    pub(super) fn t(self) -> Self {
+        match self {
+            Right::Full(b) => Right::Full(b.t()),
+            Right::Bf16(b) => Right::Bf16(b.t()),
+        }
+    }
+
+    fn at(self, row: usize, col: usize) -> Self {
+        match self {
+            Right::Full(b) => Right::Full(b.at(row, col)),
+            Right::Bf16(b) => Right::Bf16(b.at(row, col)),
+        }
+    }
+
+    /// Whether its rows or its columns lie in a line.
+    fn contiguous(&self) -> bool {
+        match self {
+            Right::Full(b) => b.row == 1 || b.col == 1,
+            Right::Bf16(b) => b.row == 1 || b.col == 1,
+        }
+    }
+
+    fn holds(&self, rows: usize, cols: usize) -> bool {
+        match self {
+            Right::Full(b) => b.holds(rows, cols),
+            Right::Bf16(b) => b.holds(rows, cols),
+        }
+    }
+}
+
+impl<'a, R> From<Mat<'a, R>> for Right<'a, R> {
+    fn from(b: Mat<'a, R>) -> Self {
+        Right::Full(b)
+    }
+}
+
+/// Packed panels and what becomes of their tiles.
+#[derive(Clone, Copy)]
+struct Tiles<'a, R> {
+    a: &'a [R],
+    by_rows: bool,
+    m: usize,
+    b: &'a [R],
+    n: usize,
+    /// A multiple of [`UNIT`].
+    depth: usize,
+    ldc: usize,
+    alpha: R,
+    add: bool,
+}
+
+/// A part of the depth, long enough that `c` is seldom gone through twice: memory is the slower part. A panel of `b` (16
+/// columns of f32, 40 KiB) then comes from the second cache, which is fast enough for tiles of this size.
+const DEPTH: usize = 640;
+/// Rows of a task: their panels take up to 300 KiB of the second cache.
+const ROWS: usize = 120;
+/// Columns whose panels are in the third cache at a time, 2.5 MiB in f32.
+const COLUMNS: usize = 1024;
+/// Values of the panels of a task and of the columns; as long as the sides of a tile divide rows and columns.
+const ROOM_OF: [usize; 2] = [ROWS * DEPTH, COLUMNS * DEPTH];
+/// Bytes of both, which each thread keeps.
+pub(in crate::backend) const fn room<T>() -> usize {
+    (ROOM_OF[0] + ROOM_OF[1]) * size_of::<T>()
+}
+
+/// Columns that a thread packs at a time.
+const GROUP: usize = 128;
+
+/// `c = alpha a b` or, with `accumulate`, `c += alpha a b`; `a [m, k]`, `b [k, n]`, `c [m, n]` with rows `ldc` apart.
+///
+/// More than one of `threads` are those of the rayon pool that this is called in.
+pub fn gemm<'a, R: Real>(
+    (m, n, k): (usize, usize, usize),
+    a: Mat<R>,
+    b: impl Into<Right<'a, R>>,
+    c: &mut [R],
+    ldc: usize,
+    alpha: f64,
+    accumulate: bool,
+    threads: usize,
+) {
+    let b = b.into();
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(
+        a.holds(m, k) && b.holds(k, n) && ldc >= n && (m - 1) * ldc + n <= c.len(),
+        "gemm: a shape exceeds its buffer"
+    );
+    let (c, alpha) = (&mut c[..(m - 1) * ldc + n], R::of(alpha));
+    if k == 0 {
+        if !accumulate {
+            c.chunks_mut(ldc).for_each(|row| row[..n].fill(R::of(0.0)));
+        }
+    } else if m == 1 && a.col == 1 && b.contiguous() {
+        let a = &a.data[..k];
+        match b {
+            Right::Full(b) => row(a, b, c, alpha, accumulate, threads),
+            Right::Bf16(b) => row(a, b, c, alpha, accumulate, threads),
+        }
+    } else if let Some(kernel) = Target::ALL.into_iter().find_map(R::kernel) {
+        blocks(kernel, (m, n, k), a, b, c, ldc, alpha, accumulate, threads);
+    }
+}
+
+/// The loops at the top of this page, but the innermost two.
+fn blocks<R: Real>(
+    kernel: Kernel<R>,
+    (m, n, k): (usize, usize, usize),
+    a: Mat<R>,
+    b: Right<R>,
+    c: &mut [R],
+    ldc: usize,
+    alpha: R,
+    accumulate: bool,
+    threads: usize,
+) {
+    let part = k.div_ceil(k.div_ceil(DEPTH)).next_multiple_of(UNIT);
+    // equal shares of the rows, whole tiles
+    let share = m.div_ceil(threads.max(1));
+    let rows = share.div_ceil(share.div_ceil(ROWS)).next_multiple_of(kernel.mr);
+    R::with_room(Side::Right, |right| {
+        for column in (0..n).step_by(COLUMNS) {
+            let n = COLUMNS.min(n - column);
+            for from in (0..k).step_by(part) {
+                let deep = part.min(k - from);
+                let depth = deep.next_multiple_of(UNIT);
+                let right = &mut right[..n.next_multiple_of(kernel.nr) * depth];
+                each(right, GROUP * depth, threads, |i, panels| {
+                    let (first, n) = (i * GROUP, GROUP.min(n - i * GROUP));
+                    kernel.pack_right(b.at(from, column + first), n, deep, panels);
+                });
+                let (right, add) = (&*right, accumulate || from > 0);
+                each(c, rows * ldc, threads, |i, c| {
+                    let (first, m) = (i * rows, rows.min(m - i * rows));
+                    R::with_room(Side::Left, |left| {
+                        let (a, left) = (a.at(first, from), &mut left[..m.next_multiple_of(kernel.mr) * depth]);
+                        kernel.pack_left(a, m, deep, left);
+                        let by_rows = pack::by_rows(a);
+                        let tiles = Tiles { a: left, by_rows, m, b: right, n, depth, ldc, alpha, add };
+                        kernel.multiply(tiles, &mut c[column..]);
+                    });
+                });
+            }
+        }
+    });
+}
+
+/// Calls `f(i, chunk)` on the chunks of `data`, in parallel where there is more than one thread.
+fn each<T: Send>(data: &mut [T], len: usize, threads: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {
+    use rayon::prelude::*;
+    if threads > 1 && data.len() > len {
+        data.par_chunks_mut(len).enumerate().for_each(|(i, chunk)| f(i, chunk));
+    } else {
+        data.chunks_mut(len).enumerate().for_each(|(i, chunk)| f(i, chunk));
+    }
+}
+
+/// A single row `a`, as in each step of a generation: `b` is read once and as it is stored.
+fn row<R: Real, S: Stored<R> + Sync>(a: &[R], b: Mat<S>, c: &mut [R], alpha: R, accumulate: bool, threads: usize) {
+    if b.row == 1 {
+        return each(c, BLOCK, threads, |i, c| {
+            for (j, c) in (i * BLOCK..).zip(c) {
+                let x = alpha * S::dot(a, &b.data[j * b.col..][..a.len()]);
+                *c = if accumulate { *c + x } else { x };
+            }
+        });
+    }
+    if !accumulate {
+        c.fill(R::of(0.0));
+    }
+    for (k, &x) in a.iter().enumerate() {
+        S::add(c, alpha * x, &b.data[k * b.row..]);
+    }
+}
+
+impl<R: Real> Cpu<R> {
+    /// `y = alpha x Wᵀ`; `x [rows, inp]`, `W [out, inp]`, `y [rows, out]`.
+    pub(super) fn times_weight(&self, s: Gemm, x: &[R], w: &Weight<Self>, y: &mut [R]) {
+        let (x, w) = (Mat::rows(x, s.inp), Right::weight(w, s.inp).t());
+        self.run(|| gemm((s.rows, s.out, s.inp), x, w, y, s.out, s.alpha, false, self.threads));
+    }
+
+    /// `dx = alpha dy W`; shapes as in [`Cpu::times_weight`].
+    pub(super) fn times_weight_bwd(&self, s: Gemm, dy: &[R], w: &Weight<Self>, dx: &mut [R]) {
+        let (dy, w) = (Mat::rows(dy, s.out), Right::weight(w, s.inp));
+        self.run(|| gemm((s.rows, s.inp, s.out), dy, w, dx, s.inp, s.alpha, false, self.threads));
+    }
+}
+
+#[cfg(test)]
+mod tests;

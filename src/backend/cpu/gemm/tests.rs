@@ -1,0 +1,169 @@
+//! Products against sums in f64, over shapes at and around the borders of tiles, parts and blocks.
+
+use super::*;
+use crate::random::{Purpose, Stream};
+
+/// How an operand lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Form {
+    Rows,
+    Columns,
+    /// Neither rows nor columns in a line.
+    Strided,
+}
+
+/// A matrix in one form, and its values by rows.
+fn operand<R: Real>(stream: &mut Stream, rows: usize, cols: usize, form: Form) -> (Vec<R>, [usize; 2], Vec<f64>) {
+    // lines are longer than they need be; what lies between is never to be read
+    let (strides, len) = match form {
+        Form::Rows => ([cols + 3, 1], rows * (cols + 3)),
+        Form::Columns => ([1, rows + 1], cols * (rows + 1)),
+        Form::Strided => ([2 * cols + 1, 2], rows * (2 * cols + 1)),
+    };
+    let mut data = vec![R::nan(); len];
+    let mut values = Vec::with_capacity(rows * cols);
+    for i in 0..rows {
+        for j in 0..cols {
+            // few bits, so that bf16 holds it
+            let x = f64::from(half::bf16::from_f64(stream.normal()));
+            data[i * strides[0] + j * strides[1]] = R::of(x);
+            values.push(x);
+        }
+    }
+    (data, strides, values)
+}
+
+fn mat<T>(data: &[T], [row, col]: [usize; 2]) -> Mat<'_, T> {
+    Mat { data, row, col }
+}
+
+/// Calls the product with every number of threads in `pools` and compares each result with sums in f64; the bits do not
+/// depend on the threads.
+fn check<R: Real>((m, n, k): (usize, usize, usize), [left, right]: [Form; 2], accumulate: bool, epsilon: f64) {
+    let mut stream = Stream::new((m * 31 + n * 7 + k) as u64, Purpose::Bench, 0);
+    let (a, sa, va) = operand::<R>(&mut stream, m, k, left);
+    let (b, sb, vb) = operand::<R>(&mut stream, k, n, right);
+    let narrow: Vec<half::bf16> = b.iter().map(|x| half::bf16::from_f64(x.f64())).collect();
+    let ldc = n + 2;
+    let start: Vec<R> = (0..m * ldc).map(|_| R::of(stream.normal())).collect();
+    let mut first: Option<Vec<R>> = None;
+    for threads in [1, 3] {
+        for wide in [true, false] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            let mut c = start.clone();
+            let right = if wide { Right::Full(mat(&b, sb)) } else { Right::Bf16(mat(&narrow, sb)) };
+            pool.install(|| gemm((m, n, k), mat(&a, sa), right, &mut c, ldc, 0.5, accumulate, threads));
+            let what = format!("{m} x {n} x {k}, {left:?} {}", right_name(right));
+            for i in 0..m {
+                for j in 0..ldc {
+                    let (found, before) = (c[i * ldc + j].f64(), start[i * ldc + j].f64());
+                    if j >= n {
+                        assert!(found == before, "{what}: written beyond a row");
+                        continue;
+                    }
+                    let terms = (0..k).map(|l| va[i * k + l] * vb[l * n + j]);
+                    let (sum, size) = terms.fold((0.0, 0.0), |(s, z), x| (s + x, z + f64::abs(x)));
+                    let expected = 0.5 * sum + if accumulate { before } else { 0.0 };
+                    let bound = epsilon * (k as f64).sqrt() * (size + before.abs() + 1.0);
+                    assert!((found - expected).abs() <= bound, "{what} at {i}, {j}: {found} for {expected}");
+                }
+            }
+            match &first {
+                None => first = Some(c),
+                Some(first) => {
+                    assert!(first.iter().zip(&c).all(|(x, y)| x.f64().to_bits() == y.f64().to_bits()), "{what}")
+                }
+            }
+        }
+    }
+}
+
+fn right_name<R>(right: Right<R>) -> &'static str {
+    match right {
+        Right::Full(_) => "full",
+        Right::Bf16(_) => "bf16",
+    }
+}
+
+/// Sides of tiles, with one less and one more, alone and with others; parts of the depth; blocks of rows and columns.
+#[test]
+fn products_are_sums_in_f64() {
+    use Form::{Columns, Rows, Strided};
+    let shapes = [
+        (1, 1, 1),
+        (2, 3, 0),
+        (1, 37, 19),
+        (1, 40, 330),
+        (5, 15, 7),
+        (6, 16, 8),
+        (7, 17, 9),
+        (12, 32, 16),
+        (13, 33, 641),
+        (11, 31, 1281),
+        (121, 9, 5),
+        (245, 130, 12),
+        (3, 1030, 10),
+    ];
+    for shape in shapes {
+        for left in [Rows, Columns, Strided] {
+            for right in [Rows, Columns, Strided] {
+                let accumulate = (shape.0 + left as usize + right as usize).is_multiple_of(2);
+                check::<f32>(shape, [left, right], accumulate, f64::from(f32::EPSILON));
+                check::<f64>(shape, [left, right], !accumulate, f64::EPSILON);
+            }
+        }
+    }
+}
+
+/// Every kernel that this processor can run gives the bits of the others, unless one has no fused multiplication and
+/// addition: then to rounding.
+#[test]
+fn kernels_agree() {
+    fn check<R: Real>(epsilon: f64) {
+        let (m, n, k) = (29, 77, 650);
+        let mut stream = Stream::new(9, Purpose::Bench, 0);
+        let mut draw = |len: usize| -> Vec<R> { (0..len).map(|_| R::of(stream.normal())).collect() };
+        let (a, b) = (draw(m * k), draw(k * n));
+        for turned in [false, true] {
+            let (a, b) = if turned {
+                (Mat::rows(&a, m).t(), Mat::rows(&b, k).t())
+            } else {
+                (Mat::rows(&a, k), Mat::rows(&b, n))
+            };
+            let results = Target::ALL.into_iter().filter_map(|target| {
+                let mut c = vec![R::of(1.0); m * n];
+                blocks(R::kernel(target)?, (m, n, k), a, b.into(), &mut c, n, R::of(0.5), true, 1);
+                Some((target, c))
+            });
+            let results: Vec<_> = results.collect();
+            for (target, c) in &results[1..] {
+                for (x, y) in c.iter().zip(&results[0].1) {
+                    let difference = (x.f64() - y.f64()).abs();
+                    let bound = if matches!(target, Target::Baseline) { epsilon * 400.0 } else { 0.0 };
+                    assert!(difference <= bound, "{target:?}: {x:?} and {y:?}");
+                }
+            }
+        }
+    }
+    check::<f32>(f64::from(f32::EPSILON));
+    check::<f64>(f64::EPSILON);
+}
+
+/// A NaN or an infinity of an operand is met wherever it belongs, and nowhere else: padding is no part of a sum.
+#[test]
+fn what_is_not_finite_stays_in_its_row_and_column() {
+    let (m, n, k) = (13, 35, 19);
+    let (mut a, b) = (vec![1.0f32; m * k], vec![1.0f32; k * n]);
+    a[3 * k + 18] = f32::NAN;
+    let mut c = vec![0.0f32; m * n];
+    gemm((m, n, k), Mat::rows(&a, k), Mat::rows(&b, n), &mut c, n, 1.0, false, 1);
+    for (i, row) in c.chunks(n).enumerate() {
+        assert!(row.iter().all(|x| if i == 3 { x.is_nan() } else { *x == k as f32 }), "row {i}");
+    }
+}
+
+#[test]
+#[should_panic = "a shape exceeds its buffer"]
+fn a_shape_beyond_its_buffer_is_a_defect() {
+    gemm((2, 2, 3), Mat::rows(&[0.0f64; 5], 3), Mat::rows(&[0.0; 6], 2), &mut [0.0; 4], 2, 1.0, false, 1);
+}
