@@ -6,10 +6,12 @@
 
 use criterion::{Criterion, SamplingMode, Throughput};
 use eyekern::backend::cpu::Cpu;
+use eyekern::backend::moments::{Moments, Optim};
 use eyekern::backend::{
     Act, AdamW, Affine, Backend, Dropout, Gemm, Head, Heads, Lora, Norm, Objective, Rows, Tokens, Turn, Update, Weight,
     scalar, tally,
 };
+use eyekern::choices::Choice;
 use eyekern::error::Result;
 use eyekern::random::{Purpose, Stream};
 use std::time::Duration;
@@ -135,14 +137,18 @@ fn head(c: &mut Criterion, b: &B) {
 
 fn optimiser(c: &mut Criterion, b: &B) {
     let len = 2 * INNER * HIDDEN;
-    let (mut weight, grad, mut m, mut v) = (random(len, 0.05), random(len, 0.01), zeros(len), zeros(len));
+    let (mut weight, grad) = (random(len, 0.05), random(len, 0.01));
     let mut scalars = vec![1e-3, 0.1, 0.001, 1.0, 1.0, 1.0, 0.0, 1.0];
-    let k = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 };
+    let (k, key) = (AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 }, vec![1, 2]);
     time(c, "clip", len, || b.clip(&[(&grad, len)], &mut scalars));
-    time(c, "adamw", len, || {
-        let (weight, m, v) = (&mut weight, &mut m, &mut v);
-        b.adamw(k, &scalars, &mut [Update { len, weight, master: None, grad: &grad, m, v, decay: true }])
-    });
+    for optim in [Optim::AdamW, Optim::AdamW8bit] {
+        let mut moments = Moments::new(b, len, optim).expect("memory");
+        time(c, optim.name(), len, || {
+            let (weight, moments) = (&mut weight, &mut moments);
+            let update = Update { len, weight, master: None, grad: &grad, moments, decay: true };
+            b.adamw(k, &key, &scalars, &mut [update])
+        });
+    }
 }
 
 fn main() {
