@@ -4,7 +4,7 @@
 
 use super::kernel::block;
 use super::pack::{left, right};
-use super::{Mat, ROOM_OF, Tiles};
+use super::{Mat, ROOM_OF, Right, Tiles};
 use half::bf16;
 use std::cell::Cell;
 
@@ -97,15 +97,6 @@ fn transpose(square: &mut [[f32; 8]; 8]) {
     }
     // SAFETY: as above.
     *square = unsafe { std::mem::transmute::<[__m256; 8], [[f32; 8]; 8]>(whole) };
-}
-
-/// A right operand as it is stored.
-#[derive(Clone, Copy)]
-pub(in crate::backend) enum Right<'a, R> {
-    /// In working precision.
-    Full(Mat<'a, R>),
-    /// A frozen weight, widened while it is packed.
-    Bf16(Mat<'a, bf16>),
 }
 
 type PackLeft<R> = unsafe fn(Mat<R>, usize, usize, &mut [R]);

@@ -10,21 +10,23 @@
 //!                 panels of a                         from the second cache; a tile of c in registers
 //! ```
 //!
-//! Where a part of the depth ends follows from the depth alone, a sum goes over the depth in its order, and threads
-//! split outputs only: the bits depend neither on the threads nor on the width of vectors, only on whether there is a
-//! fused multiplication and addition.
+//! A single row takes none of this: it reads `b` once, as it is stored.
+//!
+//! Where a part of the depth ends follows from the depth alone, the order of a sum from its shape alone, and threads split
+//! outputs only: the bits depend neither on the threads nor on the width of vectors, only on whether there is a fused
+//! multiplication and addition.
 
 mod kernel;
 mod lanes;
 mod pack;
 
 use lanes::Kernel;
-pub(in crate::backend) use lanes::Right;
 pub use lanes::{Product, Side, Target};
 
 use super::real::Real;
 use super::{BLOCK, Cpu};
 use crate::backend::{Gemm, Weight};
+use half::bf16;
 use pack::{Stored, UNIT};
 
 /// A matrix read through two strides (in elements).
@@ -54,6 +56,15 @@ impl<'a, T> Mat<'a, T> {
     fn holds(&self, rows: usize, cols: usize) -> bool {
         rows == 0 || cols == 0 || (rows - 1) * self.row + (cols - 1) * self.col < self.data.len()
     }
+}
+
+/// A right operand as it is stored.
+#[derive(Clone, Copy)]
+pub(in crate::backend) enum Right<'a, R> {
+    /// In working precision.
+    Full(Mat<'a, R>),
+    /// A frozen weight, widened while it is packed.
+    Bf16(Mat<'a, bf16>),
 }
 
 impl<'a, R: Real> Right<'a, R> {
@@ -105,15 +116,18 @@ impl<'a, R> From<Mat<'a, R>> for Right<'a, R> {
 /// Packed panels and what becomes of their tiles.
 #[derive(Clone, Copy)]
 struct Tiles<'a, R> {
+    /// Panels of so many rows, `m`, of the left operand; [`pack::by_rows`] says how they lie.
     a: &'a [R],
     by_rows: bool,
     m: usize,
+    /// Panels of `n` columns of the right one.
     b: &'a [R],
     n: usize,
-    /// A multiple of [`UNIT`].
+    /// Of the panels, padded: a multiple of [`UNIT`].
     depth: usize,
     ldc: usize,
     alpha: R,
+    /// Whether the result is added to what is there.
     add: bool,
 }
 
