@@ -1,7 +1,7 @@
 //! Planted defects of kernels are noticed.
 
 use super::{
-    Run, attention, attention_in, attention_reference, emulator, far, gemm, gemm_reference, launch, message, rmsnorm,
+    Run, attention, attention_in, attention_reference, emulator, far, gemm, gemm_reference, message, rmsnorm,
     rmsnorm_reference,
 };
 
@@ -88,7 +88,7 @@ fn wide_accesses_are_aligned() {
 
 #[test]
 fn messages_name_the_line() {
-    let source = include_str!("../kernels/tests/attention.cu");
+    let source = include_str!("../../kernels/tests/attention.cu");
     let line = 1 + source.lines().position(|l| l.contains("planted: shared_past_end")).expect("the defect");
     let text = message(attention(&emulator(0, 1), "test_attention_shared_past_end"));
     assert!(text.starts_with(&format!("test_attention_shared_past_end: attention.cu:{line}: ")), "{text}");

@@ -1,6 +1,6 @@
 //! Each instruction does what its description says.
 
-use super::{bits, emulator, launch, narrow, uniform};
+use super::{emulator, launch, narrow, uniform};
 use eyekern::backend::cuda::emulated::{Emulator, Memory};
 use eyekern::backend::cuda::{Arg, Geometry};
 use half::bf16;
