@@ -36,7 +36,9 @@ impl<R: Real> Cpu<R> {
         }
         if let Some(d_bias) = d_bias {
             let alpha = R::of(s.alpha);
-            self.column_sums(&mut d_bias[..s.out], s.rows, |t, c| alpha * dy[t * s.out + c]);
+            self.column_sums(&mut d_bias[..s.out], s.rows, |t, c, sums| {
+                sums.iter_mut().zip(&dy[t * s.out + c..]).for_each(|(sum, &dy)| *sum += alpha * dy);
+            });
         }
     }
 

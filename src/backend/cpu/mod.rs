@@ -121,15 +121,9 @@ impl<R: Real> Cpu<R> {
         }
     }
 
-    /// `out[c] += sum over rows of f(row, c)`, rows in order; columns in parallel.
-    fn column_sums(&self, out: &mut [R], rows: usize, f: impl Fn(usize, usize) -> R + Sync + Send) {
-        self.blocks(out, 1, |first, columns| {
-            for row in 0..rows {
-                for (c, sum) in columns.iter_mut().enumerate() {
-                    *sum += f(row, first + c);
-                }
-            }
-        });
+    /// Sums over rows, in their order: `f(row, column, sums)` adds what a row has from a column on. Columns in parallel.
+    fn column_sums(&self, out: &mut [R], rows: usize, f: impl Fn(usize, usize, &mut [R]) + Sync + Send) {
+        self.blocks(out, 1, |first, sums| (0..rows).for_each(|row| f(row, first, sums)));
     }
 }
 

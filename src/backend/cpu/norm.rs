@@ -89,12 +89,18 @@ impl<R: Real> Cpu<R> {
                 }
             }
         });
-        let xhat = |t: usize, c: usize| (x[t * s.width + c] - stat[2 * t]) * stat[2 * t + 1];
         if let Some(d) = d_gain {
-            self.column_sums(&mut d[..s.width], s.n, |t, c| dy[t * s.width + c] * xhat(t, c));
+            self.column_sums(&mut d[..s.width], s.n, |t, c, sums| {
+                let (at, mean, inv_dev) = (t * s.width + c, stat[2 * t], stat[2 * t + 1]);
+                for ((sum, &dy), &x) in sums.iter_mut().zip(&dy[at..]).zip(&x[at..]) {
+                    *sum += dy * ((x - mean) * inv_dev);
+                }
+            });
         }
         if let Some(d) = d_bias {
-            self.column_sums(&mut d[..s.width], s.n, |t, c| dy[t * s.width + c]);
+            self.column_sums(&mut d[..s.width], s.n, |t, c, sums| {
+                sums.iter_mut().zip(&dy[t * s.width + c..]).for_each(|(sum, &dy)| *sum += dy);
+            });
         }
     }
 }
