@@ -2,73 +2,123 @@
 
 #![allow(unsafe_code)] // a prefetch
 
-use super::Tiles;
 use super::lanes::Lanes;
-use super::pack::UNIT;
+use super::{Left, Tiles};
 use crate::backend::cpu::Real;
 
-/// `c += alpha a b`, or `=`, for all tiles of packed panels.
-#[inline(always)]
-pub(super) fn block<L: Lanes<R>, R: Real, const MR: usize, const NR: usize>(tiles: Tiles<R>, c: &mut [R]) {
-    let Tiles { a, by_rows, m, b, n, depth, ldc, .. } = tiles;
-    for (j, b) in b.chunks_exact(depth * NR).enumerate() {
-        for (i, a) in a.chunks_exact(depth * MR).enumerate() {
-            let (rows, columns) = (MR.min(m - i * MR), NR.min(n - j * NR));
-            let c = &mut c[i * MR * ldc + j * NR..];
-            if by_rows {
-                tile::<L, R, MR, NR, true>(tiles, a, b, c, rows, columns);
-            } else {
-                tile::<L, R, MR, NR, false>(tiles, a, b, c, rows, columns);
-            }
-        }
-    }
-}
+/// Steps of depth that are laid out one after the other.
+const UNIT: usize = 4;
 
-/// One tile of `c`, of which `rows` x `columns` are there.
+/// The sums of a tile of `MR` rows and two vectors of columns.
+type Sums<V, const MR: usize> = [[V; 2]; MR];
+
+/// `c += alpha a b`, or `=`, for all tiles.
 #[inline(always)]
-fn tile<L: Lanes<R>, R: Real, const MR: usize, const NR: usize, const BY_ROWS: bool>(
-    Tiles { ldc, alpha, add, .. }: Tiles<R>,
-    a: &[R],
-    b: &[R],
+pub(super) fn block<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
+    Tiles { a, m, b, n, depth, ldc, alpha, add }: Tiles<R>,
     c: &mut [R],
-    rows: usize,
-    columns: usize,
 ) {
-    let put = |c: &mut R, x: R| *c = if add { *c + alpha * x } else { alpha * x };
-    if (rows, columns) == (MR, NR) {
-        for i in 0..MR {
-            fetch(&c[i * ldc]);
-            fetch(&c[i * ldc + NR - 1]);
-        }
-        let sums = product::<L, R, MR, NR, BY_ROWS>(a, b);
-        for (i, sums) in sums.iter().enumerate() {
-            c[i * ldc..][..NR].iter_mut().zip(sums).for_each(|(c, &x)| put(c, x));
-        }
-    } else {
-        // apart from the above: an index that is not known when it is compiled would keep `sums` out of registers
-        let sums = product::<L, R, MR, NR, BY_ROWS>(a, b);
-        for (i, sums) in sums.iter().enumerate().take(rows) {
-            c[i * ldc..][..columns].iter_mut().zip(sums).for_each(|(c, &x)| put(c, x));
+    for (j, b) in b.chunks_exact(depth * 2 * W).enumerate() {
+        let (b, columns) = (b.as_chunks::<W>().0, (2 * W).min(n - j * 2 * W));
+        for i in (0..m).step_by(MR) {
+            let rows = MR.min(m - i);
+            let c = &mut c[i * ldc + j * 2 * W..];
+            for row in 0..rows {
+                fetch(&c[row * ldc]);
+                fetch(&c[row * ldc + columns - 1]);
+            }
+            let sums = match a {
+                Left::Rows(a) => {
+                    // beyond the edge the last row is read again
+                    let a = std::array::from_fn(|r| &a.data[(i + r.min(rows - 1)) * a.row..][..depth]);
+                    by_rows::<L, R, MR, W>(a, b)
+                }
+                Left::Panels(a) => by_columns::<L, R, MR, W>(a[i * depth..][..MR * depth].as_chunks().0, b),
+            };
+            if (rows, columns) == (MR, 2 * W) {
+                put::<L, R, MR, W>(sums, c, ldc, alpha, add);
+                continue;
+            }
+            let mut whole = [[[R::of(0.0); W]; 2]; MR];
+            let whole = whole.as_flattened_mut().as_flattened_mut();
+            for i in 0..rows {
+                whole[i * 2 * W..][..columns].copy_from_slice(&c[i * ldc..][..columns]);
+            }
+            put::<L, R, MR, W>(sums, whole, 2 * W, alpha, add);
+            for i in 0..rows {
+                c[i * ldc..][..columns].copy_from_slice(&whole[i * 2 * W..][..columns]);
+            }
         }
     }
 }
 
-/// The sums of a tile, each over the depth in its order: the same bits for every size of tile.
 #[inline(always)]
-fn product<L: Lanes<R>, R: Real, const MR: usize, const NR: usize, const BY_ROWS: bool>(
-    a: &[R],
-    b: &[R],
-) -> [[R; NR]; MR] {
-    let mut sums = [[R::of(0.0); NR]; MR];
-    for (a, b) in a.chunks_exact(MR * UNIT).zip(b.chunks_exact(UNIT * NR)) {
-        for u in 0..UNIT {
-            for i in 0..MR {
-                let x = if BY_ROWS { a[i * UNIT + u] } else { a[u * MR + i] };
-                for j in 0..NR {
-                    sums[i][j] = L::fused(x, b[u * NR + j], sums[i][j]);
-                }
-            }
+fn put<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
+    sums: Sums<L::Vector, MR>,
+    c: &mut [R],
+    ldc: usize,
+    alpha: R,
+    add: bool,
+) {
+    let alpha = L::splat(alpha);
+    for (i, sums) in sums.iter().enumerate() {
+        for (c, &sum) in c[i * ldc..][..2 * W].as_chunks_mut::<W>().0.iter_mut().zip(sums) {
+            let before = if add { L::load(c) } else { L::splat(R::of(0.0)) };
+            L::store(L::fused(alpha, sum, before), c);
         }
+    }
+}
+
+/// Adds one step of depth. Each sum goes over the depth in its order: the same bits for every size of tile.
+#[inline(always)]
+fn step<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
+    a: impl Fn(usize) -> R,
+    b: &[[R; W]],
+    sums: &mut Sums<L::Vector, MR>,
+) {
+    let b = [L::load(&b[0]), L::load(&b[1])];
+    for (i, sums) in sums.iter_mut().enumerate() {
+        let a = L::splat(a(i));
+        *sums = [L::fused(a, b[0], sums[0]), L::fused(a, b[1], sums[1])];
+    }
+}
+
+/// Rows of `a` times a panel of `b`.
+#[inline(always)]
+fn by_rows<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
+    a: [&[R]; MR],
+    b: &[[R; W]],
+) -> Sums<L::Vector, MR> {
+    let mut sums = [[L::splat(R::of(0.0)); 2]; MR];
+    let units = a.map(|row| row.as_chunks::<UNIT>().0);
+    let (b, rest) = b.split_at(2 * UNIT * units[0].len());
+    for (q, b) in b.chunks_exact(2 * UNIT).enumerate() {
+        for (u, b) in b.chunks_exact(2).enumerate() {
+            step::<L, R, MR, W>(|i| units[i][q][u], b, &mut sums);
+        }
+    }
+    for (k, b) in (UNIT * units[0].len()..).zip(rest.chunks_exact(2)) {
+        step::<L, R, MR, W>(|i| a[i][k], b, &mut sums);
+    }
+    sums
+}
+
+/// A panel of `a` times a panel of `b`.
+#[inline(always)]
+fn by_columns<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
+    a: &[[R; MR]],
+    b: &[[R; W]],
+) -> Sums<L::Vector, MR> {
+    let mut sums = [[L::splat(R::of(0.0)); 2]; MR];
+    let (units, rest) = a.as_chunks::<UNIT>();
+    let (b, b_rest) = b.split_at(2 * UNIT * units.len());
+    for (a, b) in units.iter().zip(b.chunks_exact(2 * UNIT)) {
+        for (a, b) in a.iter().zip(b.chunks_exact(2)) {
+            step::<L, R, MR, W>(|i| a[i], b, &mut sums);
+        }
+    }
+    for (a, b) in rest.iter().zip(b_rest.chunks_exact(2)) {
+        step::<L, R, MR, W>(|i| a[i], b, &mut sums);
     }
     sums
 }

@@ -11,10 +11,18 @@ use std::cell::Cell;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Operations that are other instructions on other processors.
-pub(super) trait Lanes<R> {
+/// Vectors of `W` values, and what is done with them by other instructions on other processors.
+pub(super) trait Lanes<R, const W: usize> {
+    /// What a register holds.
+    type Vector: Copy;
+    /// The same value in all places.
+    fn splat(x: R) -> Self::Vector;
+    /// From memory.
+    fn load(from: &[R; W]) -> Self::Vector;
+    /// To memory.
+    fn store(x: Self::Vector, to: &mut [R; W]);
     /// `a b + c`, rounded once where there is an instruction for it.
-    fn fused(a: R, b: R, c: R) -> R;
+    fn fused(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// Swaps rows and columns.
     fn transpose(square: &mut [[R; 8]; 8]);
 }
@@ -22,9 +30,30 @@ pub(super) trait Lanes<R> {
 /// Any processor: no fused multiplication and addition, which is a slow function where there is no instruction.
 pub(super) struct Baseline;
 
-/// x86-64 with FMA, with vectors of 32 or 64 bytes.
-#[cfg(target_arch = "x86_64")]
-pub(super) struct Fma;
+impl<R: num_traits::Float, const W: usize> Lanes<R, W> for Baseline {
+    type Vector = [R; W];
+
+    #[inline(always)]
+    fn splat(x: R) -> [R; W] {
+        [x; W]
+    }
+    #[inline(always)]
+    fn load(from: &[R; W]) -> [R; W] {
+        *from
+    }
+    #[inline(always)]
+    fn store(x: [R; W], to: &mut [R; W]) {
+        *to = x;
+    }
+    #[inline(always)]
+    fn fused(a: [R; W], b: [R; W], c: [R; W]) -> [R; W] {
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    fn transpose(square: &mut [[R; 8]; 8]) {
+        swap(square);
+    }
+}
 
 fn swap<T: Copy>(square: &mut [[T; 8]; 8]) {
     let from = *square;
@@ -33,42 +62,57 @@ fn swap<T: Copy>(square: &mut [[T; 8]; 8]) {
     }
 }
 
-impl<R: num_traits::Float> Lanes<R> for Baseline {
-    #[inline(always)]
-    fn fused(a: R, b: R, c: R) -> R {
-        a * b + c
-    }
-    #[inline(always)]
-    fn transpose(square: &mut [[R; 8]; 8]) {
-        swap(square);
-    }
-}
-
+/// x86-64 with FMA, with vectors of 32 or 64 bytes.
 #[cfg(target_arch = "x86_64")]
-impl Lanes<f64> for Fma {
-    #[inline(always)]
-    fn fused(a: f64, b: f64, c: f64) -> f64 {
-        a.mul_add(b, c)
-    }
-    #[inline(always)]
-    fn transpose(square: &mut [[f64; 8]; 8]) {
-        swap(square);
-    }
-}
+pub(super) struct Fma;
 
+/// Written with the instructions by name: what a compiler makes of loops over arrays keeps all sums of a tile in
+/// registers, or it does not, and then takes twice the time.
 #[cfg(target_arch = "x86_64")]
-impl Lanes<f32> for Fma {
-    #[inline(always)]
-    fn fused(a: f32, b: f32, c: f32) -> f32 {
-        a.mul_add(b, c)
-    }
+macro_rules! lanes {
+    ($t:ty, $w:literal, $vector:ident, $splat:ident, $load:ident, $store:ident, $fused:ident, $transpose:expr) => {
+        impl Lanes<$t, $w> for Fma {
+            type Vector = std::arch::x86_64::$vector;
 
-    #[inline(always)]
-    fn transpose(square: &mut [[f32; 8]; 8]) {
-        // SAFETY: only functions that are compiled for AVX2 or more have this lane.
-        unsafe { transpose(square) }
-    }
+            #[inline(always)]
+            fn splat(x: $t) -> Self::Vector {
+                // SAFETY: only functions that are compiled for these vectors have this lane.
+                unsafe { std::arch::x86_64::$splat(x) }
+            }
+            #[inline(always)]
+            fn load(from: &[$t; $w]) -> Self::Vector {
+                // SAFETY: as above; the array has the size of a vector, of any alignment.
+                unsafe { std::arch::x86_64::$load(from.as_ptr()) }
+            }
+            #[inline(always)]
+            fn store(x: Self::Vector, to: &mut [$t; $w]) {
+                // SAFETY: as for `load`.
+                unsafe { std::arch::x86_64::$store(to.as_mut_ptr(), x) }
+            }
+            #[inline(always)]
+            fn fused(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+                // SAFETY: as for `splat`.
+                unsafe { std::arch::x86_64::$fused(a, b, c) }
+            }
+            #[inline(always)]
+            fn transpose(square: &mut [[$t; 8]; 8]) {
+                // SAFETY: as for `splat`; all of them have AVX2.
+                #[allow(unused_unsafe)]
+                unsafe {
+                    $transpose(square)
+                }
+            }
+        }
+    };
 }
+#[cfg(target_arch = "x86_64")]
+lanes!(f32, 8, __m256, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, transpose);
+#[cfg(target_arch = "x86_64")]
+lanes!(f32, 16, __m512, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps, transpose);
+#[cfg(target_arch = "x86_64")]
+lanes!(f64, 4, __m256d, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd, swap);
+#[cfg(target_arch = "x86_64")]
+lanes!(f64, 8, __m512d, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd, swap);
 
 /// Within pairs of rows, within fours, then between halves of vectors: 24 shuffles, where a compiler left alone moves 64
 /// values one by one.
@@ -135,9 +179,9 @@ impl<R> Kernel<R> {
     }
 }
 
-/// A kernel of tiles MR x NR over `$t`, compiled with `$feature`.
+/// A kernel of tiles of `$mr` rows and two vectors of `$w` columns, compiled with `$feature`.
 macro_rules! kernel {
-    ($t:ty, $lanes:ty, $mr:literal x $nr:literal $(, $feature:literal)?) => {{
+    ($t:ty, $lanes:ty, $mr:literal x 2 x $w:literal $(, $feature:literal)?) => {{
         $(#[target_feature(enable = $feature)])?
         fn pack_left(a: Mat<$t>, m: usize, depth: usize, to: &mut [$t]) {
             left::<$t, $mr>(a, m, depth, to);
@@ -145,15 +189,15 @@ macro_rules! kernel {
         $(#[target_feature(enable = $feature)])?
         fn pack_right(b: Right<$t>, n: usize, depth: usize, to: &mut [$t]) {
             match b {
-                Right::Full(b) => right::<$lanes, $t, $t, $nr>(b, n, depth, to),
-                Right::Bf16(b) => right::<$lanes, $t, bf16, $nr>(b, n, depth, to),
+                Right::Full(b) => right::<$lanes, $t, $t, $w, { 2 * $w }>(b, n, depth, to),
+                Right::Bf16(b) => right::<$lanes, $t, bf16, $w, { 2 * $w }>(b, n, depth, to),
             }
         }
         $(#[target_feature(enable = $feature)])?
         fn multiply(tiles: Tiles<$t>, c: &mut [$t]) {
-            block::<$lanes, $t, $mr, $nr>(tiles, c);
+            block::<$lanes, $t, $mr, $w>(tiles, c);
         }
-        Kernel { mr: $mr, nr: $nr, left: pack_left, right: pack_right, block: multiply }
+        Kernel { mr: $mr, nr: 2 * $w, left: pack_left, right: pack_right, block: multiply }
     }};
 }
 
@@ -199,13 +243,13 @@ macro_rules! product {
                 match target {
                     #[cfg(target_arch = "x86_64")]
                     Target::Avx512 if is_x86_feature_detected!("avx512f") => {
-                        Some(kernel!($t, Fma, 12 x $wide, "avx512f"))
+                        Some(kernel!($t, Fma, 12 x 2 x $wide, "avx512f"))
                     }
                     #[cfg(target_arch = "x86_64")]
                     Target::Avx2 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => {
-                        Some(kernel!($t, Fma, 6 x $narrow, "avx2,fma"))
+                        Some(kernel!($t, Fma, 6 x 2 x $narrow, "avx2,fma"))
                     }
-                    Target::Baseline => Some(kernel!($t, Baseline, $base x 8)),
+                    Target::Baseline => Some(kernel!($t, Baseline, $base x 2 x 4)),
                     _ => None,
                 }
             }
@@ -227,5 +271,5 @@ macro_rules! product {
         }
     };
 }
-product!(f32, 16, 32, 4);
-product!(f64, 8, 16, 2);
+product!(f32, 8, 16, 4);
+product!(f64, 4, 8, 2);

@@ -5,7 +5,7 @@
 //! ```text
 //! columns of c, COLUMNS at a time
 //!     the depth, in equal parts of at most DEPTH      b is packed, by all threads
-//!         rows of c, a task each, at most ROWS        a is packed
+//!         rows of c, a task each, at most ROWS        a is packed, unless each row lies in a line
 //!             panels of b
 //!                 panels of a                         from the second cache; a tile of c in registers
 //! ```
@@ -23,11 +23,12 @@ mod pack;
 use lanes::Kernel;
 pub use lanes::{Product, Side, Target};
 
+use super::Cpu;
 use super::real::Real;
-use super::{BLOCK, Cpu};
 use crate::backend::{Gemm, Weight};
 use half::bf16;
-use pack::{Stored, UNIT};
+use pack::Stored;
+use std::ops::Range;
 
 /// A matrix read through two strides (in elements).
 #[derive(Clone, Copy)]
@@ -113,17 +114,24 @@ impl<'a, R> From<Mat<'a, R>> for Right<'a, R> {
     }
 }
 
-/// Packed panels and what becomes of their tiles.
+/// A block of the left operand.
+#[derive(Clone, Copy)]
+enum Left<'a, R> {
+    /// As it is stored, each row in a line.
+    Rows(Mat<'a, R>),
+    /// Packed by [`Kernel::pack_left`].
+    Panels(&'a [R]),
+}
+
+/// Blocks of both operands and what becomes of their product.
 #[derive(Clone, Copy)]
 struct Tiles<'a, R> {
-    /// Panels of so many rows, `m`, of the left operand; [`pack::by_rows`] says how they lie.
-    a: &'a [R],
-    by_rows: bool,
+    a: Left<'a, R>,
+    /// Rows of `a`.
     m: usize,
     /// Panels of `n` columns of the right one.
     b: &'a [R],
     n: usize,
-    /// Of the panels, padded: a multiple of [`UNIT`].
     depth: usize,
     ldc: usize,
     alpha: R,
@@ -197,30 +205,27 @@ fn blocks<R: Real>(
     accumulate: bool,
     threads: usize,
 ) {
-    let part = k.div_ceil(k.div_ceil(DEPTH)).next_multiple_of(UNIT);
-    // equal shares of the rows, whole tiles
-    let share = m.div_ceil(threads.max(1));
-    let rows = share.div_ceil(share.div_ceil(ROWS)).next_multiple_of(kernel.mr);
+    let part = k.div_ceil(k.div_ceil(DEPTH)).next_multiple_of(8);
     R::with_room(Side::Right, |right| {
         for column in (0..n).step_by(COLUMNS) {
             let n = COLUMNS.min(n - column);
             for from in (0..k).step_by(part) {
-                let deep = part.min(k - from);
-                let depth = deep.next_multiple_of(UNIT);
+                let depth = part.min(k - from);
                 let right = &mut right[..n.next_multiple_of(kernel.nr) * depth];
-                each(right, GROUP * depth, threads, |i, panels| {
-                    let (first, n) = (i * GROUP, GROUP.min(n - i * GROUP));
-                    kernel.pack_right(b.at(from, column + first), n, deep, panels);
+                shares(right, (depth, kernel.nr), 0..n, Tasks::new(n, GROUP, threads), &|columns, panels| {
+                    kernel.pack_right(b.at(from, column + columns.start), columns.len(), depth, panels);
                 });
-                let (right, add) = (&*right, accumulate || from > 0);
-                each(c, rows * ldc, threads, |i, c| {
-                    let (first, m) = (i * rows, rows.min(m - i * rows));
-                    R::with_room(Side::Left, |left| {
-                        let (a, left) = (a.at(first, from), &mut left[..m.next_multiple_of(kernel.mr) * depth]);
-                        kernel.pack_left(a, m, deep, left);
-                        let by_rows = pack::by_rows(a);
-                        let tiles = Tiles { a: left, by_rows, m, b: right, n, depth, ldc, alpha, add };
-                        kernel.multiply(tiles, &mut c[column..]);
+                let (b, add) = (&*right, accumulate || from > 0);
+                shares(c, (ldc, kernel.mr), 0..m, Tasks::new(m, ROWS, threads), &|rows, c| {
+                    let (a, m) = (a.at(rows.start, from), rows.len());
+                    let tiles = Tiles { a: Left::Rows(a), m, b, n, depth, ldc, alpha, add };
+                    if a.col == 1 {
+                        return kernel.multiply(tiles, &mut c[column..]);
+                    }
+                    R::with_room(Side::Left, |panels| {
+                        let panels = &mut panels[..m.next_multiple_of(kernel.mr) * depth];
+                        kernel.pack_left(a, m, depth, panels);
+                        kernel.multiply(Tiles { a: Left::Panels(panels), ..tiles }, &mut c[column..]);
                     });
                 });
             }
@@ -228,21 +233,56 @@ fn blocks<R: Real>(
     });
 }
 
-/// Calls `f(i, chunk)` on the chunks of `data`, in parallel where there is more than one thread.
-fn each<T: Send>(data: &mut [T], len: usize, threads: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {
-    use rayon::prelude::*;
-    if threads > 1 && data.len() > len {
-        data.par_chunks_mut(len).enumerate().for_each(|(i, chunk)| f(i, chunk));
+/// How many tasks work is cut into, and whether they run at the same time.
+#[derive(Clone, Copy)]
+struct Tasks {
+    count: usize,
+    parallel: bool,
+}
+
+impl Tasks {
+    /// As many for each thread, of at most `most` lines.
+    fn new(lines: usize, most: usize, threads: usize) -> Tasks {
+        let threads = threads.max(1);
+        Tasks { count: threads * lines.div_ceil(threads).div_ceil(most), parallel: threads > 1 }
+    }
+
+    fn halves(self) -> [Tasks; 2] {
+        [self.count / 2, self.count - self.count / 2].map(|count| Tasks { count, ..self })
+    }
+}
+
+/// Calls `f(lines, data)` on shares of `lines`, as equal as whole units of `unit` of them can be: with chunks of one size
+/// the last is a smaller one, and the thread that has it waits. `data` has `width` values for each line.
+fn shares<T: Send>(
+    data: &mut [T],
+    (width, unit): (usize, usize),
+    lines: Range<usize>,
+    tasks: Tasks,
+    f: &(impl Fn(Range<usize>, &mut [T]) + Sync),
+) {
+    let [left, right] = tasks.halves();
+    let first = lines.len().div_ceil(unit) * left.count / tasks.count.max(1) * unit;
+    if first == 0 {
+        return f(lines, data);
+    }
+    let (from, middle, to) = (lines.start, lines.start + first, lines.end);
+    let (before, after) = data.split_at_mut(first * width);
+    let mut first = || shares(before, (width, unit), from..middle, left, f);
+    let mut second = || shares(after, (width, unit), middle..to, right, f);
+    if tasks.parallel {
+        rayon::join(first, second);
     } else {
-        data.chunks_mut(len).enumerate().for_each(|(i, chunk)| f(i, chunk));
+        first();
+        second();
     }
 }
 
 /// A single row `a`, as in each step of a generation: `b` is read once and as it is stored.
 fn row<R: Real, S: Stored<R> + Sync>(a: &[R], b: Mat<S>, c: &mut [R], alpha: R, accumulate: bool, threads: usize) {
     if b.row == 1 {
-        return each(c, BLOCK, threads, |i, c| {
-            for (j, c) in (i * BLOCK..).zip(c) {
+        return shares(c, (1, 1), 0..c.len(), Tasks::new(c.len(), GROUP, threads), &|columns, c| {
+            for (j, c) in columns.zip(c) {
                 let x = alpha * S::dot(a, &b.data[j * b.col..][..a.len()]);
                 *c = if accumulate { *c + x } else { x };
             }
