@@ -39,6 +39,7 @@ pub(super) fn block<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
                 put::<L, R, MR, W>(sums, c, ldc, alpha, add);
                 continue;
             }
+            // at the edge of `c` a whole tile beside it, of which what is there is copied back
             let mut whole = [[[R::of(0.0); W]; 2]; MR];
             let whole = whole.as_flattened_mut().as_flattened_mut();
             for i in 0..rows {
@@ -52,6 +53,7 @@ pub(super) fn block<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
     }
 }
 
+/// A whole tile of `c` from its sums.
 #[inline(always)]
 fn put<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
     sums: Sums<L::Vector, MR>,

@@ -153,7 +153,7 @@ pub(in crate::backend) const fn room<T>() -> usize {
     (ROOM_OF[0] + ROOM_OF[1]) * size_of::<T>()
 }
 
-/// Columns that a thread packs at a time.
+/// Columns of a task that packs them, and of one of a product with a single row: at most so many.
 const GROUP: usize = 128;
 
 /// `c = alpha a b` or, with `accumulate`, `c += alpha a b`; `a [m, k]`, `b [k, n]`, `c [m, n]` with rows `ldc` apart.
