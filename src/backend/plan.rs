@@ -99,10 +99,11 @@ impl<E: Elem> Plan<E> {
         Ok(())
     }
 
-    /// Attention that takes `halves` / 2 products of all queries with all keys; on a CPU, `tiles` tiles a thread.
-    fn attend(&self, s: Heads, halves: usize, tiles: usize) -> Result {
+    /// Attention that takes `halves` / 2 products of all queries with all keys; on a CPU, each thread works in `room`
+    /// values.
+    fn attend(&self, s: Heads, halves: usize, room: usize) -> Result {
         if let Own::Cpu(threads) = self.own {
-            self.lend(threads * tiles * cpu::BLOCK * s.tokens * size_of::<E>());
+            self.lend(threads * room * size_of::<E>());
         }
         let flops = product(s.tokens, s.tokens, s.q * s.dim) * halves / 2;
         self.attention.set(self.attention.get() + flops as u64);
@@ -171,10 +172,10 @@ impl<E: Elem> Backend for Plan<E> {
     }
     fn rope(&self, _: Heads, _: &Tokens<Self>, _: &Counted, _: Turn, _: &mut Counted) -> Result { self.count(0) }
     fn attention(&self, s: Heads, _: &Tokens<Self>, _: &Counted, _: Option<Dropout<Self>>, _: &mut Counted, _: &mut Counted) -> Result {
-        self.attend(s, 2, 1)
+        self.attend(s, 2, cpu::attention::room(s, s.tokens))
     }
     fn attention_bwd(&self, s: Heads, _: &Tokens<Self>, _: &Counted, _: Option<Dropout<Self>>, _: &Counted, _: &Counted, _: &Counted, _: &mut Counted, _: &mut Counted) -> Result {
-        self.attend(s, 5, 2)
+        self.attend(s, 5, cpu::attention::room_bwd(s))
     }
     fn remember(&self, _: Heads, _: &Counted, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
     fn attention_cached(&self, s: Heads, _: &Tokens<Self>, _: &Counted, _: &Counted, cache: &Counted, _: &mut Counted) -> Result {

@@ -4,6 +4,7 @@
 //! The composite objective is on wherever nothing else is said. The reference's log p is fixed per example: computed
 //! anew it would be rounded to f32 anew.
 
+mod attention;
 mod dropout;
 mod equivalents;
 mod layouts;

@@ -6,7 +6,7 @@
 #![allow(clippy::too_many_arguments)] // operations name their operands, as in the trait
 
 mod act;
-mod attention;
+pub(in crate::backend) mod attention;
 mod cache;
 mod coded;
 mod dropout;
@@ -84,18 +84,64 @@ impl<R: Real> Cpu<R> {
         }
     }
 
-    /// Calls `f(first_row, rows)` on blocks of rows of `data [_, width]`, in parallel where there are threads.
-    fn blocks<T: Send>(&self, data: &mut [T], width: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {
+    /// Calls `f(i, chunk)` on chunks of `size` values of `data`, in parallel where there are threads.
+    fn chunks<T: Send>(&self, data: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {
         use rayon::prelude::*;
-        if width == 0 {
+        if size == 0 {
             return;
         }
         match &self.pool {
-            None => data.chunks_mut(BLOCK * width).enumerate().for_each(|(i, rows)| f(i * BLOCK, rows)),
+            None => data.chunks_mut(size).enumerate().for_each(|(i, chunk)| f(i, chunk)),
+            Some(pool) => pool.install(|| data.par_chunks_mut(size).enumerate().for_each(|(i, chunk)| f(i, chunk))),
+        }
+    }
+
+    /// As [`Cpu::chunks`], on two buffers with as many chunks.
+    fn chunks2<T: Send, U: Send>(
+        &self,
+        (a, size_a): (&mut [T], usize),
+        (b, size_b): (&mut [U], usize),
+        f: impl Fn(usize, &mut [T], &mut [U]) + Sync + Send,
+    ) {
+        use rayon::prelude::*;
+        if size_a == 0 || size_b == 0 {
+            return;
+        }
+        match &self.pool {
+            None => {
+                let pairs = a.chunks_mut(size_a).zip(b.chunks_mut(size_b));
+                pairs.enumerate().for_each(|(i, (x, y))| f(i, x, y));
+            }
             Some(pool) => pool.install(|| {
-                data.par_chunks_mut(BLOCK * width).enumerate().for_each(|(i, rows)| f(i * BLOCK, rows));
+                let pairs = a.par_chunks_mut(size_a).zip(b.par_chunks_mut(size_b));
+                pairs.enumerate().for_each(|(i, (x, y))| f(i, x, y));
             }),
         }
+    }
+
+    /// Calls `f(i, earlier, later)` on the chunks `i` and `i + apart` of `data`, for all `i` that have both.
+    fn pairs<T: Send>(
+        &self,
+        data: &mut [T],
+        size: usize,
+        apart: usize,
+        f: impl Fn(usize, &mut [T], &mut [T]) + Sync + Send,
+    ) {
+        // every chunk is the earlier of one pair and the later of another, so half of the pairs at a time
+        for first in [0, apart] {
+            let half = data.split_at_mut((first * size).min(data.len())).1;
+            self.chunks(half, 2 * apart * size, |i, chunks| {
+                let (earlier, later) = chunks.split_at_mut((apart * size).min(chunks.len()));
+                self.chunks2((earlier, size), (later, size), |j, earlier, later| {
+                    f(first + 2 * apart * i + j, earlier, later);
+                });
+            });
+        }
+    }
+
+    /// Calls `f(first_row, rows)` on blocks of rows of `data [_, width]`, in parallel where there are threads.
+    fn blocks<T: Send>(&self, data: &mut [T], width: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {
+        self.chunks(data, BLOCK * width, |i, rows| f(i * BLOCK, rows));
     }
 
     /// As [`Cpu::blocks`], on two buffers with the same rows.
@@ -105,20 +151,7 @@ impl<R: Real> Cpu<R> {
         (b, width_b): (&mut [U], usize),
         f: impl Fn(usize, &mut [T], &mut [U]) + Sync + Send,
     ) {
-        use rayon::prelude::*;
-        if width_a == 0 || width_b == 0 {
-            return;
-        }
-        match &self.pool {
-            None => {
-                let pairs = a.chunks_mut(BLOCK * width_a).zip(b.chunks_mut(BLOCK * width_b));
-                pairs.enumerate().for_each(|(i, (x, y))| f(i * BLOCK, x, y));
-            }
-            Some(pool) => pool.install(|| {
-                let pairs = a.par_chunks_mut(BLOCK * width_a).zip(b.par_chunks_mut(BLOCK * width_b));
-                pairs.enumerate().for_each(|(i, (x, y))| f(i * BLOCK, x, y));
-            }),
-        }
+        self.chunks2((a, BLOCK * width_a), (b, BLOCK * width_b), |i, a, b| f(i * BLOCK, a, b));
     }
 
     /// Sums over rows, in their order: `f(row, column, sums)` adds what a row has from a column on. Columns in parallel.
