@@ -43,13 +43,27 @@ pub(super) fn block<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
             let mut whole = [[[R::of(0.0); W]; 2]; MR];
             let whole = whole.as_flattened_mut().as_flattened_mut();
             for i in 0..rows {
-                whole[i * 2 * W..][..columns].copy_from_slice(&c[i * ldc..][..columns]);
+                copy::<L, R, W>(&c[i * ldc..][..columns], &mut whole[i * 2 * W..]);
             }
             put::<L, R, MR, W>(sums, whole, 2 * W, alpha, add);
             for i in 0..rows {
-                c[i * ldc..][..columns].copy_from_slice(&whole[i * 2 * W..][..columns]);
+                copy::<L, R, W>(&whole[i * 2 * W..][..columns], &mut c[i * ldc..]);
             }
         }
+    }
+}
+
+/// A row of a tile, or less of it.
+#[inline(always)]
+fn copy<L: Lanes<R, W>, R: Real, const W: usize>(from: &[R], to: &mut [R]) {
+    match from.as_chunks::<W>() {
+        // by vectors: what these few take is mostly the call of a copy of any length
+        ([first, second], []) => {
+            let to = to.as_chunks_mut::<W>().0;
+            L::store(L::load(first), &mut to[0]);
+            L::store(L::load(second), &mut to[1]);
+        }
+        _ => to[..from.len()].copy_from_slice(from),
     }
 }
 
