@@ -60,20 +60,26 @@ impl<R: Real> Stored<R> for bf16 {
     }
 }
 
-/// `to` becomes the panels of `a [m, depth]`, `[depth][MR]` each. Along the depth over all panels, as [`right`] does it.
+/// Steps of depth that are taken at a time: so many rows are read side by side, and what they write to a panel fills
+/// lines of the cache.
+const STEPS: usize = 8;
+
+/// `to` becomes the panels of `a [m, depth]`, `[depth][MR]` each.
 #[inline(always)]
 pub(super) fn left<R: Real, const MR: usize>(a: Mat<R>, m: usize, depth: usize, to: &mut [R]) {
-    for k in 0..depth {
-        let from = &a.data[k * a.col..];
-        let panels = to.chunks_exact_mut(depth * MR).map(|panel| &mut panel[k * MR..][..MR]);
-        for (p, to) in panels.enumerate() {
+    for from in (0..depth).step_by(STEPS) {
+        let steps = STEPS.min(depth - from);
+        for (p, panel) in to.chunks_exact_mut(depth * MR).enumerate() {
             let rows = MR.min(m - p * MR);
-            if rows == MR && a.row == 1 {
-                to.copy_from_slice(&from[p * MR..][..MR]);
-                continue;
-            }
-            for (i, to) in to.iter_mut().enumerate() {
-                *to = if i < rows { from[(p * MR + i) * a.row] } else { R::of(0.0) };
+            for (k, to) in (from..).zip(panel[from * MR..][..steps * MR].chunks_exact_mut(MR)) {
+                let (row, a) = (a.row, &a.data[p * MR * a.row + k * a.col..]);
+                if (rows, row) == (MR, 1) {
+                    to.copy_from_slice(&a[..MR]);
+                    continue;
+                }
+                for (i, to) in to.iter_mut().enumerate() {
+                    *to = if i < rows { a[i * row] } else { R::of(0.0) };
+                }
             }
         }
     }
@@ -88,16 +94,20 @@ pub(super) fn right<L: Lanes<R, W>, R: Real, S: Stored<R>, const W: usize, const
     to: &mut [R],
 ) {
     if b.col == 1 {
-        // along the rows, over all panels: memory is read ahead in a line, but not from page to page
-        for k in 0..depth {
-            let (chunks, rest) = b.data[k * b.row..][..n].as_chunks::<NR>();
-            let mut places = to.chunks_exact_mut(depth * NR).map(|panel| &mut panel[k * NR..][..NR]);
-            for (chunk, to) in chunks.iter().zip(places.by_ref()) {
-                to.iter_mut().zip(chunk).for_each(|(to, x)| *to = x.widen());
-            }
-            if let Some(to) = places.next().filter(|_| !rest.is_empty()) {
-                to.iter_mut().zip(rest).for_each(|(to, x)| *to = x.widen());
-                to[rest.len()..].fill(R::of(0.0));
+        // over all panels: memory is read ahead in a line, but not from page to page
+        for from in (0..depth).step_by(STEPS) {
+            let steps = from..depth.min(from + STEPS);
+            for (p, panel) in to.chunks_exact_mut(depth * NR).enumerate() {
+                let columns = p * NR..n.min((p + 1) * NR);
+                for (k, to) in steps.clone().zip(&mut panel.as_chunks_mut::<NR>().0[steps.clone()]) {
+                    let row = &b.data[k * b.row..][columns.clone()];
+                    if let Ok(row) = <&[S; NR]>::try_from(row) {
+                        *to = row.map(S::widen);
+                    } else {
+                        to.iter_mut().zip(row).for_each(|(to, x)| *to = x.widen());
+                        to[row.len()..].fill(R::of(0.0));
+                    }
+                }
             }
         }
         return;
