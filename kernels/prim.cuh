@@ -25,6 +25,7 @@ typedef unsigned long long uint64_t;
 #endif
 
 #define DEVICE __device__ __forceinline__
+#define DEVICE_MEMBER DEVICE
 
 // The block's dynamic shared memory, the only kind there is: static arrays would escape the emulator's bounds checks.
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]

@@ -18,6 +18,13 @@ DEVICE uint64_t wgmma_descriptor(uint32_t address) {
            ((uint64_t)1 << 62);
 }
 
+// A right operand of wgmma [16 k, n] whose n runs along those rows instead, one row for each k: the tile transposed.
+// Beyond 64 columns, panels of 64 lie `panel` bytes apart. The start moves along k by 16 rows, 2048 bytes.
+DEVICE uint64_t wgmma_descriptor_transposed(uint32_t address, uint32_t panel) {
+    return (uint64_t)((address & 0x3ffff) >> 4) | ((uint64_t)(panel >> 4) << 16) | ((uint64_t)(1024 >> 4) << 32) |
+           ((uint64_t)1 << 62);
+}
+
 #if defined(EYEKERN_EMULATED)
 #include "emulator/sm90.h"
 #else
@@ -98,6 +105,42 @@ DEVICE void wgmma_m64n128k16(float (&d)[64], uint64_t a, uint64_t b) {
                    "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
                  : "l"(a), "l"(b));
 }
+
+// The same with d as the accumulators of 8 columns each, so that d[i] holds D[g][8 i + c..] and D[g + 8][8 i + c..].
+#define FOUR(d) "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+
+// d [64, 64] += a [64, 16] b [64, 16]^T, both in shared memory.
+DEVICE void wgmma_m64n64k16(float (&d)[8][4], uint64_t a, uint64_t b) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+                 "}, %32, %33, 1, 1, 1, 0, 0;"
+                 : FOUR(d[0]), FOUR(d[1]), FOUR(d[2]), FOUR(d[3]), FOUR(d[4]), FOUR(d[5]), FOUR(d[6]), FOUR(d[7])
+                 : "l"(a), "l"(b));
+}
+
+// With a in registers, as mma_bf16_16816 has it; warp w of the warpgroup has rows 16 w... Transposed, b is [16, n].
+template <bool Transposed> DEVICE void wgmma_m64n64k16(float (&d)[8][4], const uint32_t (&a)[4], uint64_t b) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+                 "}, {%32, %33, %34, %35}, %36, 1, 1, 1, %37;"
+                 : FOUR(d[0]), FOUR(d[1]), FOUR(d[2]), FOUR(d[3]), FOUR(d[4]), FOUR(d[5]), FOUR(d[6]), FOUR(d[7])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"((int)Transposed));
+}
+
+template <bool Transposed> DEVICE void wgmma_m64n128k16(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+                 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, %69;"
+                 : FOUR(d[0]), FOUR(d[1]), FOUR(d[2]), FOUR(d[3]), FOUR(d[4]), FOUR(d[5]), FOUR(d[6]), FOUR(d[7]),
+                   FOUR(d[8]), FOUR(d[9]), FOUR(d[10]), FOUR(d[11]), FOUR(d[12]), FOUR(d[13]), FOUR(d[14]), FOUR(d[15])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"((int)Transposed));
+}
+#undef FOUR
 
 // Registers per thread of this warpgroup; all four warps execute it. The kernel's __launch_bounds__ must name the
 // blocks per multiprocessor as well, or ptxas ignores it. [miscellaneous-instructions-setmaxnreg]

@@ -84,7 +84,7 @@ impl Launch {
             // halves of words, as the matrices have them
             |bytes| on.upload::<u16>(&bytemuck::pod_collect_to_vec(bytes)).expect("memory"),
             Memory::arg,
-            |memory, shape, boxes| Arg::Map(on.tensor_map(memory, shape, boxes, 128).expect("a map")),
+            |memory, shape, boxes| Arg::Map(on.tensor_map::<u16>(memory.address(), shape, boxes, 128).expect("a map")),
             |args| {
                 // SAFETY: every access of these kernels goes through a wrapper, which the emulator checks.
                 unsafe { on.launch(self.kernel, self.geometry, args) }.expect("runs");
@@ -215,6 +215,27 @@ fn stored(a: &[bf16], b: &[bf16]) -> Launch {
     line("test_wgmma_stored", 1, 128, 24576, operands)
 }
 
+/// The other shapes, three of them with the left operand in registers: `a bᵀ`, `a` times half of `b2`, `a b2`, `a bᵀ`,
+/// each row of the result end to end.
+fn shapes(a: &[bf16], b: &[bf16], b2: &[bf16]) -> (Launch, Vec<f64>, Vec<f64>) {
+    let operands = vec![
+        Operand::Input(bytes(a)),
+        Operand::Input(bytes(b)),
+        Operand::Input(bytes(b2)),
+        Operand::Output(64 * 320 * 4),
+    ];
+    let turned: Vec<bf16> = (0..128 * 64).map(|at| b2[at % 64 * 128 + at / 64]).collect();
+    let parts = [b, &turned[..64 * 64], &turned, b].map(|b| product(a, b, 64, b.len() / 64, 64, |_| 0.0));
+    let (values, sizes): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    (line("test_wgmma_registers", 1, 128, 32768, operands), end_to_end(&values), end_to_end(&sizes))
+}
+
+/// Matrices of 64 rows as one, each row of it a row of each.
+fn end_to_end(parts: &[Vec<f64>]) -> Vec<f64> {
+    let row = |i: usize| parts.iter().flat_map(move |part| &part[i * part.len() / 64..(i + 1) * part.len() / 64]);
+    (0..64).flat_map(row).copied().collect()
+}
+
 // ---- comparisons
 
 fn same(name: &str, a: &[u8], b: &[u8]) -> Check {
@@ -266,6 +287,8 @@ fn random_products(hopper: bool, run: &Run) -> Check {
         let (a, b) = (fractions(128 * 384, 7), fractions(256 * 384, 8));
         let (expected, size) = product(&a, &b, 128, 256, 384, |_| 0.0);
         near("wgmma", &run(&gemm(&a, &b)), &expected, &size, 24.0 * 4.0)?;
+        let (launch, expected, size) = shapes(&a[..64 * 64], &b[..64 * 64], &b[64 * 64..3 * 64 * 64]);
+        near("wgmma, other shapes", &run(&launch), &expected, &size, 4.0 * 4.0)?;
     }
     Ok(())
 }
@@ -274,9 +297,12 @@ fn whole_products(run: &Run) -> Check {
     let (a, b) = (whole(128 * 384, 7), whole(256 * 384, 8));
     let (expected, _) = product(&a, &b, 128, 256, 384, |_| 0.0);
     same("TMA and wgmma", &run(&gemm(&a, &b)), &bytes(&expected.iter().map(|&x| x as f32).collect::<Vec<_>>()))?;
+    let narrow = |expected: Vec<f64>| bytes(&expected.into_iter().map(|x| x as f32).collect::<Vec<_>>());
+    let (launch, expected, _) = shapes(&a[..64 * 64], &b[..64 * 64], &b[64 * 64..3 * 64 * 64]);
+    same("wgmma, other shapes", &run(&launch), &narrow(expected))?;
     let (a, b) = (&a[..64 * 64], &b[..128 * 64]);
     let (expected, _) = product(a, b, 64, 128, 64, |_| 0.0);
-    same("wgmma, stored", &run(&stored(a, b)), &bytes(&expected.iter().map(|&x| x as f32).collect::<Vec<_>>()))
+    same("wgmma, stored", &run(&stored(a, b)), &narrow(expected))
 }
 
 /// Every wrapper is called by a test kernel: one that is not here is compared nowhere.

@@ -18,7 +18,8 @@
 #define __align__(n) __attribute__((aligned(n)))
 #define __constant__ static_assert(false, "no __constant__ memory: pass it as an argument");
 #define __shared__ static_assert(false, "no static shared memory: use DYNAMIC_SHARED");
-#define DEVICE static inline __attribute__((always_inline, unused))
+#define DEVICE_MEMBER inline __attribute__((always_inline, unused))
+#define DEVICE static DEVICE_MEMBER
 
 struct uint3 {
     unsigned x, y, z;

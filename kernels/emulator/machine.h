@@ -88,6 +88,9 @@ struct TmaLoad {
 
 struct Wgmma {
     uint64_t a, b; // descriptors
+    int columns;
+    bool registers, transposed; // a in registers; b with its columns along the rows
+    uint32_t fragments[128][4]; // a, if so
     uint32_t group;
     float* d[128];
 };
@@ -95,8 +98,7 @@ struct Wgmma {
 struct Warpgroup {
     uint32_t arrived, kind, group, queued;
     Site site;
-    uint64_t a, b;
-    float* d[128];
+    Wgmma next; // as far as threads have come to it
     Wgmma queue[MAX_WGMMA];
 };
 

@@ -9,7 +9,14 @@ void mbarrier_init(uint32_t mbarrier, uint32_t arrivals);
 void mbarrier_arrive(uint32_t mbarrier, uint32_t bytes);
 void mbarrier_wait(uint32_t mbarrier, uint32_t parity);
 void tma_load(uint32_t to, const void* map, uint32_t mbarrier, int column, int row);
-void wgmma_issue(float* d, uint64_t a, uint64_t b);
+// A product of a warpgroup, d [64, columns] += a b. `fragment`, where it is not null, is a in registers.
+struct WgmmaOperands {
+    int columns;
+    const uint32_t* fragment;
+    uint64_t a, b;
+    bool transposed;
+};
+void wgmma_issue(float* d, const WgmmaOperands& operands);
 void wgmma_commit();
 void wgmma_wait(uint32_t pending);
 } // namespace emulator
@@ -47,7 +54,19 @@ template <int Pending> DEVICE void wgmma_wait(CALLER) {
 }
 DEVICE void wgmma_m64n128k16(float (&d)[64], uint64_t a, uint64_t b, CALLER) {
     emulator::enter("wgmma_m64n128k16", at);
-    emulator::wgmma_issue(d, a, b);
+    emulator::wgmma_issue(d, {128, nullptr, a, b, false});
+}
+DEVICE void wgmma_m64n64k16(float (&d)[8][4], uint64_t a, uint64_t b, CALLER) {
+    emulator::enter("wgmma_m64n64k16", at);
+    emulator::wgmma_issue(d[0], {64, nullptr, a, b, false});
+}
+template <bool Transposed> DEVICE void wgmma_m64n64k16(float (&d)[8][4], const uint32_t (&a)[4], uint64_t b, CALLER) {
+    emulator::enter("wgmma_m64n64k16", at);
+    emulator::wgmma_issue(d[0], {64, a, 0, b, Transposed});
+}
+template <bool Transposed> DEVICE void wgmma_m64n128k16(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b, CALLER) {
+    emulator::enter("wgmma_m64n128k16", at);
+    emulator::wgmma_issue(d[0], {128, a, 0, b, Transposed});
 }
 template <int Registers> DEVICE void setmaxnreg_dec() {
     static_assert(Registers >= 24 && Registers <= 256 && Registers % 8 == 0, "24 to 256, a multiple of 8");

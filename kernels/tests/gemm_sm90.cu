@@ -102,3 +102,57 @@ extern "C" __global__ void test_wgmma_stored(const bf16* a, const bf16* b, float
     write_out(d, c, 128);
 }
 EXPORT_KERNEL(test_wgmma_stored)
+
+// The accumulators of a warpgroup to columns of rows of 320, once its products are done.
+template <int N> DEVICE void finish(const float (&d)[N][4], float* c) {
+    const int row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
+    wgmma_commit();
+    wgmma_wait<0>();
+#pragma unroll
+    for (int i = 0; i < N; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) store(c + (row + j / 2 * 8) * 320 + column + i * 8 + j % 2, d[i][j]);
+}
+
+// Products of the other shapes, end to end in rows of c [64, 320] f32, a [64, 64] in registers in the first three:
+// a b^T with b [64, 64]; a times the first 64 columns of b2 [64, 128], whose rows are the depth; a b2; a b^T with a in shared
+// memory. Tiles as TMA would have them, b2 as two panels. 128 threads; 32768 bytes of shared memory.
+extern "C" __global__ void test_wgmma_registers(const bf16* a, const bf16* b, const bf16* b2, float* c) {
+    DYNAMIC_SHARED(shared);
+    for (int piece = threadIdx.x; piece < 4 * 64 * 8; piece += 128) {
+        const int tile = piece / 512, row = piece / 8 % 64, chunk = piece % 8;
+        const bf16* from = tile == 0   ? a + row * 64
+                           : tile == 1 ? b + row * 64
+                                       : b2 + row * 128 + (tile - 2) * 64;
+        store_128(shared + tile * 8192 + row * 128 + ((chunk ^ (row & 7)) << 4), load_128(from + chunk * 8));
+    }
+    fence_async_shared();
+    __syncthreads();
+    const uint32_t tile = smem_u32(shared);
+    const int lane = threadIdx.x & 31, own = threadIdx.x / 32 * 16 + (lane & 15);
+    uint32_t left[4][4];
+#pragma unroll
+    for (int k = 0; k < 4; k++) ldmatrix_x4(left[k], tile + own * 128 + (((k * 2 + (lane >> 4)) ^ (own & 7)) << 4));
+    const uint32_t b_tile = tile + 8192, b2_tiles = tile + 2 * 8192;
+    float d[8][4] = {}, transposed[8][4] = {}, wide[16][4] = {}, in_memory[8][4] = {};
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < 4; k++) wgmma_m64n64k16<false>(d, left[k], wgmma_descriptor(b_tile + k * 32));
+    finish(d, c);
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+        wgmma_m64n64k16<true>(transposed, left[k], wgmma_descriptor_transposed(b2_tiles + k * 2048, 8192));
+    finish(transposed, c + 64);
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+        wgmma_m64n128k16<true>(wide, left[k], wgmma_descriptor_transposed(b2_tiles + k * 2048, 8192));
+    finish(wide, c + 128);
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+        wgmma_m64n64k16(in_memory, wgmma_descriptor(tile + k * 32), wgmma_descriptor(b_tile + k * 32));
+    finish(in_memory, c + 256);
+}
+EXPORT_KERNEL(test_wgmma_registers)

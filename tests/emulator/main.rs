@@ -117,7 +117,10 @@ const K: usize = 384; // six steps through a ring of four stages
 fn gemm(on: &Emulator, kernel: &str) -> Result<Vec<f32>> {
     let (a, b) = (on.upload(&narrow(&uniform(M * K, 5)))?, on.upload(&narrow(&uniform(N * K, 6)))?);
     let c = on.alloc::<f32>(M * N)?;
-    let (a_map, b_map) = (on.tensor_map(&a, [M, K], [64, 64], 128)?, on.tensor_map(&b, [N, K], [128, 64], 128)?);
+    let (a_map, b_map) = (
+        on.tensor_map::<u16>(a.address(), [M, K], [64, 64], 128)?,
+        on.tensor_map::<u16>(b.address(), [N, K], [128, 64], 128)?,
+    );
     let args = [Arg::Map(a_map), Arg::Map(b_map), c.arg(), Arg::I32(K as i32), Arg::I32(N as i32)];
     launch(on, kernel, Geometry { grid: [2, 2, 1], block: [256, 1, 1], shared: 98368 }, &args)?;
     c.read()

@@ -168,11 +168,11 @@ impl Emulator {
         Ok(memory)
     }
 
-    /// Describes `rows` x `columns` elements of `memory` to TMA, in boxes of `box_rows` x `box_columns`; `swizzle` is 0
+    /// Describes `rows` x `columns` elements at an address to TMA, in boxes of `box_rows` x `box_columns`; `swizzle` is 0
     /// or 128. Fails where `cuTensorMapEncodeTiled` does, or where the matrix reaches beyond the memory.
     pub fn tensor_map<T: Pod>(
         &self,
-        memory: &Memory<T>,
+        address: u64,
         [rows, columns]: [usize; 2],
         [box_rows, box_columns]: [u32; 2],
         swizzle: u32,
@@ -188,7 +188,7 @@ impl Emulator {
                 eyekern_device_tensor_map(
                     device,
                     &mut map,
-                    memory.address,
+                    address,
                     columns,
                     rows,
                     row_bytes,
