@@ -8,16 +8,26 @@
 // in registers.
 #include "attention.cuh"
 
-// delta [T, q]: a warp per (token, head).
+// delta [T, q]: eight columns a lane, as many neighbouring lanes to a (token, head) as it takes, in powers of two.
 extern "C" __global__ void __launch_bounds__(256)
     attention_delta(const bf16* y, const bf16* dy, float* delta, int64_t rows, int dim) {
-    int64_t row = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
-    if (row >= rows) return;
+    const int pieces = dim / 8;
+    int lanes = 1;
+    while (lanes < pieces) lanes *= 2;
+    const int64_t row = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / lanes;
+    const int piece = threadIdx.x & (lanes - 1);
     float sum = 0.f;
-    for (int c = threadIdx.x & 31; c < dim; c += 32) sum += to_float(y[row * dim + c]) * to_float(dy[row * dim + c]);
+    if (row < rows && piece < pieces) {
+        const uint4 a = load_128(y + row * dim + piece * 8), b = load_128(dy + row * dim + piece * 8);
+        const uint32_t of_y[4] = {a.x, a.y, a.z, a.w}, of_dy[4] = {b.x, b.y, b.z, b.w};
 #pragma unroll
-    for (int m = 16; m > 0; m >>= 1) sum += shfl_xor(sum, m);
-    if ((threadIdx.x & 31) == 0) delta[row] = sum;
+        for (int i = 0; i < 4; i++) {
+            const float2 u = unpack_bf16x2(of_y[i]), v = unpack_bf16x2(of_dy[i]);
+            sum += u.x * v.x + u.y * v.y;
+        }
+    }
+    for (int m = lanes / 2; m > 0; m /= 2) sum += shfl_xor(sum, m);
+    if (row < rows && piece == 0) delta[row] = sum;
 }
 EXPORT_KERNEL(attention_delta)
 

@@ -119,6 +119,9 @@ impl Limits {
         if self.stack == 0 && kernel.stack_accesses() > 0 {
             list.push(format!("{} accesses to the stack", kernel.stack_accesses()));
         }
+        if kernel.lacking() > 0 {
+            list.push(format!("setmaxnreg waits forever for {} registers", kernel.lacking()));
+        }
         list
     }
 }
@@ -271,6 +274,8 @@ fn controls() -> Check {
         parameters: vec![8],
         instructions: 100,
         counts: [0; Instruction::ALL.len()],
+        threads: 384,
+        wanted: vec![24, 48],
     };
     for (instruction, n) in [(Instruction::Hmma, 8), (Instruction::Hgmma, 2), (Instruction::Atomic, 1)] {
         kernel.counts[instruction as usize] = n;
@@ -293,6 +298,8 @@ fn controls() -> Check {
     let both = ["k sm_80: not in the budget", "gone sm_80: in the budget, but no such kernel"];
     assert_eq!(compare(&parse("gone"), &built), both);
     assert_eq!(compare(&parse("k"), &[("sm_89", kernel.clone())]), ["k sm_89: not in the budget"]);
+    let waiting = Kernel { wanted: vec![56, 24], ..kernel.clone() };
+    assert_eq!(fits.broken_by(&waiting), ["setmaxnreg waits forever for 16 registers"]);
     let mut accessing = kernel;
     accessing.counts[Instruction::Stl as usize] = 3;
     assert_eq!(fits.broken_by(&accessing), ["3 accesses to the stack"]);

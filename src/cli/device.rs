@@ -83,7 +83,20 @@ fn on_gpu(gpu: Gpu, job: impl Job, out: &mut Terminal) -> Result {
     let which = &gpu.driver().properties().gpu;
     let device = format!("{which}, bf16, {free:.1} of {all:.1} GiB free");
     let meter = Meter { device, peak: peaks::bf16(&which.name), memory: memory_of };
-    job.on(Cuda::new(gpu), meter, out)
+    let cuda = cuda(gpu, out)?;
+    job.on(cuda, meter, out)
+}
+
+/// A GPU as a backend, with the kernels that have been seen to agree on it.
+pub fn cuda(gpu: Gpu, out: &mut Terminal) -> Result<Cuda<Gpu>> {
+    let (cuda, agree) = Cuda::new(gpu).proven()?;
+    if !agree {
+        out.note(
+            "note: on this GPU the attention kernels for Hopper do not agree with those for all GPUs, which are used in \
+             their place; please report it",
+        );
+    }
+    Ok(cuda)
 }
 
 /// The most memory of the GPU that was in use, in bytes: its pool keeps what was freed, so that what is in use now is the

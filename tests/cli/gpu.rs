@@ -193,7 +193,7 @@ fn what_goes_wrong_on_a_gpu_is_a_sentence() {
     assert!(said.starts_with("eyekern: GPU 0 (Made-up H200) is out of memory: "), "{said}");
     assert!(said.contains(" MiB were asked for, and ") && said.contains("of 32.0 MiB are free; lower data."), "{said}");
     let lost = "GPU 0 (Made-up H200): launching";
-    let ran = on_gpu(&case, "lost", &[], &[("MADE_UP_LOST", "60")]);
+    let ran = on_gpu(&case, "lost", &[], &[("MADE_UP_LOST", "80")]);
     assert!(ran.stderr.contains(lost) && ran.stderr.contains("the GPU was lost; see `dmesg`"), "{}", ran.stderr);
     assert_eq!(ran.code, Some(4));
     // heads that no kernel takes are known before anything is done

@@ -1,8 +1,13 @@
 //! Fused causal attention inside segments: head widths, grouped heads, tails, segments of one token.
 
-use super::{Bound, Lab, Output, dropout};
+use super::{Bound, Lab, Output, Reference, check, dropout};
 use crate::compare;
+use eyekern::backend::cuda::device::{Args, Device, Product};
+use eyekern::backend::cuda::emulated::{Memory, Schedule};
+use eyekern::backend::cuda::emulation::Emulated;
+use eyekern::backend::cuda::{Cuda, Geometry, TensorMap};
 use eyekern::backend::{Backend, Heads};
+use eyekern::error::Result;
 
 fn attention<B: Backend>(
     lab: &mut Lab<B>,
@@ -35,24 +40,33 @@ fn attention<B: Backend>(
     ]
 }
 
+/// Without dropout, by the kernels that serve all and by Hopper's, where those do it.
+fn by_both(heads: (usize, usize, usize), lengths: &[usize]) {
+    let case = format!("heads {heads:?}, segments {lengths:?}");
+    compare!(case, |lab: &mut Lab<_>| attention(lab, heads, lengths, 0.0), portable: true);
+    if matches!(heads.2, 64 | 128) {
+        compare!(format!("{case}, Hopper"), |lab: &mut Lab<_>| attention(lab, heads, lengths, 0.0));
+    }
+}
+
 /// Every compiled width, and widths that are padded to one.
 #[test]
 fn head_widths() {
     for dim in [8, 16, 32, 40, 64, 72, 80, 96, 104, 128, 136, 192, 200, 256] {
-        compare!(format!("heads of {dim}"), |lab: &mut Lab<_>| attention(lab, (2, 1, dim), &[70, 3], 0.0));
+        by_both((2, 1, dim), &[70, 3]);
     }
 }
 
 #[test]
 fn grouped_heads() {
-    for heads in [(1, 1, 64), (4, 4, 64), (4, 2, 64), (6, 2, 32), (5, 1, 128)] {
-        compare!(format!("heads {heads:?}"), |lab: &mut Lab<_>| attention(lab, heads, &[40, 65], 0.0));
+    for heads in [(1, 1, 64), (4, 4, 64), (4, 2, 64), (6, 2, 32), (5, 1, 128), (3, 3, 128), (8, 2, 128), (6, 2, 64)] {
+        by_both(heads, &[40, 65]);
     }
 }
 
 #[test]
 fn segments_and_tails() {
-    let lengths: [&[usize]; 8] = [
+    let lengths: [&[usize]; 10] = [
         &[1],
         &[1, 1, 1],
         &[64],
@@ -61,11 +75,14 @@ fn segments_and_tails() {
         &[200],
         &[1, 130, 1],
         &[5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5],
+        &[100, 300, 17],
+        &[600], // more tiles than a ring of them has stages
     ];
     for lengths in lengths {
-        compare!(format!("segments {lengths:?}"), |lab: &mut Lab<_>| attention(lab, (2, 1, 64), lengths, 0.0));
+        by_both((2, 1, 64), lengths);
+        by_both((1, 1, 128), lengths);
     }
-    compare!("wide segments", |lab: &mut Lab<_>| attention(lab, (2, 1, 256), &[33, 1, 40], 0.0));
+    by_both((2, 1, 256), &[33, 1, 40]);
 }
 
 /// The masks are those of the CPU, so that the same reference holds.
@@ -89,4 +106,51 @@ fn extreme_scores() {
         vec![("y", Bound::Rms(3e-3), lab.read(&y, n * dim)), ("lse", Bound::Rms(1e-6), lab.read_stat(&lse, n))]
     }
     compare!("scores of thousands", |lab: &mut Lab<_>| extreme(lab));
+}
+
+/// A device of which Hopper's kernels do nothing.
+struct Idle(Emulated);
+
+impl Device for Idle {
+    type Memory = Memory<u8>;
+
+    fn alloc(&self, bytes: usize) -> Result<Memory<u8>> {
+        self.0.alloc(bytes)
+    }
+    fn address(memory: &Memory<u8>) -> u64 {
+        Emulated::address(memory)
+    }
+    fn hopper(&self) -> bool {
+        true
+    }
+    fn tensor_map(&self, memory: &Memory<u8>, shape: [usize; 2]) -> Result<TensorMap> {
+        self.0.tensor_map(memory, shape)
+    }
+    fn upload(&self, to: &mut Memory<u8>, bytes: &[u8]) -> Result {
+        self.0.upload(to, bytes)
+    }
+    fn download(&self, from: &Memory<u8>, bytes: &mut [u8]) -> Result {
+        self.0.download(from, bytes)
+    }
+    fn clear(&self, memory: &mut Memory<u8>, bytes: usize) -> Result {
+        self.0.clear(memory, bytes)
+    }
+    fn launch(&self, kernel: &str, geometry: Geometry, args: Args) -> Result {
+        if kernel.contains("_sm90_") { Ok(()) } else { self.0.launch(kernel, geometry, args) }
+    }
+    fn product(&self, product: Product<Memory<u8>>, c: &mut Memory<u8>) -> Result {
+        self.0.product(product, c)
+    }
+}
+
+/// Where Hopper's kernels go wrong, the others are taken; where they do not, they stay.
+#[test]
+fn only_kernels_that_agree_are_used() {
+    let device = || Emulated::open(Schedule { seed: 0, threads: 2 }).expect("an emulated device");
+    assert!(Cuda::new(device()).proven().expect("runs").1);
+    let (cuda, agree) = Cuda::new(Idle(device())).proven().expect("runs");
+    assert!(!agree);
+    let run = attention(&mut Lab::new(&cuda, 1), (2, 1, 64), &[40], 0.0);
+    let reference = attention(&mut Lab::new(&Reference::new(1).expect("a CPU"), 1), (2, 1, 64), &[40], 0.0);
+    check("after the disagreement", &run, &reference);
 }

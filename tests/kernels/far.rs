@@ -8,7 +8,7 @@ use super::{Bound, Lab, Output, check};
 use eyekern::backend::cpu::Cpu;
 use eyekern::backend::cuda::device::{Args, Device, Product};
 use eyekern::backend::cuda::emulated::{Blocks, Emulator, Memory, Schedule};
-use eyekern::backend::cuda::{Arg, Cuda, Geometry};
+use eyekern::backend::cuda::{Arg, Cuda, Geometry, TensorMap};
 use eyekern::backend::moments::{GROUP, Moments, Optim};
 use eyekern::backend::{
     Act, AdamW, Affine, Backend, Elem, F, Gemm, Head, Heads, Norm, Rows, S, Tokens, Turn, Update, Weight, scalar,
@@ -40,6 +40,12 @@ impl Device for Far {
     }
     fn address(memory: &Memory<u8>) -> u64 {
         memory.address()
+    }
+    fn hopper(&self) -> bool {
+        true
+    }
+    fn tensor_map(&self, memory: &Memory<u8>, shape: [usize; 2]) -> Result<TensorMap> {
+        self.emulator.tensor_map::<half::bf16>(memory.address(), shape, [64, 64], 128)
     }
     fn upload(&self, to: &mut Memory<u8>, bytes: &[u8]) -> Result {
         let first = to.len() - bytes.len();

@@ -139,18 +139,22 @@ pub fn dropout<'a, B: Backend>(p: f32, key: &'a Ids<B>, tokens: &'a Tokens<B>) -
     (p > 0.0).then_some(Dropout { p, module: 5, key, tokens })
 }
 
-/// Runs `$op(lab) -> Vec<Output>` on the CPU in f64 and on the emulator, and compares.
+/// Runs `$op(lab) -> Vec<Output>` on the CPU in f64 and on the emulator, and compares; `portable` without the kernels
+/// that are for one architecture only.
 #[macro_export]
 macro_rules! compare {
-    ($name:expr, $op:expr) => {{
+    ($name:expr, $op:expr) => {
+        $crate::compare!($name, $op, portable: false)
+    };
+    ($name:expr, $op:expr, portable: $portable:expr) => {{
         let reference = {
             let cpu = eyekern::backend::cpu::Cpu::<f64>::new(1).expect("a CPU");
             $op(&mut $crate::Lab::new(&cpu, 1))
         };
         let found: Vec<Vec<$crate::Output>> = if $crate::device::on_gpu() {
-            (0..2).map(|_| $crate::with_gpu(|gpu| $op(&mut $crate::Lab::new(gpu, 1)))).collect()
+            (0..2).map(|_| $crate::with_gpu($portable, |gpu| $op(&mut $crate::Lab::new(gpu, 1)))).collect()
         } else {
-            $crate::schedules().map(|cuda| $op(&mut $crate::Lab::new(&cuda, 1))).collect()
+            $crate::schedules($portable).map(|cuda| $op(&mut $crate::Lab::new(&cuda, 1))).collect()
         };
         for run in &found {
             $crate::check(&$name.to_string(), run, &reference);
@@ -160,17 +164,21 @@ macro_rules! compare {
 }
 
 /// Emulated devices that run blocks and threads in different orders.
-pub fn schedules() -> impl Iterator<Item = Cuda<Emulated>> {
-    [(0, 1), (1, 2), (2, 1)].into_iter().map(|(seed, threads)| device::emulated(Schedule { seed, threads }))
+pub fn schedules(portable: bool) -> impl Iterator<Item = Cuda<Emulated>> {
+    [(0, 1), (1, 2), (2, 1)].into_iter().map(move |(seed, threads)| {
+        let cuda = device::emulated(Schedule { seed, threads });
+        if portable { cuda.portable() } else { cuda }
+    })
 }
 
 /// The GPU of this thread, opened once.
-pub fn with_gpu<T>(work: impl FnOnce(&Cuda<Gpu>) -> T) -> T {
+pub fn with_gpu<T>(portable: bool, work: impl FnOnce(&Cuda<Gpu>) -> T) -> T {
     thread_local! {
         static PLANS: tempfile::TempDir = tempfile::tempdir().expect("a folder");
         static GPU: Cuda<Gpu> = PLANS.with(|plans| device::gpu(plans.path()));
+        static PORTABLE: Cuda<Gpu> = PLANS.with(|plans| device::gpu(plans.path()).portable());
     }
-    GPU.with(work)
+    if portable { PORTABLE.with(work) } else { GPU.with(work) }
 }
 
 pub fn check(case: &str, found: &[Output], reference: &[Output]) {

@@ -6,7 +6,7 @@ use eyekern::backend::cpu::Cpu;
 use eyekern::backend::cuda::device::{Args, Device, Product};
 use eyekern::backend::cuda::emulated::{Memory, Schedule};
 use eyekern::backend::cuda::emulation::Emulated;
-use eyekern::backend::cuda::{Cuda, Geometry};
+use eyekern::backend::cuda::{Cuda, Geometry, TensorMap};
 use eyekern::backend::moments::{Codes, GROUP, Moments, Optim, SMALLEST};
 use eyekern::backend::{AdamW, Backend, F, Ids, S, Update, scalar};
 use eyekern::error::Result;
@@ -151,8 +151,8 @@ fn a_norm_that_is_not_finite_changes_nothing() {
     holds(&Cpu::<f64>::new(1).expect("a CPU"));
     holds(&Cpu::<f32>::new(2).expect("a CPU"));
     match super::device::on_gpu() {
-        true => super::with_gpu(holds),
-        false => super::schedules().take(1).for_each(|cuda| holds(&cuda)),
+        true => super::with_gpu(false, holds),
+        false => super::schedules(false).take(1).for_each(|cuda| holds(&cuda)),
     }
 }
 
@@ -177,6 +177,12 @@ impl Device for Watched {
     }
     fn address(memory: &Memory<u8>) -> u64 {
         Emulated::address(memory)
+    }
+    fn hopper(&self) -> bool {
+        self.device.hopper()
+    }
+    fn tensor_map(&self, memory: &Memory<u8>, shape: [usize; 2]) -> Result<TensorMap> {
+        self.device.tensor_map(memory, shape)
     }
     fn upload(&self, to: &mut Memory<u8>, bytes: &[u8]) -> Result {
         self.note("upload");

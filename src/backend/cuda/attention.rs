@@ -1,5 +1,5 @@
 //! Launches of the attention kernels: a kernel per padded head width, tiles from `kernels/attention_fwd.cu` and
-//! `kernels/attention_bwd.cu`; and of those on a cache, `kernels/attention_cached.cu`.
+//! `kernels/attention_bwd.cu`; for Hopper those of `kernels/attention_*.sm90.cu`; and of those on a cache, `kernels/attention_cached.cu`.
 
 use super::backend::Cuda;
 use super::device::{Args, Device, halves};
@@ -66,7 +66,55 @@ fn words(s: Heads) -> [u64; 4] {
     ]
 }
 
+/// Threads of a block of Hopper's kernels, and rows of their tiles (`kernels/attention_sm90.cuh`).
+const THREADS: u32 = 384;
+const ROWS: usize = 64;
+
+/// What a block of Hopper's kernels keeps in shared memory: tiles that it owns, and rings of `stages` stages, which
+/// together have `staged` tiles to a stage and `statistics` bytes.
+struct Rings {
+    owned: usize,
+    stages: usize,
+    staged: usize,
+    statistics: usize,
+}
+
+impl Rings {
+    fn shared(&self, dim: usize) -> u32 {
+        let barriers = 2 * 16 * self.stages + 8; // of up to two rings, and of what is owned
+        let tiles = self.owned + self.stages * self.staged;
+        (tiles * ROWS * dim * 2 + self.stages * self.statistics + barriers) as u32
+    }
+}
+
+/// Queries of two warpgroups; keys and values.
+fn forward_sm90() -> Rings {
+    Rings { owned: 2, stages: 4, staged: 2, statistics: 0 }
+}
+
+/// Queries and gradients of two warpgroups; keys and values.
+fn queries_sm90(dim: usize) -> Rings {
+    Rings { owned: 4, stages: if dim == 64 { 4 } else { 2 }, staged: 2, statistics: 0 }
+}
+
+/// Keys and values of two warpgroups; queries, gradients and what is known of each query.
+fn keys_sm90(dim: usize) -> Rings {
+    Rings { statistics: 1024, ..queries_sm90(dim) }
+}
+
+/// The grid of Hopper's kernels whose blocks own queries: 64 of two heads that share keys, else 128 of one head.
+fn by_queries(s: Heads) -> [usize; 2] {
+    let heads = if (s.q / s.kv).is_multiple_of(2) { 2 } else { 1 };
+    [s.tokens.div_ceil(2 * ROWS / heads), s.q / heads]
+}
+
 impl<D: Device> Cuda<D> {
+    /// Whether Hopper's kernels do this: whole heads of one or two panels, and no dropout, whose random numbers take
+    /// more time than tensor cores could save.
+    fn on_hopper(&self, s: Heads, drop: Option<Dropout<Self>>) -> bool {
+        self.hopper && matches!(s.dim, 64 | 128) && s.scale > 0.0 && drop.is_none()
+    }
+
     pub(super) fn attend(
         &self,
         s: Heads,
@@ -76,6 +124,16 @@ impl<D: Device> Cuda<D> {
         y: &mut F<Self>,
         lse: &mut S<Self>,
     ) -> Result {
+        if self.on_hopper(s, drop) {
+            let args = Args::default()
+                .map(self.device.tensor_map(&qkv.memory, [s.tokens, s.width()])?)
+                .words(&words(s))
+                .address(tokens.seg_start.address())
+                .address(y.address())
+                .address(lse.address());
+            let shared = forward_sm90().shared(s.dim);
+            return self.blocks(&format!("attention_fwd_sm90_{}", s.dim), by_queries(s), THREADS, shared, args);
+        }
         let width = padded(s.dim)?;
         let tiles = forward(width);
         let args = Args::default()
@@ -105,8 +163,25 @@ impl<D: Device> Cuda<D> {
         let rows = s.tokens * s.q;
         let args =
             Args::default().address(y.address()).address(dy.address()).address(delta.address()).long(rows).int(s.dim);
-        let warps = 8;
-        self.blocks("attention_delta", [rows.div_ceil(warps), 1], 32 * warps as u32, 0, args)?;
+        let (threads, lanes) = (256, (s.dim / 8).next_power_of_two());
+        self.blocks("attention_delta", [(rows * lanes).div_ceil(threads), 1], threads as u32, 0, args)?;
+        if self.on_hopper(s, drop) {
+            let by_keys = [s.tokens.div_ceil(2 * ROWS), s.kv];
+            for (kernel, rings, grid) in
+                [("dq", queries_sm90(s.dim), by_queries(s)), ("dkv", keys_sm90(s.dim), by_keys)]
+            {
+                let args = Args::default()
+                    .map(self.device.tensor_map(&qkv.memory, [s.tokens, s.width()])?)
+                    .map(self.device.tensor_map(&dy.memory, [s.tokens, s.q * s.dim])?)
+                    .words(&words(s))
+                    .address(tokens.seg_start.address())
+                    .address(lse.address())
+                    .address(delta.address())
+                    .address(d_qkv.address());
+                self.blocks(&format!("attention_{kernel}_sm90_{}", s.dim), grid, THREADS, rings.shared(s.dim), args)?;
+            }
+            return Ok(());
+        }
         for (kernel, tiles, heads) in [("dq", queries(width), s.q), ("dkv", keys(width), s.kv)] {
             let args = Args::default()
                 .words(&words(s))

@@ -14,6 +14,8 @@ use std::marker::PhantomData;
 /// A CUDA device, or its emulation, as a backend.
 pub struct Cuda<D: Device> {
     pub(super) device: D,
+    /// Whether attention may use Hopper's instructions.
+    pub(super) hopper: bool,
     /// Made at the first step and kept.
     pub(super) optimiser: RefCell<Optimiser<D>>,
 }
@@ -39,7 +41,12 @@ pub(super) fn optional<D: Device, T>(buffer: Option<&Buffer<D, T>>) -> u64 {
 impl<D: Device> Cuda<D> {
     /// On this device.
     pub fn new(device: D) -> Cuda<D> {
-        Cuda { device, optimiser: RefCell::default() }
+        Cuda { hopper: device.hopper(), device, optimiser: RefCell::default() }
+    }
+
+    /// Without kernels that are for one architecture only: those that serve all are used there, too.
+    pub fn portable(self) -> Cuda<D> {
+        Cuda { hopper: false, ..self }
     }
 
     /// The device.
@@ -95,6 +102,7 @@ impl<D: Device> Backend for Cuda<D> {
     type Buf<T: Elem> = Buffer<D, T>;
 
     const MASTER: bool = true;
+    const LOGIT_BYTES: usize = 512 << 20;
 
     fn alloc<T: Elem>(&self, n: usize) -> Result<Buffer<D, T>> {
         Ok(Buffer { memory: self.device.alloc(n * size_of::<T>())?, len: n, values: PhantomData })

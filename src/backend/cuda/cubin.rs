@@ -64,7 +64,7 @@ impl Instruction {
     fn of(opcode: u16) -> Option<Instruction> {
         Some(match opcode {
             0x23c => Hmma,
-            0x9f0 => Hgmma,
+            0x9f0 | 0xdf0 => Hgmma, // the left operand in shared memory, in registers
             0x83b => Ldsm,
             0x844 => Stsm,
             0xfae => Ldgsts,
@@ -97,6 +97,10 @@ pub struct Kernel {
     pub instructions: usize,
     /// How often each of [`Instruction::ALL`] occurs in the code.
     pub counts: [u32; Instruction::ALL.len()],
+    /// Threads of a block at most, where the source says so; else 0.
+    pub threads: u32,
+    /// Registers of a thread that each `setmaxnreg` of the code asks for.
+    pub wanted: Vec<u32>,
 }
 
 impl Kernel {
@@ -108,6 +112,16 @@ impl Kernel {
     /// Loads from and stores to a thread's stack.
     pub fn stack_accesses(&self) -> u32 {
         self.count(Ldl) + self.count(Stl)
+    }
+
+    /// Registers of a warpgroup's threads together that the block lacks, where one warpgroup takes the least that a
+    /// `setmaxnreg` asks for and all others the most: what a block has is what it was launched with, and an instruction
+    /// that asks for more waits forever.
+    pub fn lacking(&self) -> u32 {
+        let (Some(least), Some(most)) = (self.wanted.iter().min(), self.wanted.iter().max()) else { return 0 };
+        let warpgroups = self.threads / 128;
+        let asked = least.saturating_add(most.saturating_mul(warpgroups.saturating_sub(1)));
+        asked.saturating_sub(self.registers.saturating_mul(warpgroups))
     }
 }
 
@@ -125,6 +139,7 @@ const NO_BITS: u32 = 8; // sh_type of sections that have a size but no bytes
 /// From sm_90 on, shared memory begins with 1 KiB of the system, which the section's size includes.
 const SYSTEM_SHARED: (u32, u32) = (90, 1024);
 
+const THREADS: u8 = 0x05; // EIATTR_MAX_THREADS
 const STACK: u8 = 0x11; // EIATTR_FRAME_SIZE
 const PARAMETER: u8 = 0x17; // EIATTR_KPARAM_INFO
 const REGISTERS: u8 = 0x2f; // EIATTR_REGCOUNT
@@ -228,6 +243,7 @@ impl<'a> Elf<'a> {
             kernel.stack = *stacks.get(name).ok_or(Malformed("a kernel has no stack size"))?;
             kernel.shared = self.shared(name)?;
             kernel.parameters = self.parameters(name)?;
+            kernel.threads = self.threads(name)?;
         }
         Ok(kernels.into_values().collect())
     }
@@ -254,6 +270,14 @@ impl<'a> Elf<'a> {
         let size = u32::try_from(size).map_err(|_| Malformed("shared memory beyond 4 GiB"))?;
         let (since, system) = SYSTEM_SHARED;
         Ok(if self.architecture >= since { size.saturating_sub(system) } else { size })
+    }
+
+    /// Payload of the threads of a block: along x, y and z.
+    fn threads(&self, name: &str) -> Result<u32> {
+        let Some(info) = self.find(".nv.info.", name) else { return Ok(0) };
+        let Some(&payload) = attributes(info.bytes, THREADS)?.first() else { return Ok(0) };
+        let along = |axis: usize| u32_at(payload, 4 * axis);
+        Ok(along(0)?.saturating_mul(along(1)?).saturating_mul(along(2)?))
     }
 
     /// Payload of a parameter: which list (4 bytes), its ordinal and its offset (2 each), and from bit 18 on its size.
@@ -291,14 +315,28 @@ fn code(name: &str, bytes: &[u8]) -> Result<Kernel> {
         return Err(Malformed("code is not a row of instructions"));
     }
     let mut counts = [0; Instruction::ALL.len()];
+    let mut wanted = Vec::new();
     for instruction in bytes.chunks_exact(16) {
         let opcode = u16::from_le_bytes([instruction[0], instruction[1]]) & 0xfff;
         if let Some(known) = Instruction::of(opcode) {
             counts[known as usize] += 1;
+            if known == Usetmaxreg {
+                wanted.push(u32_at(instruction, 4)? & 0xff_ffff);
+            }
         }
     }
     let instructions = bytes.len() / 16;
-    Ok(Kernel { name: name.into(), registers: 0, stack: 0, shared: 0, parameters: Vec::new(), instructions, counts })
+    Ok(Kernel {
+        name: name.into(),
+        registers: 0,
+        stack: 0,
+        shared: 0,
+        parameters: Vec::new(),
+        instructions,
+        counts,
+        threads: 0,
+        wanted,
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What the CUDA backend asks of a device: memory, launches, products. The driver is one, the emulator another, so that
 //! everything above (launch geometry, the order of arguments, which kernel when) is the same code on both.
 
-use super::arguments::{Arg, Geometry, WORDS};
+use super::arguments::{Arg, Geometry, TensorMap, WORDS};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,11 @@ impl Args {
     /// A `float`.
     pub fn float(self, x: f64) -> Args {
         self.and(Arg::F32(x as f32))
+    }
+
+    /// A `TensorMap`.
+    pub fn map(self, map: TensorMap) -> Args {
+        self.and(Arg::Map(map))
     }
 
     /// A structure by value, as words of 8 bytes.
@@ -146,6 +151,10 @@ pub trait Device {
     fn alloc(&self, bytes: usize) -> Result<Self::Memory>;
     /// What kernels know it by.
     fn address(memory: &Self::Memory) -> u64;
+    /// Whether it has the instructions of sm_90a (kernels/sm90.cuh), and kernels that use them.
+    fn hopper(&self) -> bool;
+    /// Describes a bf16 matrix `[rows, columns]` to TMA, in boxes of 64 rows and 64 columns, swizzled by 128 bytes.
+    fn tensor_map(&self, memory: &Self::Memory, shape: [usize; 2]) -> Result<TensorMap>;
     /// Host to device.
     fn upload(&self, to: &mut Self::Memory, bytes: &[u8]) -> Result;
     /// Device to host.

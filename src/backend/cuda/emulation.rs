@@ -2,9 +2,9 @@
 
 #![allow(unsafe_code)] // a launch: what a kernel does with its addresses is the kernel's
 
-use super::Geometry;
 use super::device::{Args, Device, Operand, Out, Product, matrix};
 use super::emulated::{Emulator, Memory, Schedule};
+use super::{Geometry, TensorMap};
 use crate::backend::cpu::gemm::{Mat, gemm};
 use crate::error::Result;
 use half::bf16;
@@ -45,6 +45,14 @@ impl Device for Emulated {
 
     fn address(memory: &Memory<u8>) -> u64 {
         memory.address()
+    }
+
+    fn hopper(&self) -> bool {
+        true
+    }
+
+    fn tensor_map(&self, memory: &Memory<u8>, shape: [usize; 2]) -> Result<TensorMap> {
+        self.emulator.tensor_map::<bf16>(memory.address(), shape, [64, 64], 128)
     }
 
     fn upload(&self, to: &mut Memory<u8>, bytes: &[u8]) -> Result {

@@ -2,12 +2,12 @@
 
 #![allow(unsafe_code)] // products on addresses
 
-use super::Geometry;
 use super::device::{Args, Device, Operand, Out, Product};
 use super::driver::{Block, Driver};
 use super::failure;
 use super::lt::{Described, Lt};
 use super::plans::{Choice, Plans, Problem};
+use super::{Geometry, TensorMap};
 use crate::error::Result;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -110,6 +110,14 @@ impl Device for Gpu {
 
     fn address(memory: &Block) -> u64 {
         memory.address()
+    }
+
+    fn hopper(&self) -> bool {
+        self.driver.properties().capability == (9, 0)
+    }
+
+    fn tensor_map(&self, memory: &Block, shape: [usize; 2]) -> Result<TensorMap> {
+        self.driver.tensor_map(memory, shape, [64, 64])
     }
 
     fn upload(&self, to: &mut Block, bytes: &[u8]) -> Result {

@@ -1,8 +1,13 @@
-//! Whether a GPU computes what it should: bf16 to f32 and back, bit for bit against the host.
+//! Whether a GPU computes what it should: bf16 to f32 and back, bit for bit against the host; and what kernels for its
+//! architecture compute, against those that serve all.
 
 use super::arguments::{Arg, Geometry};
+use super::backend::Cuda;
+use super::device::Device;
 use super::driver::Driver;
+use crate::backend::{Backend, F, Heads, Tokens};
 use crate::error::{Error, Result};
+use crate::random::{Purpose, Stream};
 use half::bf16;
 
 const BLOCK: u32 = 256;
@@ -40,4 +45,72 @@ fn convert<A: bytemuck::Pod, B: bytemuck::Pod>(driver: &Driver, kernel: &str, in
     driver.launch(kernel, geometry, &[Arg::Address(x.address()), Arg::Address(y.address()), Arg::I64(n as i64)])?;
     driver.read(&y, 0, bytemuck::cast_slice_mut(&mut output))?;
     Ok(output)
+}
+
+impl<D: Device> Cuda<D> {
+    /// Goes without the kernels that are for this architecture only if they disagree here with those that serve all; says
+    /// whether they agree. They are compared by attention and its gradient on random numbers.
+    pub fn proven(self) -> Result<(Cuda<D>, bool)> {
+        if !self.hopper {
+            return Ok((self, true));
+        }
+        let found = attended(&self)?;
+        let portable = self.portable();
+        let expected = attended(&portable)?;
+        let agree = found.iter().zip(&expected).all(|(x, y)| distance(x, y) < AGREE);
+        Ok((Cuda { hopper: agree, ..portable }, agree))
+    }
+}
+
+/// Both round to bf16 at the same places, and add in another order.
+const AGREE: f64 = 1e-2;
+
+/// ||x - y|| / ||y||; infinite where a value is no number.
+fn distance(x: &[f64], y: &[f64]) -> f64 {
+    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+    let (error, size) = (square(&mut x.iter().zip(y).map(|(x, y)| x - y)), square(&mut y.iter().copied()));
+    let relative = (error / size).sqrt();
+    if relative.is_finite() { relative } else { f64::INFINITY }
+}
+
+/// Outputs and gradients of attention for both widths of heads that have kernels of their own: over two segments and
+/// more than two tiles, with heads that share keys and with one that does not.
+fn attended<D: Device>(cuda: &Cuda<D>) -> Result<Vec<Vec<f64>>> {
+    let lengths = [90u32, 60];
+    let n = lengths.iter().sum::<u32>() as usize;
+    let filled = |values: Vec<u32>| -> Result<_> {
+        let mut ids = cuda.alloc(n)?;
+        cuda.write(&mut ids, &values)?;
+        Ok(ids)
+    };
+    let starts = (0..n as u32).map(|t| if t < lengths[0] { 0 } else { lengths[0] });
+    let tokens = Tokens::<Cuda<D>> {
+        count: n,
+        ids: cuda.alloc(n)?,
+        pos: filled(starts.clone().zip(0..).map(|(start, t): (u32, u32)| t - start).collect())?,
+        seg_start: filled(starts.collect())?,
+        example: cuda.alloc(n)?,
+    };
+    let mut stream = Stream::new(1, Purpose::Init, 0);
+    let mut random = |len: usize| -> Result<F<Cuda<D>>> {
+        let mut buffer = cuda.alloc(len)?;
+        let values: Vec<bf16> = (0..len).map(|_| bf16::from_f64(2.0 * stream.uniform() - 1.0)).collect();
+        cuda.write(&mut buffer, &values)?;
+        Ok(buffer)
+    };
+    let mut results = Vec::new();
+    for (q, kv, dim) in [(2, 1, 64), (1, 1, 128)] {
+        let s = Heads { tokens: n, q, kv, dim, scale: 2.0 / (dim as f64).sqrt() };
+        let (qkv, dy) = (random(n * s.width())?, random(n * q * dim)?);
+        let (mut y, mut d_qkv) = (cuda.alloc(n * q * dim)?, cuda.alloc(n * s.width())?);
+        let (mut lse, mut delta) = (cuda.alloc(n * q)?, cuda.alloc(n * q)?);
+        cuda.attention(s, &tokens, &qkv, None, &mut y, &mut lse)?;
+        cuda.attention_bwd(s, &tokens, &qkv, None, &y, &lse, &dy, &mut delta, &mut d_qkv)?;
+        for values in [&y, &d_qkv] {
+            let mut host = vec![bf16::ZERO; values.len];
+            cuda.read(values, &mut host)?;
+            results.push(host.into_iter().map(bf16::to_f64).collect());
+        }
+    }
+    Ok(results)
 }

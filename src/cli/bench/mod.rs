@@ -221,12 +221,12 @@ pub fn run(command: &BenchCommand, out: &mut Terminal) -> Result {
 
 fn start(job: impl Job, device: Device, out: &mut Terminal) -> Result {
     match device {
-        Device::Auto => match gpu() {
+        Device::Auto => match gpu(out) {
             Ok(gpu) => job.on(gpu, out),
             Err(_) => job.on(Cpu::<f32>::new(0)?, out),
         },
         Device::Cpu => job.on(Cpu::<f32>::new(0)?, out),
-        Device::Cuda => job.on(gpu()?, out),
+        Device::Cuda => job.on(gpu(out)?, out),
         #[cfg(feature = "emulator")]
         Device::Emulated => {
             use crate::backend::cuda::{emulated::Schedule, emulation::Emulated};
@@ -236,9 +236,9 @@ fn start(job: impl Job, device: Device, out: &mut Terminal) -> Result {
 }
 
 /// The first GPU, with the algorithms of products that training has chosen there.
-fn gpu() -> Result<Cuda<Gpu>> {
+fn gpu(out: &mut Terminal) -> Result<Cuda<Gpu>> {
     let cache = cache::default_dir(|key| std::env::var(key).ok());
-    Ok(Cuda::new(Gpu::open(0, cache.as_deref(), None)?))
+    super::device::cuda(Gpu::open(0, cache.as_deref(), None)?, out)
 }
 
 /// One measurement as a line of JSON: what every line has, then what this one adds.
