@@ -31,10 +31,9 @@ const FUNCTIONS: [&str; 15] = [
     "cublasLtMatrixLayoutDestroy",
 ];
 
-/// Sums of parts in the compute type or the output's, in a fixed order. In place is left out: there the parts of a sum
-/// may meet in the order in which they are done.
-const REDUCTIONS: u32 = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32
-    | sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE as u32;
+/// Sums of parts in the compute type, f32, in a fixed order. In place is left out: there the parts of a sum may meet in
+/// the order in which they are done. So is the output's type: parts would be rounded to bf16 before they meet.
+const REDUCTIONS: u32 = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
 
 /// Algorithms to choose among.
 const CANDIDATES: usize = 8;
@@ -66,6 +65,18 @@ impl Lt {
         // SAFETY: tries to open the library, as above.
         if !unsafe { sys::is_culib_present() } {
             return Err(format!("{CUBLASLT} cannot be opened by its name"));
+        }
+        // SAFETY: as the library's header declares it.
+        let opened = unsafe { library.get::<unsafe extern "C" fn() -> usize>(b"cublasLtGetVersion") };
+        // SAFETY: no preconditions; FUNCTIONS has it.
+        let version = opened.map(|version| unsafe { version() }).map_err(|why| why.to_string())?;
+        // SAFETY: no preconditions.
+        let called = unsafe { sys::cublasLtGetVersion() };
+        if version != called {
+            return Err(format!(
+                "the {CUBLASLT} that was found is version {version}, and the loader's is {called}; set LD_LIBRARY_PATH \
+                 to the folder of the one to use"
+            ));
         }
         let handle = result::create_handle().map_err(|why| why.to_string())?;
         Ok(Lt { handle })
