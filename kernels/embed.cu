@@ -23,8 +23,10 @@ extern "C" __global__ void __launch_bounds__(256)
 #pragma unroll
             for (int i = 0; i < 8; i++) p.v[i] += q.v[i];
         }
+        float f[8];
+        factors(f, drop, t, 0, c);
 #pragma unroll
-        for (int i = 0; i < 8; i++) p.v[i] *= factor(drop, t, 0, c + i);
+        for (int i = 0; i < 8; i++) p.v[i] *= f[i];
         store(y + t * width, c, width, p);
     }
 }
@@ -54,10 +56,11 @@ extern "C" __global__ void __launch_bounds__(256)
             int64_t from = (int64_t)(first + k) * width;
             FOR_PACKS(c, width) {
                 Pack p = load(dy + from, c, width);
+                float f[8];
+                factors(f, drop, first + k, 0, c);
 #pragma unroll
                 for (int i = 0; i < 8; i++)
-                    if (c + i < width)
-                        d_table[(int64_t)own * width + c + i] += scale * factor(drop, first + k, 0, c + i) * p.v[i];
+                    if (c + i < width) d_table[(int64_t)own * width + c + i] += scale * f[i] * p.v[i];
             }
         }
     }

@@ -64,8 +64,10 @@ extern "C" __global__ void __launch_bounds__(256)
     int64_t t = blockIdx.x, row = t * width;
     FOR_PACKS(c, width) {
         Pack a = load(skip + row, c, width), b = load(branch + row, c, width);
+        float f[8];
+        factors(f, drop, t, 0, c);
 #pragma unroll
-        for (int i = 0; i < 8; i++) a.v[i] += factor(drop, t, 0, c + i) * b.v[i];
+        for (int i = 0; i < 8; i++) a.v[i] += f[i] * b.v[i];
         store(sum + row, c, width, a);
     }
     // each thread reads back only what it wrote itself

@@ -42,8 +42,10 @@ extern "C" __global__ void __launch_bounds__(256) mask_rows(const bf16* x, Dropo
     FOR_PACKS(c, width) {
         Pack p = load(x + row, c, width), out = {};
         if (add) out = load(y + row, c, width);
+        float f[8];
+        factors(f, drop, t, 0, c);
 #pragma unroll
-        for (int i = 0; i < 8; i++) out.v[i] += factor(drop, t, 0, c + i) * p.v[i];
+        for (int i = 0; i < 8; i++) out.v[i] += f[i] * p.v[i];
         store(y + row, c, width, out);
     }
 }
