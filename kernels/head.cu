@@ -10,34 +10,68 @@
 // objective in between. For a frozen one `head_unit` does both sweeps with coef = 1 while the row may still lie in L2.
 #include "row.cuh"
 
+// Four logits, with one access where every row starts on 16 bytes; `beyond` from the vocabulary's end on.
+DEVICE float4 load_logits(const float* row, int v, int vocab, float beyond) {
+    if (vocab % 4 == 0) return v < vocab ? load((const float4*)(row + v)) : make_float4(beyond, beyond, beyond, beyond);
+    float4 z;
+    z.x = v < vocab ? load(row + v) : beyond;
+    z.y = v + 1 < vocab ? load(row + v + 1) : beyond;
+    z.z = v + 2 < vocab ? load(row + v + 2) : beyond;
+    z.w = v + 3 < vocab ? load(row + v + 3) : beyond;
+    return z;
+}
+
+// Loads of a thread that are under way together: enough bytes in flight for the bandwidth.
+const int LOADS = 4;
+
 // The log-sum-exp of a row, in every thread. `scratch` holds 32 floats.
 DEVICE float row_lse(const float* row, int vocab, float* scratch) {
     const float NOTHING = bits_to_float(0xff800000u); // minus infinity
     float most = NOTHING, sum = 0.f;
-    for (int v = threadIdx.x; v < vocab; v += blockDim.x) {
-        float z = load(row + v);
-        if (z > most) {
-            sum = sum * expf(most - z) + 1.f;
-            most = z;
-        } else {
-            sum += expf(z - most); // NaN goes here and stays
+    for (int v = threadIdx.x * 4; v < vocab; v += blockDim.x * 4 * LOADS) {
+        float4 z[LOADS];
+#pragma unroll
+        for (int l = 0; l < LOADS; l++) z[l] = load_logits(row, v + l * blockDim.x * 4, vocab, NOTHING);
+        float m = most;
+#pragma unroll
+        for (int l = 0; l < LOADS; l++) m = fmaxf(m, fmaxf(fmaxf(z[l].x, z[l].y), fmaxf(z[l].z, z[l].w)));
+        if (m > most) {
+            sum *= expf(most - m);
+            most = m;
         }
+        // what lies beyond the end adds 0, and a NaN, of which no maximum takes notice, stays in the sum
+#pragma unroll
+        for (int l = 0; l < LOADS; l++)
+            sum += expf(z[l].x - most) + expf(z[l].y - most) + (expf(z[l].z - most) + expf(z[l].w - most));
     }
     float all = block_max(most, scratch);
     return all + logf(block_sum(most > NOTHING ? sum * expf(most - all) : sum, scratch));
 }
 
-// d over the front of the row. A tile is read whole before its gradient is written over the front of what was read:
-// d[v] ends where z[v / 2] ends, which lies in this tile or before it.
+// d over the front of the row. A tile is read whole before its gradient is written: d of a tile ends where half of it
+// ended, so that what is still to be read lies behind.
 DEVICE void write_gradient(float* row, int label, float lse, float logp, float coef, int vocab) {
     bf16* d = (bf16*)row;
-    float own = coef * expm1f(logp);
-    for (int tile = 0; tile < vocab; tile += blockDim.x) {
-        int v = tile + threadIdx.x;
-        float z = v < vocab ? load(row + v) : 0.f;
+    const float own = coef * expm1f(logp);
+    auto gradient = [&](float z, int v) { return v == label ? own : coef * expf(z - lse); };
+    for (int tile = 0; tile < vocab; tile += blockDim.x * 4 * LOADS) {
+        float4 z[LOADS];
+#pragma unroll
+        for (int l = 0; l < LOADS; l++) z[l] = load_logits(row, tile + (l * blockDim.x + threadIdx.x) * 4, vocab, 0.f);
         __syncthreads();
-        if (v < vocab) store(d + v, to_bf16(v == label ? own : coef * expf(z - lse)));
-        __syncthreads();
+#pragma unroll
+        for (int l = 0; l < LOADS; l++) {
+            const int v = tile + (l * blockDim.x + threadIdx.x) * 4;
+            const float g[4] = {gradient(z[l].x, v), gradient(z[l].y, v + 1), gradient(z[l].z, v + 2),
+                                gradient(z[l].w, v + 3)};
+            if (vocab % 4 == 0) {
+                if (v < vocab) store((uint2*)(d + v), make_uint2(pack_bf16x2(g[0], g[1]), pack_bf16x2(g[2], g[3])));
+            } else {
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    if (v + i < vocab) store(d + v + i, to_bf16(g[i]));
+            }
+        }
     }
 }
 

@@ -120,6 +120,9 @@ pub trait Backend: Sized {
 
     /// Whether trained weights keep a copy in `Stat` beside the working copy.
     const MASTER: bool;
+    /// Bytes that the logits of a chunk of rows may take, unless one example needs more. The head's weight is read once
+    /// for each chunk.
+    const LOGIT_BYTES: usize;
 
     /// `n` zeros.
     fn alloc<T: Elem>(&self, n: usize) -> Result<Self::Buf<T>>;

@@ -129,6 +129,7 @@ impl<E: Elem> Backend for Plan<E> {
     type Buf<T: Elem> = Counted;
 
     const MASTER: bool = size_of::<E>() < size_of::<f32>();
+    const LOGIT_BYTES: usize = if Self::MASTER { cuda::Cuda::<cuda::gpu::Gpu>::LOGIT_BYTES } else { cpu::Cpu::<f32>::LOGIT_BYTES };
 
     fn alloc<T: Elem>(&self, n: usize) -> Result<Counted> {
         let bytes = (n * size_of::<T>()) as u64;

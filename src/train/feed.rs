@@ -36,15 +36,16 @@ pub struct Feed<B: Backend> {
     pub chunk: usize,
 }
 
-/// Bytes that the logits of a chunk may take, unless one example needs more.
-const LOGIT_BYTES: usize = 64 << 20;
+/// Rows of the tiles that products are made of: chunks are whole ones where more than one fits.
+const TILE: usize = 128;
 
 impl<B: Backend> Feed<B> {
     /// For up to `tokens` tokens; `longest` is the largest number of supervised rows that must share a chunk (those of
     /// one example where a head is trained under the preference term, else 1).
     pub fn new(b: &B, tokens: usize, longest: usize, hidden: usize, vocab: usize, train: bool) -> Result<Feed<B>> {
-        let affordable = LOGIT_BYTES / (vocab * size_of::<B::Logit>()).max(1);
-        let chunk = affordable.max(longest).clamp(1, tokens.max(1));
+        let affordable = B::LOGIT_BYTES / (vocab * size_of::<B::Logit>()).max(1);
+        let whole = if affordable > TILE { affordable / TILE * TILE } else { affordable };
+        let chunk = whole.max(longest).clamp(1, tokens.max(1));
         Ok(Feed {
             tokens: Tokens {
                 count: 0,

@@ -85,6 +85,7 @@ impl<R: Real> Backend for Cpu<R> {
     type Buf<T: Elem> = Vec<T>;
 
     const MASTER: bool = false;
+    const LOGIT_BYTES: usize = 64 << 20;
 
     fn alloc<T: Elem>(&self, n: usize) -> Result<Vec<T>> {
         let mut buffer = Vec::new();

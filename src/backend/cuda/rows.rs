@@ -1,6 +1,7 @@
 //! Kernels of one block per row: embedding, norms, rotations, activations, dropout, bias; and the sums of columns that
 //! are their weights' gradients.
 
+use super::attention::padded;
 use super::backend::{Cuda, optional};
 use super::device::{Args, Device};
 use crate::backend::{Act, Affine, Dropout, F, Heads, Ids, Norm, Rows, S, Tokens, Turn, Weight};
@@ -200,6 +201,7 @@ impl<D: Device> Cuda<D> {
         turn: Turn,
         qkv: &mut F<Self>,
     ) -> Result {
+        padded(s.dim)?; // as attention, which follows: a thread turns four pairs
         let args = Args::default()
             .address(tokens.pos.address())
             .address(table.address())
@@ -208,7 +210,8 @@ impl<D: Device> Cuda<D> {
             .int(s.q + s.kv)
             .int(s.dim)
             .int(s.width());
-        self.blocks("rope", [s.tokens, 1], 256, 0, args)
+        let threads = ((s.q + s.kv) * s.dim / 8).next_multiple_of(32).clamp(32, 256) as u32;
+        self.blocks("rope", [s.tokens, 1], threads, 0, args)
     }
 
     pub(super) fn activate(&self, s: Rows, kind: Act, x: &F<Self>, y: &mut F<Self>) -> Result {
