@@ -25,7 +25,7 @@ fn write_model(dir: &Path) -> Result {
     let cpu = Cpu::<f32>::new(0)?;
     let mut model = Decoder::build(&cpu, spec, &Source::Random { seed: 1, std: 0.1 }, None, 1)?;
     save::full(&cpu, &mut model, &config, safetensors::Dtype::F32, dir)?;
-    save::copy_companions(&Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo"), dir)
+    save::copy_companions(&[&Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo")], dir)
 }
 
 fn main() -> Result {

@@ -25,6 +25,20 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result {
     done
 }
 
+/// Copies the content of a file through [`write()`], but not its mode: a copy of what is read-only can be replaced. A
+/// file is left alone where both paths lead to it.
+pub fn copy(from: &Path, to: &Path) -> Result {
+    if same(from, to) {
+        return Ok(());
+    }
+    write(to, std::fs::read(from).map_err(Error::io(from, "read"))?)
+}
+
+/// Whether both paths lead to the same file or folder, however they are spelt.
+pub fn same(a: &Path, b: &Path) -> bool {
+    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+}
+
 /// Waits until a file, or the names in a directory, have reached the disk.
 pub fn sync(path: &Path) -> Result {
     File::open(path).and_then(|file| file.sync_all()).map_err(Error::io(path, "write"))

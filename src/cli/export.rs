@@ -79,8 +79,7 @@ pub fn run(args: &ExportArgs, out: &mut Terminal) -> Result {
     let before = probe(&cpu, &model, positions)?;
     model.merge(&cpu)?;
     save::full(&cpu, &mut model, &files.config, dtype, &args.output)?;
-    save::copy_companions(&files.dir, &args.output)?;
-    save::copy_companions(&args.adapter, &args.output)?;
+    save::copy_companions(&[&files.dir, &args.adapter], &args.output)?;
     drop(model);
 
     let merged = ModelFiles::open(&args.output.to_string_lossy())?;

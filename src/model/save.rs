@@ -11,14 +11,20 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bytes of one shard of a full model.
 const SHARD: usize = 5_000_000_000;
 
+/// The tokenizer; its companions follow it.
+const TOKENIZER: &str = "tokenizer.json";
+
+/// Sampling defaults, which belong to a model and not to its tokenizer.
+const GENERATION: &str = "generation_config.json";
+
 /// Files of a model directory that belong beside every copy of it.
 const COMPANIONS: [&str; 9] = [
-    "tokenizer.json",
+    TOKENIZER,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -26,7 +32,7 @@ const COMPANIONS: [&str; 9] = [
     "merges.txt",
     "tokenizer.model",
     "chat_template.jinja",
-    "generation_config.json",
+    GENERATION,
 ];
 
 /// A tensor on its way to a file.
@@ -75,15 +81,27 @@ fn create(dir: &Path) -> Result {
     std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))
 }
 
-/// Copies the tokenizer and its companions from `from` to `to`.
-pub fn copy_companions(from: &Path, to: &Path) -> Result {
+/// Copies the tokenizer with its companions to `to`: all from the last of `sources` that has one, since files of two
+/// tokenizers do not fit together. A source is a directory, or a tokenizer's file by any name.
+pub fn copy_companions(sources: &[&Path], to: &Path) -> Result {
+    let last = |name: &str| sources.iter().rev().find(|source| companion(source, name).is_file());
+    let tokenizer = last(TOKENIZER);
     for name in COMPANIONS {
-        let (source, target) = (from.join(name), to.join(name));
-        if source.is_file() && source != target {
-            std::fs::copy(&source, &target).map_err(Error::io(&target, "write"))?;
+        let source = tokenizer.filter(|_| name != GENERATION).or_else(|| last(name));
+        if let Some(file) = source.map(|source| companion(source, name)).filter(|file| file.is_file()) {
+            files::copy(&file, &to.join(name))?;
         }
     }
     Ok(())
+}
+
+/// The file of a source that is saved as `name`.
+fn companion(source: &Path, name: &str) -> PathBuf {
+    match source.is_file() {
+        true if name == TOKENIZER => source.to_path_buf(),
+        true => source.with_file_name(name),
+        false => source.join(name),
+    }
 }
 
 /// `adapter_config.json` and `adapter_model.safetensors` in `dir`, as PEFT saves them (it keeps adapters in f32).

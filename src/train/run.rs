@@ -321,13 +321,12 @@ impl<B: Backend> Run<B> {
             }
             Method::Full => save::full(&m.backend, &mut m.model, origin.config(), dtype(recipe, origin), out)?,
         }
-        if let Origin::Files(files) = origin {
-            save::copy_companions(&files.dir, out)?;
-        }
-        if let Some(path) = &recipe.model.tokenizer {
-            let dir = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
-            save::copy_companions(dir.unwrap_or(path), out)?;
-        }
+        let model = match origin {
+            Origin::Files(files) => Some(files.dir.as_path()),
+            Origin::Random(..) => None,
+        };
+        let sources: Vec<&Path> = model.into_iter().chain(recipe.model.tokenizer.as_deref()).collect();
+        save::copy_companions(&sources, out)?;
         write_recipe(recipe, out)
     }
 }

@@ -140,10 +140,7 @@ fn the_tokenizer_lies_beside() {
 #[test]
 fn the_tokenizer_of_the_recipe_lies_beside() {
     let case = Case::text();
-    std::fs::create_dir(case.path("other")).expect("creates");
-    for name in ["tokenizer.json", "tokenizer_config.json"] {
-        std::fs::rename(case.path("model").join(name), case.path("other").join(name)).expect("moves");
-    }
+    apart(&case, "other");
     for (out, tokenizer) in [("directory", "other"), ("file", "other/tokenizer.json")] {
         let (out_dir, tokenizer) = (format!("train.output_dir={out}"), format!("model.tokenizer={tokenizer}"));
         case.train(&[&out_dir, &tokenizer]).trained();
@@ -302,4 +299,61 @@ fn a_full_run_gives_the_same_bits_with_any_number_of_threads() {
     };
     let once = run("a", "train.threads=1");
     assert!(run("b", "train.threads=2") == once && run("c", "train.threads=3") == once);
+}
+
+/// The tokenizer files of the model, moved to a folder of their own.
+fn apart(case: &Case, dir: &str) {
+    std::fs::create_dir(case.path(dir)).expect("creates");
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::rename(case.path("model").join(name), case.path(dir).join(name)).expect("moves");
+    }
+}
+
+#[test]
+fn a_tokenizer_is_not_copied_over_itself() {
+    let case = Case::text();
+    apart(&case, "out");
+    let names = ["out/tokenizer.json", "out/tokenizer_config.json"];
+    let before = names.map(|name| case.read(name));
+    case.train(&["model.tokenizer=out", "train.output_dir=out/../out"]).trained();
+    assert!(names.map(|name| case.read(name)) == before);
+}
+
+#[test]
+fn the_tokenizer_that_was_trained_with_is_saved() {
+    let case = Case::text();
+    // beside the one that the recipe names lies another, and the model has a template that is not this one's
+    std::fs::create_dir(case.path("other")).expect("creates");
+    let text = String::from_utf8(case.read("model/tokenizer.json")).expect("UTF-8");
+    case.write("other/mine.json", text + "\n");
+    std::fs::copy(case.path("model/tokenizer.json"), case.path("other/tokenizer.json")).expect("copies");
+    std::fs::copy(case.path("model/tokenizer_config.json"), case.path("other/tokenizer_config.json")).expect("copies");
+    case.write("model/chat_template.jinja", "{{ messages }}");
+    case.train(&["model.tokenizer=other/mine.json"]).trained();
+    assert!(case.read("out/tokenizer.json") == case.read("other/mine.json"));
+    assert!(case.read("out/tokenizer_config.json") == case.read("other/tokenizer_config.json"));
+    assert!(!case.path("out/chat_template.jinja").exists(), "a template of another tokenizer");
+}
+
+#[test]
+fn read_only_inputs_leave_results_that_can_be_replaced() {
+    let case = Case::text();
+    let protect = |name: &str| {
+        let mut permissions = case.path(name).metadata().expect("there").permissions();
+        permissions.set_readonly(true);
+        std::fs::set_permissions(case.path(name), permissions).expect("sets");
+    };
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        protect(&format!("model/{name}"));
+    }
+    for _ in 0..2 {
+        case.train(&["train.overwrite_output_dir=true"]).trained();
+    }
+    case.run(&["export", "--model", "model", "--adapter", "out", "--merge", "-o", "merged"], &[]).trained();
+    for dir in ["out", "merged"] {
+        for name in names(&case, dir) {
+            let permissions = case.path(dir).join(&name).metadata().expect("there").permissions();
+            assert!(!permissions.readonly(), "{dir}/{name}");
+        }
+    }
 }

@@ -194,7 +194,7 @@ section! {
     Model = "model" {
         /// A directory with a Hugging Face model, or the id of one in the local cache. Required.
         model_name_or_path: String = String::new(), Any;
-        /// A directory with another tokenizer.json than the model's.
+        /// Another tokenizer.json than the model's: the file, by any name that ends in .json, or its directory.
         tokenizer: Option<PathBuf> = None, Any;
         /// Dropout behind the embedding, whatever the model's config.json says.
         embd_dropout: f32 = 0.0, Below(0.0, 1.0);
