@@ -147,10 +147,15 @@ pub fn open(dir: &Path) -> std::result::Result<Found, String> {
 
 /// The checkpoints in `out`, whole or not, the newest first.
 pub fn list(out: &Path) -> Vec<(u64, PathBuf)> {
-    let step = |name: &String| name.strip_prefix("checkpoint-")?.parse().ok();
-    let mut steps: Vec<u64> = names(out).unwrap_or_default().iter().filter_map(step).collect();
+    let mut steps: Vec<u64> = names(out).unwrap_or_default().iter().filter_map(|name| step_of(name)).collect();
     steps.sort_unstable();
     steps.into_iter().rev().map(|step| (step, place(out, step))).collect()
+}
+
+/// The step of a folder that is named as [`place`] names one; `checkpoint-007` is somebody else's.
+fn step_of(name: &str) -> Option<u64> {
+    let step = name.strip_prefix("checkpoint-")?.parse().ok()?;
+    place(Path::new(""), step).to_str().filter(|ours| *ours == name).map(|_| step)
 }
 
 /// What `from` means for a run that writes to `out`. Newer ones that cannot be used are told in `notes`.
@@ -186,7 +191,7 @@ fn remove(dir: &Path) -> Result {
 
 /// Clears `out` of what is later than `step`, and of temporary folders that an end left behind; the removed ones.
 pub fn clear(out: &Path, step: u64) -> Result<Vec<PathBuf>> {
-    for name in names(out)?.iter().filter(|n| n.starts_with("checkpoint-") && n.ends_with(".partial")) {
+    for name in names(out)?.iter().filter(|name| name.strip_suffix(".partial").and_then(step_of).is_some()) {
         let left = out.join(name);
         fs::remove_dir_all(&left).map_err(Error::io(&left, "remove"))?;
     }

@@ -174,6 +174,18 @@ fn output_of_an_earlier_run() {
 }
 
 #[test]
+fn output_with_a_folder_of_almost_that_name() {
+    let case = Case::ids();
+    for name in ["out/checkpoint-0007", "out/checkpoint-mine.partial"] {
+        std::fs::create_dir_all(case.path(name)).expect("creates");
+    }
+    for _ in 0..2 {
+        case.train(&["train.overwrite_output_dir=true", "train.save_steps=1"]).trained();
+    }
+    assert!(case.path("out/checkpoint-0007").exists() && case.path("out/checkpoint-mine.partial").exists());
+}
+
+#[test]
 fn output_that_is_a_model() {
     let case = Case::ids();
     case.copy_model("out");
