@@ -90,14 +90,14 @@ pub fn run(args: &ExportArgs, out: &mut Terminal) -> Result {
     if apart <= limit {
         out.line(&format!(
             "{}: {} merged in {name}; log p of a probe of {positions} tokens is {apart:.1e} from the unmerged model's \
-             (at most {limit:.0e})",
+             (at most {limit:e})",
             args.output.display(),
             args.adapter.display()
         ));
         return Ok(());
     }
     let why = format!(
-        "log p of a probe is {apart:.1e} from the unmerged model's, and {limit:.0e} is what {name} allows; the files \
+        "log p of a probe is {apart:.1e} from the unmerged model's, and {limit:e} is what {name} allows; the files \
          stay, but do not use them: export as float32"
     );
     Err(Error::file(&args.output, why))
