@@ -31,10 +31,13 @@ const FREE: [&str; 17] = [
     "train.threads",
 ];
 
-/// Keys that name a file: its content counts, not its place.
-const FILES: [&str; 6] = [
+/// Keys that name a file: its content counts, not its place. What a tokenizer puts around a text may come from files
+/// beside it, so it is told by the ids.
+const FILES: [&str; 8] = [
     "model.model_name_or_path",
     "model.tokenizer",
+    "model.tokenizer.bos",
+    "model.tokenizer.eos",
     "data.train_file",
     "data.validation_file",
     "salience.priors",
@@ -74,6 +77,8 @@ impl Basis {
         if let Some(dir) = recipe.objective.reference_model.as_ref().filter(|_| recipe.objective.gamma != 0.0) {
             add("objective.reference_model", digest(&ModelFiles::open(&dir.to_string_lossy())?)?);
         }
+        let ids = tokenizer.iter().flat_map(|t| [("bos", t.bos()), ("eos", Some(t.eos()))]);
+        basis.extend(ids.filter_map(|(name, id)| Some((format!("model.tokenizer.{name}"), id?.to_string()))));
         Ok(Basis(basis))
     }
 

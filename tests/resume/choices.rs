@@ -142,3 +142,15 @@ fn another_tokenizer_is_named_and_refused() {
     );
     case.fails("out", &sets, &["--resume", "auto"], 3, &why);
 }
+
+#[test]
+fn another_end_of_sequence_is_named_and_refused() {
+    let case = Case::of(2);
+    let sets = [WAYS[2].1, &["train.max_steps=1"]].concat();
+    case.trained("out", &sets);
+    let text = String::from_utf8(case.read("model/tokenizer_config.json")).expect("UTF-8");
+    case.write("model/tokenizer_config.json", &text.replace("<|endoftext|>", "!"));
+    let why = "out/checkpoint-1: is of another run: model.tokenizer.eos was 0 and is 1; put that back, or take it \
+               with --allow-changed (the bits will differ)";
+    case.fails("out", &sets, &["--resume", "auto"], 3, why);
+}
