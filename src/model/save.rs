@@ -35,6 +35,17 @@ const COMPANIONS: [&str; 9] = [
     GENERATION,
 ];
 
+/// An adapter's tensors and its config, as PEFT names them.
+pub const ADAPTER: &str = "adapter_model.safetensors";
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+
+/// A model's tensors in one file, the index of several, and its config, as Hugging Face names them.
+pub const MODEL: &str = "model.safetensors";
+/// See [`MODEL`].
+pub const INDEX: &str = "model.safetensors.index.json";
+/// See [`MODEL`].
+pub const CONFIG: &str = "config.json";
+
 /// A tensor on its way to a file.
 struct Record {
     name: String,
@@ -104,6 +115,26 @@ fn companion(source: &Path, name: &str) -> PathBuf {
     }
 }
 
+/// Whether [`adapter`] writes a file of this name.
+pub fn is_of_adapter(name: &str) -> bool {
+    name == ADAPTER || name == ADAPTER_CONFIG
+}
+
+/// Whether [`full`] writes a file of this name.
+pub fn is_of_full(name: &str) -> bool {
+    if [CONFIG, MODEL, INDEX].contains(&name) {
+        return true;
+    }
+    let numbers = name.strip_prefix("model-").and_then(|rest| rest.strip_suffix(".safetensors")?.split_once("-of-"));
+    let numbers = numbers.and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    numbers.is_some_and(|(i, n)| name == shard(i, n))
+}
+
+/// The name of shard `i` of `n`, from 1.
+fn shard(i: usize, n: usize) -> String {
+    format!("model-{i:05}-of-{n:05}.safetensors")
+}
+
 /// `adapter_config.json` and `adapter_model.safetensors` in `dir`, as PEFT saves them (it keeps adapters in f32).
 pub fn adapter<B: Backend>(
     b: &B,
@@ -119,9 +150,9 @@ pub fn adapter<B: Backend>(
         .into_iter()
         .map(|(name, shape, values)| Record { name, shape: shape.to_vec(), bytes: encode(&values, dtype) })
         .collect();
-    write_safetensors(&dir.join("adapter_model.safetensors"), &records, dtype)?;
+    write_safetensors(&dir.join(ADAPTER), &records, dtype)?;
     let text = pretty(&peft_config(model, config, base));
-    files::write(&dir.join("adapter_config.json"), &text)
+    files::write(&dir.join(ADAPTER_CONFIG), &text)
 }
 
 /// The fields of PEFT 0.21's adapter_config.json, in its order.
@@ -169,8 +200,8 @@ pub fn full<B: Backend>(b: &B, model: &mut Decoder<B>, config: &Value, dtype: Dt
     let mut total = 0;
     for (i, range) in shards.iter().enumerate() {
         let file = match shards.len() {
-            1 => "model.safetensors".to_string(),
-            n => format!("model-{:05}-of-{n:05}.safetensors", i + 1),
+            1 => MODEL.to_string(),
+            n => shard(i + 1, n),
         };
         let mut records = Vec::with_capacity(range.len());
         for tensor in &tensors[range.clone()] {
@@ -188,9 +219,9 @@ pub fn full<B: Backend>(b: &B, model: &mut Decoder<B>, config: &Value, dtype: Dt
     }
     if shards.len() > 1 {
         let index = json!({ "metadata": { "total_size": total }, "weight_map": index });
-        files::write(&dir.join("model.safetensors.index.json"), pretty(&index))?;
+        files::write(&dir.join(INDEX), pretty(&index))?;
     }
-    files::write(&dir.join("config.json"), pretty(&config))
+    files::write(&dir.join(CONFIG), pretty(&config))
 }
 
 /// Consecutive tensors that fill at most one shard each.

@@ -114,7 +114,7 @@ fn seal(dir: &Path, state: &State) -> Result {
 }
 
 /// Names in a folder, sorted; what is not UTF-8 is none of ours.
-fn names(dir: &Path) -> Result<Vec<String>> {
+pub fn names(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(Error::io(dir, "read"))? {
         names.extend(entry.map_err(Error::io(dir, "read"))?.file_name().into_string());

@@ -5,8 +5,10 @@ use super::checkpoint::{self, Found, From};
 use super::events::Header;
 use super::metrics::Writer;
 use super::prepare::Prepared;
-use super::recipe::Recipe;
+use super::recipe::{Method, Recipe};
 use crate::error::{Error, Result};
+use crate::files;
+use crate::model::save;
 use std::path::Path;
 
 /// What the user asks for.
@@ -28,17 +30,17 @@ pub struct Resumed {
 }
 
 /// Files that only a run leaves behind; the first is there from its start, the others from its end.
-const RESULTS: [&str; 4] =
-    ["metrics.jsonl", "adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json"];
+const RESULTS: [&str; 4] = ["metrics.jsonl", save::ADAPTER, save::MODEL, save::INDEX];
+
+/// The recipe of the run, from its start on.
+pub const RECIPE: &str = "recipe.resolved.toml";
 
 impl Resume {
     /// The checkpoint that is asked for. Refuses an `output_dir` that holds another run, unless it may be written over,
-    /// and the directory of the base model always. Checkpoints that are passed over are told in `notes`.
+    /// and one that holds the models it reads always. Checkpoints that are passed over are told in `notes`.
     pub fn find(&self, recipe: &Recipe, model: &Path, notes: &mut Vec<String>) -> Result<Option<Resumed>> {
         let out = &recipe.train.output_dir;
-        if same(out, model) {
-            return Err(Error::file(out, "train.output_dir is the directory of the base model; choose another"));
-        }
+        check_inputs(recipe, model)?;
         let found = checkpoint::find(&self.from, out, notes)?;
         if found.as_ref().is_none_or(|found| !within(found, out)) && !recipe.train.overwrite_output_dir {
             // a run that was ended before its first checkpoint has only begun to write, and is begun again
@@ -51,7 +53,7 @@ impl Resume {
 
 /// Refuses to put a model where one is already, or where it was made from.
 pub fn check_vacant(out: &Path, sources: [&Path; 2]) -> Result {
-    if sources.into_iter().any(|source| same(out, source)) {
+    if sources.into_iter().any(|source| files::same(out, source)) {
         return Err(Error::file(out, "is where the model or the adapter comes from; choose another output directory"));
     }
     match RESULTS.iter().find(|name| out.join(name).exists()) {
@@ -60,13 +62,37 @@ pub fn check_vacant(out: &Path, sources: [&Path; 2]) -> Result {
     }
 }
 
-fn same(a: &Path, b: &Path) -> bool {
-    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+/// Refuses an `output_dir` where the run would remove or replace what it reads.
+fn check_inputs(recipe: &Recipe, model: &Path) -> Result {
+    let (out, reference) = (&recipe.train.output_dir, recipe.objective.reference_model.as_deref());
+    for (which, dir) in [("base", Some(model)), ("reference", reference)] {
+        if dir.is_some_and(|dir| files::same(out, dir)) {
+            let why = format!("train.output_dir is the directory of the {which} model; choose another");
+            return Err(Error::file(out, why));
+        }
+    }
+    let others = [Some(model), reference, recipe.model.tokenizer.as_deref(), recipe.salience.priors.as_deref()];
+    let data = [Some(&recipe.data.train_file), recipe.data.validation_file.as_ref()];
+    let data = data.into_iter().flatten().flat_map(|source| source.files());
+    let inputs: Vec<&Path> = others.into_iter().flatten().chain(data).collect();
+    for (_, dir) in checkpoint::list(out) {
+        let Ok(place) = dir.canonicalize() else { continue };
+        let inside = |input: &&&Path| input.canonicalize().is_ok_and(|input| input.starts_with(&place));
+        if let Some(input) = inputs.iter().find(inside) {
+            let why = format!(
+                "holds {}, from which the run would read {} and which it may remove; choose another train.output_dir",
+                dir.display(),
+                input.display()
+            );
+            return Err(Error::file(out, why));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a checkpoint is one of the run that writes to `out`.
 fn within(found: &Found, out: &Path) -> bool {
-    same(&found.dir.join(".."), out)
+    files::same(&found.dir.join(".."), out)
 }
 
 /// An earlier run is not written over by accident.
@@ -104,6 +130,23 @@ pub fn changes(prepared: &Prepared, basis: &Basis) -> Result<Vec<String>> {
     })
 }
 
+/// Removes what an earlier run saved in `out`, as the recipe that it left there tells: a file of the same name that
+/// somebody else put there stays, and so does a config.json that the tokenizer of this run reads.
+fn remove_results(recipe: &Recipe, out: &Path) -> Result {
+    let Ok(earlier) = Recipe::layered(Some(&out.join(RECIPE)), std::iter::empty(), &[]) else { return Ok(()) };
+    let of_method = match earlier.train.method {
+        Method::Lora => save::is_of_adapter,
+        Method::Full => save::is_of_full,
+    };
+    let tokenizer = recipe.model.tokenizer.as_deref();
+    let read = tokenizer.is_some_and(|t| files::same(t, out) || t.parent().is_some_and(|dir| files::same(dir, out)));
+    let results = checkpoint::names(out)?.into_iter().filter(|name| of_method(name) && !(read && name == save::CONFIG));
+    for file in results.map(|name| out.join(name)) {
+        std::fs::remove_file(&file).map_err(Error::io(&file, "remove"))?;
+    }
+    Ok(())
+}
+
 /// Opens `metrics.jsonl`, with the header or the lines up to the checkpoint, and clears `output_dir` of what the run
 /// will write anew. Gives what the user should know of it.
 pub fn open(prepared: &Prepared, header: &Header, changes: &[String]) -> Result<(Writer, Vec<String>)> {
@@ -126,6 +169,9 @@ pub fn open(prepared: &Prepared, header: &Header, changes: &[String]) -> Result<
             (metrics, if within(found, out) { step } else { 0 })
         }
     };
+    if kept == 0 && prepared.recipe.train.overwrite_output_dir {
+        remove_results(&prepared.recipe, out)?;
+    }
     let removed = checkpoint::clear(out, kept)?;
     notes.extend(removed.iter().map(|dir| format!("{}: removed, the run will write its own", dir.display())));
     Ok((metrics, notes))

@@ -333,7 +333,7 @@ impl<B: Backend> Run<B> {
 
 /// The recipe as it runs.
 fn write_recipe(recipe: &Recipe, out: &Path) -> Result {
-    files::write(&out.join("recipe.resolved.toml"), recipe.to_toml_commented())
+    files::write(&out.join(resume::RECIPE), recipe.to_toml_commented())
 }
 
 fn all_examples(prepared: &Prepared) -> impl Iterator<Item = &Example> {

@@ -173,6 +173,43 @@ fn output_of_an_earlier_run() {
     case.train(&["train.overwrite_output_dir=true"]).trained();
 }
 
+/// What an earlier run saved goes before the next begins; what others put there stays.
+#[test]
+fn output_that_is_written_over() {
+    let case = Case::ids();
+    let there = |name: &str| case.path("out").join(name).exists();
+    let adapter = ["adapter_model.safetensors", "adapter_config.json"];
+    let model = ["model.safetensors", "config.json"];
+    case.train(&[]).trained();
+    case.write("out/notes.txt", "mine");
+    let over = ["train.overwrite_output_dir=true", "train.method=full"];
+    case.train(&over).trained();
+    assert_eq!((adapter.map(there), model.map(there)), ([false; 2], [true; 2]));
+    case.write("out/model-00002-of-00003.safetensors", "a shard");
+    let failing = ["train.learning_rate=1e38", "train.max_steps=9", "train.lr_scheduler_type=constant"];
+    let ran = case.train(&[&over[..1], &failing].concat());
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert_eq!((adapter.map(there), model.map(there)), ([false; 2], [false; 2]));
+    assert!(!there("model-00002-of-00003.safetensors") && there("notes.txt"));
+    // a model that no run saved there is not a run's to remove
+    case.copy_model("out");
+    case.train(&over[..1]).trained();
+    assert_eq!((adapter.map(there), model.map(there)), ([true; 2], [true; 2]));
+}
+
+#[test]
+fn output_that_holds_an_input() {
+    let case = Case::ids();
+    case.train(&["train.method=full", "train.save_steps=1"]).trained();
+    let over = "train.overwrite_output_dir=true";
+    let reference = ["objective.gamma=0.1", "objective.reference_model=out"];
+    let why = "out: train.output_dir is the directory of the reference model; choose another";
+    case.train(&[&reference[..], &[over]].concat()).refused(3, why);
+    let why = "out: holds out/checkpoint-1, from which the run would read ./out/checkpoint-1 and which it may remove; \
+               choose another train.output_dir";
+    case.train(&["model.model_name_or_path=./out/checkpoint-1", over]).refused(3, why);
+}
+
 #[test]
 fn output_with_a_folder_of_almost_that_name() {
     let case = Case::ids();

@@ -339,7 +339,8 @@ section! {
         max_grad_norm: f64 = 1.0, AtLeast(0.0);
         /// Optimiser steps between two lines of the log.
         logging_steps: u64 = 10, AtLeast(1.0);
-        /// Whether an output_dir that holds an earlier run may be written over.
+        /// Whether an output_dir that holds an earlier run may be written over; what that run saved is removed at the
+        /// start.
         overwrite_output_dir: bool = false, Any;
         /// Optimiser steps between two evaluations; 0 means at the end of each epoch. Needs data.validation_file.
         eval_steps: u64 = 0, AtLeast(0.0);
