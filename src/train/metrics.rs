@@ -31,12 +31,13 @@ impl Writer {
     }
 
     /// Makes the output directory and goes on from `copy`, which [`Writer::copy`] wrote: lines after it are gone. An
-    /// event file is written anew from those lines, so that no step is in it twice.
-    pub fn resume(recipe: &Recipe, copy: &Path) -> Result<Writer> {
+    /// event file is written anew from those lines, so that no step is in it twice. The header tells of `steps` in all.
+    pub fn resume(recipe: &Recipe, copy: &Path, steps: u64) -> Result<Writer> {
         let dir = &recipe.train.output_dir;
         std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
         let path = dir.join("metrics.jsonl");
         let lines = std::fs::read_to_string(copy).map_err(Error::io(copy, "read"))?;
+        let lines = with_steps(lines, steps);
         files::write(&path, &lines)?;
         let file = File::options().append(true).open(&path).map_err(Error::io(&path, "write"))?;
         let mut board = board(recipe)?;
@@ -89,6 +90,17 @@ impl Writer {
             "eval_path_loss": finite(on_path), "eval_off_path_loss": finite(off_path), "time": now(),
         }))
     }
+}
+
+/// The lines of a run whose header tells of `steps` in all.
+fn with_steps(lines: String, steps: u64) -> String {
+    let Some((first, rest)) = lines.split_once('\n') else { return lines };
+    let Ok(mut header) = serde_json::from_str::<Value>(first) else { return lines };
+    match header.pointer_mut("/run/steps") {
+        Some(told) if *told != steps => *told = steps.into(),
+        _ => return lines,
+    }
+    format!("{header}\n{rest}")
 }
 
 /// The event file of a run that wants one. What earlier runs left in its folder goes. The name sorts behind theirs, as

@@ -148,8 +148,8 @@ fn remove_results(recipe: &Recipe, out: &Path) -> Result {
 }
 
 /// Opens `metrics.jsonl`, with the header or the lines up to the checkpoint, and clears `output_dir` of what the run
-/// will write anew. Gives what the user should know of it.
-pub fn open(prepared: &Prepared, header: &Header, changes: &[String]) -> Result<(Writer, Vec<String>)> {
+/// will write anew. The steps of the header are at least those that are done. Gives what the user should know of it.
+pub fn open(prepared: &Prepared, header: &mut Header, changes: &[String]) -> Result<(Writer, Vec<String>)> {
     let out = &prepared.recipe.train.output_dir;
     let mut notes = Vec::new();
     let (metrics, kept) = match &prepared.resumed {
@@ -162,7 +162,13 @@ pub fn open(prepared: &Prepared, header: &Header, changes: &[String]) -> Result<
             let step = found.state.progress.step;
             notes.push(format!("going on from {}, after step {step}", found.dir.display()));
             notes.extend(changes.iter().map(|change| format!("changed since the checkpoint: {change}")));
-            let mut metrics = Writer::resume(&prepared.recipe, &found.dir.join(checkpoint::METRICS))?;
+            if header.steps < step {
+                let (end, dir) = (header.steps, found.dir.display());
+                notes.push(format!("the recipe ends after step {end}, which is before {dir}: no step is done"));
+                header.steps = step;
+            }
+            let copy = found.dir.join(checkpoint::METRICS);
+            let mut metrics = Writer::resume(&prepared.recipe, &copy, header.steps)?;
             if !changes.is_empty() {
                 metrics.changes(step, changes)?;
             }

@@ -71,7 +71,7 @@ impl<B: Backend> Run<B> {
         if recipe.train.peak_tflops > 0.0 {
             meter.peak = Some(1e12 * recipe.train.peak_tflops);
         }
-        let header = Header::of(&prepared, &mut model, &meter);
+        let mut header = Header::of(&prepared, &mut model, &meter);
         let flops = Flops::of(&model);
         let other = match &recipe.objective.reference_model {
             Some(dir) if recipe.objective.gamma != 0.0 => Some(reference::model(&backend, dir, &prepared)?),
@@ -81,7 +81,7 @@ impl<B: Backend> Run<B> {
         let saved = prepared.resumed.as_ref().map(|r| Saved::open(&mut model, &r.found.dir.join(checkpoint::TENSORS)));
         let saved = saved.transpose()?;
         // the folder and its first line exist before any time is spent
-        let (metrics, notes) = resume::open(&prepared, &header, &changes)?;
+        let (metrics, notes) = resume::open(&prepared, &mut header, &changes)?;
         write_recipe(recipe, &recipe.train.output_dir)?;
         on(Event::Header(&header))?;
         for note in prepared.notes.iter().chain(&notes) {

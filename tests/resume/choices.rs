@@ -154,3 +154,18 @@ fn another_end_of_sequence_is_named_and_refused() {
                with --allow-changed (the bits will differ)";
     case.fails("out", &sets, &["--resume", "auto"], 3, why);
 }
+
+#[test]
+fn another_number_of_steps_is_the_one_that_is_told() {
+    let case = Case::new();
+    case.trained("out", &[]);
+    let steps = || case.metrics("out")[0]["run"]["steps"].clone();
+    assert_eq!(steps(), 10);
+    assert_eq!(case.resumed("out", &["train.max_steps=12"]), "note: going on from out/checkpoint-10, after step 10\n");
+    assert_eq!(steps(), 12);
+    let said = case.resumed("out", &["train.max_steps=2"]);
+    let note = "note: the recipe ends after step 2, which is before out/checkpoint-10: no step is done\n";
+    assert!(said.ends_with(note), "{said}");
+    assert_eq!((steps(), case.metrics("out").last().expect("a line")["step"].clone()), (json!(10), json!(10)));
+    assert!(case.read("out/adapter_model.safetensors") == case.read("out/checkpoint-10/adapter_model.safetensors"));
+}
