@@ -21,21 +21,17 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Makes the output directory and an empty file in it.
+    /// Makes an empty file in the output directory.
     pub fn create(recipe: &Recipe) -> Result<Writer> {
-        let dir = &recipe.train.output_dir;
-        std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
-        let path = dir.join("metrics.jsonl");
+        let path = recipe.train.output_dir.join("metrics.jsonl");
         let file = File::create(&path).map_err(Error::io(&path, "create"))?;
         Ok(Writer { path, file, board: board(recipe)? })
     }
 
-    /// Makes the output directory and goes on from `copy`, which [`Writer::copy`] wrote: lines after it are gone. An
-    /// event file is written anew from those lines, so that no step is in it twice. The header tells of `steps` in all.
+    /// Goes on from `copy`, which [`Writer::copy`] wrote: lines after it are gone, and the header tells of `steps` in
+    /// all. An event file is written anew from those lines, so that no step is in it twice.
     pub fn resume(recipe: &Recipe, copy: &Path, steps: u64) -> Result<Writer> {
-        let dir = &recipe.train.output_dir;
-        std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
-        let path = dir.join("metrics.jsonl");
+        let path = recipe.train.output_dir.join("metrics.jsonl");
         let lines = std::fs::read_to_string(copy).map_err(Error::io(copy, "read"))?;
         let lines = with_steps(lines, steps);
         files::write(&path, &lines)?;

@@ -9,6 +9,7 @@ use super::recipe::{Method, Recipe};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::save;
+use std::fs::{File, TryLockError};
 use std::path::Path;
 
 /// What the user asks for.
@@ -34,6 +35,9 @@ const RESULTS: [&str; 4] = ["metrics.jsonl", save::ADAPTER, save::MODEL, save::I
 
 /// The recipe of the run, from its start on.
 pub const RECIPE: &str = "recipe.resolved.toml";
+
+/// Locked by the run that writes to the folder, for as long as it lives.
+const LOCK: &str = ".lock";
 
 impl Resume {
     /// The checkpoint that is asked for. Refuses an `output_dir` that holds another run, unless it may be written over,
@@ -130,6 +134,26 @@ pub fn changes(prepared: &Prepared, basis: &Basis) -> Result<Vec<String>> {
     })
 }
 
+/// Makes `output_dir` and locks it: two runs in one folder would write over each other's files. The system gives the
+/// lock back when the process ends, however it does. The file stays: a run that is about to lock it may have it open.
+fn lock(out: &Path, notes: &mut Vec<String>) -> Result<File> {
+    std::fs::create_dir_all(out).map_err(Error::io(out, "create"))?;
+    let path = out.join(LOCK);
+    let file = File::options().create(true).append(true).open(&path).map_err(Error::io(&path, "create"))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let why = "another run writes there; wait for its end, or choose another train.output_dir";
+            return Err(Error::file(out, why));
+        }
+        // some network file systems have no locks, and a single run needs none
+        Err(TryLockError::Error(e)) => {
+            notes.push(format!("{}: cannot be locked ({e}); start no second run there", path.display()));
+        }
+    }
+    Ok(file)
+}
+
 /// Removes what an earlier run saved in `out`, as the recipe that it left there tells: a file of the same name that
 /// somebody else put there stays, and so does a config.json that the tokenizer of this run reads.
 fn remove_results(recipe: &Recipe, out: &Path) -> Result {
@@ -147,11 +171,13 @@ fn remove_results(recipe: &Recipe, out: &Path) -> Result {
     Ok(())
 }
 
-/// Opens `metrics.jsonl`, with the header or the lines up to the checkpoint, and clears `output_dir` of what the run
-/// will write anew. The steps of the header are at least those that are done. Gives what the user should know of it.
-pub fn open(prepared: &Prepared, header: &mut Header, changes: &[String]) -> Result<(Writer, Vec<String>)> {
+/// Locks `output_dir`, opens `metrics.jsonl`, with the header or the lines up to the checkpoint, and clears the folder
+/// of what the run will write anew. The steps of the header are at least those that are done. Gives the lock, and what
+/// the user should know.
+pub fn open(prepared: &Prepared, header: &mut Header, changes: &[String]) -> Result<(File, Writer, Vec<String>)> {
     let out = &prepared.recipe.train.output_dir;
     let mut notes = Vec::new();
+    let lock = lock(out, &mut notes)?;
     let (metrics, kept) = match &prepared.resumed {
         None => {
             let mut metrics = Writer::create(&prepared.recipe)?;
@@ -180,5 +206,5 @@ pub fn open(prepared: &Prepared, header: &mut Header, changes: &[String]) -> Res
     }
     let removed = checkpoint::clear(out, kept)?;
     notes.extend(removed.iter().map(|dir| format!("{}: removed, the run will write its own", dir.display())));
-    Ok((metrics, notes))
+    Ok((lock, metrics, notes))
 }

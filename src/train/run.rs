@@ -23,6 +23,7 @@ use crate::model::flops::Flops;
 use crate::model::save;
 use crate::model::state::{self, Saved};
 use safetensors::Dtype;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -54,6 +55,8 @@ struct Run<B: Backend> {
     /// The checkpoint to go back to, if there is one.
     last: Option<PathBuf>,
     log: Vec<StepLog>,
+    /// Keeps other runs out of the output directory for as long as this one lives.
+    _lock: File,
 }
 
 impl<B: Backend> Run<B> {
@@ -81,7 +84,7 @@ impl<B: Backend> Run<B> {
         let saved = prepared.resumed.as_ref().map(|r| Saved::open(&mut model, &r.found.dir.join(checkpoint::TENSORS)));
         let saved = saved.transpose()?;
         // the folder and its first line exist before any time is spent
-        let (metrics, notes) = resume::open(&prepared, &mut header, &changes)?;
+        let (lock, metrics, notes) = resume::open(&prepared, &mut header, &changes)?;
         write_recipe(recipe, &recipe.train.output_dir)?;
         on(Event::Header(&header))?;
         for note in prepared.notes.iter().chain(&notes) {
@@ -102,7 +105,8 @@ impl<B: Backend> Run<B> {
             references = References::of(&mut machine, &prepared, on)?;
         }
         let (progress, last, log) = Default::default();
-        let mut run = Run { machine, meter, flops, references, metrics, basis, progress, last, log, prepared };
+        let mut run =
+            Run { _lock: lock, machine, meter, flops, references, metrics, basis, progress, last, log, prepared };
         if let (Some(Resumed { found, .. }), Some(saved)) = (run.prepared.resumed.take(), saved) {
             // after the references, which are those of the model before training
             saved.restore(&run.machine.backend, &mut run.machine.model)?;

@@ -44,6 +44,7 @@ fn an_adapter_is_what_peft_saves() {
     let case = Case::ids();
     case.train(&["lora.lora_dropout=0.05"]).trained();
     let files = [
+        ".lock",
         "adapter_config.json",
         "adapter_model.safetensors",
         "generation_config.json",
@@ -102,7 +103,14 @@ fn an_adapter_added_to_its_base_gives_the_loss_of_the_run() {
 fn a_full_model_loads_again_with_the_loss_of_the_run() {
     let case = Case::ids();
     case.train(&[&EVALUATED[..], &["train.method=full"]].concat()).trained();
-    let files = ["config.json", "generation_config.json", "metrics.jsonl", "model.safetensors", "recipe.resolved.toml"];
+    let files = [
+        ".lock",
+        "config.json",
+        "generation_config.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "recipe.resolved.toml",
+    ];
     assert_eq!(names(&case, "out"), files);
     assert_eq!(case.json("out/config.json"), case.json("model/config.json"));
     let (base, saved) = (read(&case.path("model/model.safetensors")), read(&case.path("out/model.safetensors")));

@@ -169,3 +169,24 @@ fn another_number_of_steps_is_the_one_that_is_told() {
     assert_eq!((steps(), case.metrics("out").last().expect("a line")["step"].clone()), (json!(10), json!(10)));
     assert!(case.read("out/adapter_model.safetensors") == case.read("out/checkpoint-10/adapter_model.safetensors"));
 }
+
+#[test]
+fn a_second_run_in_the_same_folder_is_refused() {
+    let case = Case::new();
+    let sets = ["train.max_steps=3000", "train.save_steps=1000"];
+    let mut first = case.train("out", &sets, &[]).spawn().expect("starts");
+    while !case.path("out/checkpoint-1000").exists() {
+        assert!(first.try_wait().expect("a child").is_none(), "it ended before there was a checkpoint");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let why = "out: another run writes there; wait for its end, or choose another train.output_dir";
+    case.fails("out", &sets, &["--resume", "auto"], 3, why);
+    case.fails("out", &sets, &["--set", "train.overwrite_output_dir=true"], 3, why);
+    assert!(first.try_wait().expect("a child").is_none(), "it ended before the second began");
+    // whoever is killed holds nothing any more
+    first.kill().expect("kills");
+    first.wait().expect("ends");
+    case.trained("reference", &sets);
+    case.resumed("out", &sets);
+    case.same("out", "reference");
+}
