@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
@@ -129,7 +129,7 @@ fn string_length(text: &str) -> usize {
     text.len()
 }
 
-/// A map that refuses a key given twice, where the usual one silently keeps the last.
+/// A map that refuses a key given twice, at any depth, where the usual one silently keeps the last.
 struct Unique(Object);
 
 impl<'de> Deserialize<'de> for Unique {
@@ -147,15 +147,70 @@ impl<'de> Visitor<'de> for Keys {
         f.write_str("one object {...} per line")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Object, A::Error> {
         let mut map = Object::new();
         while let Some(key) = entries.next_key::<String>()? {
             if map.contains_key(&key) {
                 return Err(A::Error::custom(format!("the key `{key}` is given twice; keep one of them")));
             }
-            map.insert(key, entries.next_value()?);
+            map.insert(key, entries.next_value::<Inner>()?.0);
         }
         Ok(map)
+    }
+}
+
+/// Any value whose maps are such maps.
+struct Inner(Value);
+
+impl<'de> Deserialize<'de> for Inner {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Inner, D::Error> {
+        deserializer.deserialize_any(Values).map(Inner)
+    }
+}
+
+struct Values;
+
+impl<'de> Visitor<'de> for Values {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a value of JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Value, E> {
+        Ok(flag.into())
+    }
+
+    fn visit_i64<E>(self, n: i64) -> Result<Value, E> {
+        Ok(n.into())
+    }
+
+    fn visit_u64<E>(self, n: u64) -> Result<Value, E> {
+        Ok(n.into())
+    }
+
+    fn visit_f64<E>(self, n: f64) -> Result<Value, E> {
+        Ok(n.into())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Inner(value)) = entries.next_element()? {
+            list.push(value);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Value, A::Error> {
+        Keys.visit_map(entries).map(Value::Object)
     }
 }
 
@@ -175,6 +230,7 @@ mod tests {
             ("[1, 2]", "the line begins a JSON list; write one object per line, as `jq -c '.[]' FILE` does"),
             ("7", "invalid type: integer `7`, expected one object {...} per line"),
             ("{\"a\": 1, \"a\": 2}", "the key `a` is given twice; keep one of them"),
+            ("{\"a\": [{\"b\": 1, \"c\": {\"d\": 1, \"d\": 1}}]}", "the key `d` is given twice; keep one of them"),
             ("{\"a\": nan}", "not valid JSON (expected ident at column 8); each line must hold one whole object {...}"),
         ] {
             assert_eq!(object(line).unwrap_err(), why);
@@ -192,6 +248,13 @@ mod tests {
         assert_eq!(weight(&json!("2")).unwrap_err(), "the weight \"2\" is not a finite number");
         assert_eq!(weight(&row["d"]), Ok(-3.0));
         assert_eq!(object("{\"a\": NaN").unwrap_err().split(" (").next(), Some("not valid JSON"));
+    }
+
+    #[test]
+    fn values_are_those_of_the_line() {
+        let line =
+            r#"{"b": [1, -2, 1.5, 18446744073709551615, true, null, "é\n", {}], "a": {"z": [[]], "y": {"x": 0}}}"#;
+        assert_eq!(Value::Object(object(line).unwrap()).to_string(), line.replace("\": ", "\":").replace(", ", ","));
     }
 
     #[test]
