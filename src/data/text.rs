@@ -1,5 +1,5 @@
 //! Text as it is generated: characters of several tokens are held back until they are whole, and so is what may become
-//! a stop string.
+//! a stop string or what the next token may change.
 
 use super::tokenizer::Tokenizer;
 use crate::error::Result;
@@ -9,34 +9,39 @@ pub struct Growing<'a> {
     tokenizer: &'a Tokenizer,
     stops: &'a [String],
     ids: Vec<u32>,
-    /// What was handed out.
-    shown: String,
-    /// What follows it and is not sure yet.
-    held: String,
+    /// What the ids decode to, up to the stop string.
+    text: String,
+    /// How much of it no later token changes, in bytes.
+    settled: usize,
+    /// How much of it was handed out, in bytes.
+    shown: usize,
     stopped: bool,
 }
 
 impl<'a> Growing<'a> {
     /// Empty. The text ends before the first of `stops` (none empty) that occurs in it.
     pub fn new(tokenizer: &'a Tokenizer, stops: &'a [String]) -> Growing<'a> {
-        Growing { tokenizer, stops, ids: Vec::new(), shown: String::new(), held: String::new(), stopped: false }
+        Growing { tokenizer, stops, ids: Vec::new(), text: String::new(), settled: 0, shown: 0, stopped: false }
     }
 
     /// Adds a token; returns the text that is sure now.
     pub fn push(&mut self, id: u32) -> Result<String> {
         self.ids.push(id);
-        // As a whole, since a decoder may write a token differently at the beginning. A tail that is not UTF-8 yet may
-        // make it write what comes before it differently too; then nothing is sure.
-        let text = self.tokenizer.decode(&self.ids)?;
-        let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
-        let Some(new) = whole.strip_prefix(&self.shown) else { return Ok(String::new()) };
-        self.held = text[self.shown.len()..].to_string();
-        if let Some(at) = self.stops.iter().filter_map(|stop| new.find(stop.as_str())).min() {
+        // As a whole, since a decoder may write a token differently at the beginning.
+        self.text = self.tokenizer.decode(&self.ids)?;
+        let whole = self.text.trim_end_matches(char::REPLACEMENT_CHARACTER);
+        if let Some(at) = self.stops.iter().filter_map(|stop| whole.find(stop.as_str())).min() {
             self.stopped = true;
-            self.held.truncate(at);
+            self.text.truncate(at);
             return Ok(self.hand_out(at));
         }
-        Ok(self.hand_out(new.len() - self.begun(new)))
+        // Of a run of bytes that do not make up characters, the decoder writes every byte as U+FFFD, so that the last
+        // one may change the first.
+        if !self.tokenizer.may_change(id) {
+            self.settled = self.text.len();
+        }
+        let sure = whole.len() - self.begun(whole.get(self.shown..).unwrap_or_default());
+        Ok(self.hand_out(sure.min(self.settled)))
     }
 
     /// Whether a stop string has ended the text.
@@ -46,12 +51,12 @@ impl<'a> Growing<'a> {
 
     /// Returns what was held back: no more tokens come.
     pub fn finish(&mut self) -> String {
-        self.hand_out(self.held.len())
+        self.hand_out(self.text.len())
     }
 
-    /// What was handed out so far.
+    /// What the tokens so far decode to, up to the stop string.
     pub fn text(&self) -> &str {
-        &self.shown
+        &self.text
     }
 
     /// The longest end of `text`, in bytes, that a stop string begins with.
@@ -60,10 +65,11 @@ impl<'a> Growing<'a> {
         ends.filter(|end| self.stops.iter().any(|stop| stop.starts_with(end))).map(str::len).max().unwrap_or(0)
     }
 
-    fn hand_out(&mut self, bytes: usize) -> String {
-        let new: String = self.held.drain(..bytes).collect();
-        self.shown += &new;
-        new
+    /// The text up to the byte `to`, without what was handed out before.
+    fn hand_out(&mut self, to: usize) -> String {
+        let Some(new) = self.text.get(self.shown..to) else { return String::new() };
+        self.shown = to;
+        new.to_string()
     }
 }
 
@@ -100,8 +106,25 @@ mod tests {
         assert_eq!(grown(&plain, &[], &[120, EOS]).0, ["x", "", ""]);
         // bytes as tokens of their own, the word mark of the first word dropped
         let marks = metaspace();
-        assert_eq!(grown(&marks, &[], &[5, 5, 7, 8, 9, 6]).0, ["x", " x", "", "", "漢", "y", ""]);
-        assert_eq!(grown(&marks, &[], &[7, 8, 9, 7, 8, 9]).0, ["", "", "漢", "", "", "漢", ""]);
+        assert_eq!(grown(&marks, &[], &[5, 5, 7, 8, 9, 6]).0, ["x", " x", "", "", "", "漢y", ""]);
+        assert_eq!(grown(&marks, &[], &[7, 8, 9, 7, 8, 9]).0, ["", "", "", "", "", "", "漢漢"]);
+    }
+
+    #[test]
+    fn a_run_of_bytes_may_change_until_it_ends() {
+        let marks = metaspace();
+        // 漢 and one byte more, for which the decoder takes the whole run as broken
+        let ids = [5, 7, 8, 9, 7, 6, 5];
+        let broken = "\u{fffd}".repeat(4);
+        let parts = ["x", "", "", "", "", &format!("{broken}y"), " x", ""].map(String::from).to_vec();
+        assert_eq!(grown(&marks, &[], &ids), (parts, false));
+        assert_eq!(marks.decode(&ids).unwrap(), format!("x{broken}y x"));
+        // behind such a run and in it stop strings are still seen
+        assert_eq!(grown(&marks, &["y"], &ids).0.concat(), format!("x{broken}"));
+        assert!(grown(&marks, &["y"], &ids).1);
+        assert_eq!(grown(&marks, &["漢"], &ids), (["x", "", "", "", ""].map(String::from).to_vec(), true));
+        // a special token has no text and does not end a run
+        assert_eq!(grown(&marks, &[], &[7, 2, 8, 9, 6]).0, ["", "", "", "", "漢y", ""]);
     }
 
     #[test]

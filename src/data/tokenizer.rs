@@ -119,6 +119,13 @@ impl Tokenizer {
         outcome(|| self.inner.decode(ids, true)).map_err(|e| self.fault("cannot decode", &e))
     }
 
+    /// Whether the text before this token may still change by the tokens behind it: it is a byte of its own, or has no
+    /// text and so does not part two bytes.
+    pub(crate) fn may_change(&self, id: u32) -> bool {
+        let special = |token: &str| self.inner.get_added_vocabulary().is_special_token(token);
+        self.inner.id_to_token(id).is_none_or(|token| lone_byte(&token).is_some() || special(&token))
+    }
+
     /// What one token looks like inside a text, for display: its leading space is kept, special tokens are shown.
     pub fn token_text(&self, id: u32) -> String {
         // Some decoders drop the space before the first token, so look at what a second one adds.
@@ -135,8 +142,7 @@ impl Tokenizer {
         }
         // no whole characters: the vocabulary spells the bytes, as `<0xE6>` or in the alphabet of GPT-2
         let spelled = self.inner.id_to_token(id).unwrap_or_default();
-        let hex = spelled.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+        match lone_byte(&spelled) {
             Some(byte) => vec![byte],
             None => spelled.chars().map(spelled_byte).collect::<Option<_>>().unwrap_or(text.into_bytes()),
         }
@@ -285,6 +291,12 @@ fn keep_spaces(processor: PostProcessorWrapper) -> PostProcessorWrapper {
         }
         other => other,
     }
+}
+
+/// The byte that a token such as `<0xE6>` stands for.
+fn lone_byte(token: &str) -> Option<u8> {
+    let hex = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())
 }
 
 /// The byte that a character of GPT-2's alphabet stands for: itself where it prints in Latin-1; the others follow from
