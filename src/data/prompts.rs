@@ -45,9 +45,15 @@ fn split(row: Row, tokenizer: Option<&Tokenizer>) -> Result<Prompt> {
     let Row { example, words, .. } = row;
     let first = example.labels.iter().position(|&label| label != IGNORE).unwrap_or(example.ids.len());
     let mut target: Vec<u32> = example.labels[first..].iter().copied().filter(|&label| label != IGNORE).collect();
-    target.pop_if(|last| tokenizer.is_some_and(|tokenizer| *last == tokenizer.eos()));
+    let end = target.pop_if(|last| tokenizer.is_some_and(|tokenizer| *last == tokenizer.eos()));
     let target_text = match (words, tokenizer) {
-        (Some(words), _) => Some(words.target),
+        (Some(mut words), _) => {
+            // a chat template spells the end out
+            let last = end.and_then(|_| example.labels.iter().rposition(|&label| label != IGNORE));
+            let spelled = last.and_then(|last| words.places.get(last)).map_or(0, |place| place.len());
+            words.target.truncate(words.target.len().saturating_sub(spelled));
+            Some(words.target)
+        }
         (None, Some(tokenizer)) => Some(tokenizer.decode(&target)?),
         (None, None) => None,
     };
@@ -56,6 +62,7 @@ fn split(row: Row, tokenizer: Option<&Tokenizer>) -> Result<Prompt> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::chat::Chat;
     use super::super::samples::*;
     use super::*;
     use std::path::Path;
@@ -110,6 +117,18 @@ mod tests {
         let template = super::super::prompt::render(Task::Completion, "a");
         assert_eq!((ids, target, text.as_str()), (with_bos().encode_prompt(&template).unwrap(), vec![120], "x"));
         assert_eq!(one(r#"{"code": "x"}"#, Task::Copy).2, "x");
+        assert_eq!(one(r#"{"prompt": "i", "code": "x"}"#, Task::Copy).2, "x");
+    }
+
+    #[test]
+    fn the_target_of_a_conversation_is_its_answer() {
+        let template = "{% for m in messages %}{{ m.role[0] }}{{ m.content }}</s>{% endfor %}\
+                        {% if add_generation_prompt %}a{% endif %}";
+        let chat = Chat::new(template.into(), String::new(), "</s>".into()).unwrap();
+        let turns = r#"{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}"#;
+        let rows = format!(r#"{{"messages": [{turns}, {turns}]}}"#);
+        let rows = read_rows(&rows, Some(&plain().with_chat(chat)), Task::None).unwrap();
+        assert_eq!((&rows[0].target[..], rows[0].target_text.as_deref()), (&[121][..], Some("y")));
     }
 
     #[test]
