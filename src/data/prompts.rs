@@ -91,6 +91,10 @@ mod tests {
             (r#"{"code": "a", "content": "x"}"#, &x),
             (r#"{"segments": [{"text": "a", "train": false}, {"text": "x"}]}"#, &x),
             (r#"{"input_ids": [300, 97, 120, 301], "labels": [-100, -100, 120, 301]}"#, &x),
+            // the form is that of training, not the first that an empty target would complete
+            (r#"{"instruction": "i", "prompt": "a", "completion": "x"}"#, &x),
+            (r#"{"instruction": "i", "code": "a", "content": "x"}"#, &x),
+            (r#"{"prompt": "i", "code": "a", "content": "x"}"#, &x),
             (r#"{"prompt": "a"}"#, &none),
             (r#"{"prompt": "a", "completion": null}"#, &none),
             (r#"{"code": "a"}"#, &none),

@@ -227,17 +227,24 @@ pub(super) fn push(example: &mut Example, id: u32, label: u32, weight: f32, on_p
     example.path.push(on_path);
 }
 
-/// Puts an empty target where a row has none: no `completion`, `output`, `content`, tokens without `labels`.
+/// Puts an empty target where a row has none: no `completion`, `output`, `content`, tokens without `labels`. A row that
+/// training can read stays as it is, whatever else it has.
 fn leave_open(row: &mut Object, task: Task) {
     let ids = given(row, "input_ids").map(|ids| ids.as_array().map_or(0, Vec::len));
     // these two tasks make the target from the code
     let own = matches!(task, Task::Completion | Task::Copy);
     let has = |key| given(row, key).is_some();
+    let whole = has("segments")
+        || has("messages")
+        || has("instruction") && has("output")
+        || has("prompt") && has("completion")
+        || has("code") && (own || has("content"));
     let (key, value) = match ids {
         Some(n) => ("labels", Value::from(vec![-100; n])),
+        None if whole => return,
         None if has("instruction") => ("output", Value::from("")),
         None if has("prompt") => ("completion", Value::from("")),
-        None if has("code") && !own => ("content", Value::from("")),
+        None if has("code") => ("content", Value::from("")),
         _ => return,
     };
     if given(row, key).is_none() {
