@@ -47,6 +47,21 @@ struct Marks<'a> {
     lang: Option<Language>,
 }
 
+impl Marks<'_> {
+    /// The key of one of them.
+    fn key(&self) -> Option<&'static str> {
+        self.weights.and(Some("weights")).or(self.path.and(Some("path")))
+    }
+
+    /// Refuses them in rows of a form that has no single completion.
+    fn refuse(&self, form: &str, remedy: &str) -> Result<(), String> {
+        match self.key() {
+            Some(key) => Err(format!("the row has `{key}`, which has no effect on `{form}`; drop it, and {remedy}")),
+            None => Ok(()),
+        }
+    }
+}
+
 impl RowReader<'_> {
     /// Reads one line of JSONL. Its form follows from its keys: `input_ids`, else `segments`, else `messages`, else
     /// `instruction` and `output`, else `prompt` and `completion`, else `code`.
@@ -63,8 +78,10 @@ impl RowReader<'_> {
         if let Some(ids) = given(&row, "input_ids") {
             self.tokens(&row, ids)
         } else if let Some(segments) = given(&row, "segments") {
+            marks.refuse("segments", "give a segment a `weight` or `path` of its own")?;
             self.segments(segments)
         } else if let Some(messages) = given(&row, "messages") {
+            marks.refuse("messages", "give an answer a `weight` of its own")?;
             self.messages(messages, given(&row, "tools"))
         } else if let (Some(instruction), Some(output)) = (text(&row, "instruction")?, text(&row, "output")?) {
             let prompt = prompt::alpaca(instruction, text(&row, "input")?.unwrap_or_default());
@@ -136,7 +153,7 @@ impl RowReader<'_> {
     /// What is looked at for the weights of a completion in `tail` behind `head` tokens, where weights are drawn.
     fn look(&self, texts: Texts, marks: Marks, head: usize, tail: &[Piece]) -> Result<Option<Look>, String> {
         let Some(attention) = &self.reading.attention else { return Ok(None) };
-        if let Some(key) = marks.weights.and(Some("weights")).or(marks.path.and(Some("path"))) {
+        if let Some(key) = marks.key() {
             return Err(format!(
                 "the row has `{key}` of its own, and the recipe draws weights from scan paths; drop `{key}`, or unset \
                  salience.condition"
@@ -436,6 +453,11 @@ mod tests {
             (r#"{"segments": [{"text": 1}]}"#, "`segments`[0]: `text` must be a string, not 1"),
             (r#"{"segments": [{"text": "a", "train": "no"}]}"#, "`segments`[0]: `train` must be true or false"),
             (r#"{"segments": [{"text": "", "weight": NaN}]}"#, "`segments`[0]: the weight NaN is not a finite number"),
+            (
+                r#"{"segments": [{"text": "a"}], "weights": [[0, 1, 5.0]]}"#,
+                "the row has `weights`, which has no effect on `segments`; drop it, and give a segment a `weight` or \
+                 `path` of its own",
+            ),
             (r#"{"input_ids": 4}"#, "`input_ids` must be a list with one entry per token, not 4"),
             (r#"{"input_ids": [4, -1]}"#, "`input_ids`[1] is -1, not a token id"),
             (r#"{"input_ids": [4, 4], "labels": [4, -1]}"#, "`labels`[1] is -1, neither a token id nor -100"),

@@ -189,6 +189,9 @@ mod tests {
         ] {
             assert_eq!(read(&format!(r#"{{"messages": {messages}}}"#)).unwrap_err(), why);
         }
+        let why = read(r#"{"messages": [{"role": "assistant"}], "path": [[0, 1]]}"#).unwrap_err();
+        let drop = "drop it, and give an answer a `weight` of its own";
+        assert_eq!(why, format!("the row has `path`, which has no effect on `messages`; {drop}"));
         let reading = Reading::default();
         let reader =
             RowReader { tokenizer: Some(&plain()), vocab: 512, reading: &reading, keep_texts: false, open: false };
