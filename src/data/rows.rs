@@ -84,9 +84,14 @@ impl RowReader<'_> {
             marks.refuse("messages", "give an answer a `weight` of its own")?;
             self.messages(messages, given(&row, "tools"))
         } else if let (Some(instruction), Some(output)) = (text(&row, "instruction")?, text(&row, "output")?) {
-            let prompt = prompt::alpaca(instruction, text(&row, "input")?.unwrap_or_default());
+            let input = text(&row, "input")?.unwrap_or_default();
+            let prompt = prompt::alpaca(instruction, input);
             let texts = Texts { code: &prompt, target: output, at: None, continues: true, lang };
-            self.text(&prompt, texts, marks)
+            let mut read = self.text(&prompt, texts, marks)?;
+            if let Some(words) = &mut read.words {
+                words.source = format!("{instruction}\n{input}");
+            }
+            Ok(read)
         } else if let (Some(prompt), Some(completion)) = (text(&row, "prompt")?, text(&row, "completion")?) {
             let texts = Texts { code: prompt, target: completion, at: None, continues: true, lang };
             self.text(prompt, texts, marks)

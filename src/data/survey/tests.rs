@@ -99,6 +99,11 @@ fn halves_of_one_code_are_compared_with_what_is_given() {
     let jsonl = serde_json::json!({"code": "int x;", "content": "code"}).to_string();
     let (survey, _) = survey_of(&jsonl, &reading(Task::Summarization, 500), None, Rows::First(0));
     assert_eq!(survey.contained, at(&[]));
+    // nor do those that Alpaca puts around a row; what the row asks for does
+    let jsonl = "{\"instruction\": \"x\", \"output\": \"task\"}\n{\"instruction\": \"say no\", \"output\": \"no\"}\n\
+                 {\"instruction\": \"x\", \"input\": \"a b\", \"output\": \"a b\"}\n";
+    let (survey, _) = survey_of(jsonl, &reading(Task::None, 500), None, Rows::First(0));
+    assert_eq!((survey.copies, survey.contained), (at(&[]), at(&[2, 3])));
 }
 
 #[test]
