@@ -77,6 +77,11 @@ impl RowReader<'_> {
             };
             (learned, weights) = (vec![last], vec![1.0]);
         }
+        if learned.is_empty() && !list.is_empty() {
+            // all of it is context
+            let text = &chat.render(list, tools, false)?;
+            return self.joined(&[Part { text, weight: 1.0, train: false, on_path: false }], false);
+        }
         let stretches = chat.stretches(list, tools, &learned)?;
         let mut weights = weights.into_iter();
         let parts: Vec<Part> = stretches
@@ -171,6 +176,14 @@ mod tests {
         let answered = open(&format!(r#"{{"messages": [{turns}, {turns}]}}"#));
         assert_eq!(answered.labels.iter().position(|&label| label != IGNORE), Some(14));
         assert_eq!(answered.ids[13..], [a, y, EOS]);
+    }
+
+    #[test]
+    fn a_conversation_without_answers_is_context() {
+        let row = read(r#"{"messages": [{"role": "user", "content": "x"}]}"#).unwrap().example;
+        assert_eq!(row.ids, [BOS, u32::from(b'u'), u32::from(b'x'), EOS, 200]);
+        assert_eq!(row.supervised(), 0);
+        assert!(read(r#"{"messages": []}"#).unwrap().example.ids.is_empty());
     }
 
     #[test]
