@@ -2,13 +2,14 @@
 
 use super::LabelArgs;
 use super::terminal::Terminal;
+use crate::data::json;
+use crate::data::lines::Lines;
 use crate::error::{Error, Result};
 use crate::salience::Label;
 use crate::salience::labels::{self, Calls, compat};
 use crate::salience::syntax::Language;
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use std::io::BufRead;
 use std::path::Path;
 
 /// How labels are shown.
@@ -80,14 +81,10 @@ pub fn run(args: &LabelArgs, out: &mut Terminal) -> Result {
 
 /// Every row of a JSONL file: the language is that of `--lang`, else the row's `lang`, else Java.
 fn label_rows(rows: &Path, named: Option<Language>, args: &LabelArgs, out: &mut Terminal) -> Result {
-    let file = std::fs::File::open(rows).map_err(Error::io(rows, "read"))?;
-    for (i, line) in std::io::BufReader::new(file).lines().enumerate() {
-        let fail = |why: String| Error::row(rows, i + 1, why);
-        let line = line.map_err(|e| fail(format!("cannot be read: {e}")))?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let row: Value = serde_json::from_str(&line).map_err(|e| fail(format!("not valid JSON: {e}")))?;
+    for raw in Lines::open(rows)?.jsonl() {
+        let raw = raw?;
+        let fail = |why: String| Error::row(rows, raw.number, why);
+        let row = json::object(raw.text(rows)?).map_err(fail)?;
         let Some(code) = row.get(&args.field).and_then(Value::as_str) else {
             return Err(fail(format!("no text `{}` in this row; name another with --field", args.field)));
         };

@@ -20,7 +20,7 @@ use rayon::prelude::*;
 use super::Example;
 use super::attention::{Attention, Drawing, Look};
 pub use super::counts::Report;
-use super::lines::{Lines, Raw};
+use super::lines::{Lines, Raw, utf8};
 use super::prompt::Task;
 use super::rows::{Row, RowReader};
 use super::tokenizer::Tokenizer;
@@ -185,17 +185,11 @@ fn each<T: Send>(
 }
 
 fn parse(raw: &Raw, file: &Path, target: &Path, reader: &RowReader) -> Result<Row> {
-    let text = |bytes, file| {
-        std::str::from_utf8(bytes).map_err(|e| {
-            let why = format!("not UTF-8 (at byte {} of the line); save the file as UTF-8", e.valid_up_to() + 1);
-            Error::row(file, raw.number, why)
-        })
-    };
-    let line = text(&raw.line, file)?;
+    let line = raw.text(file)?;
     let row = match &raw.target {
         None => reader.json(line),
         Some(other) => {
-            let other = text(other, target)?;
+            let other = utf8(other, target, raw.number)?;
             for (text, file) in [(line, file), (other, target)] {
                 if text.trim().is_empty() {
                     let why = "the line is empty; each line must hold one example, remove it from both files";

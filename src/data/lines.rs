@@ -16,6 +16,21 @@ pub(crate) struct Raw {
     pub target: Option<Vec<u8>>,
 }
 
+impl Raw {
+    /// The line as text.
+    pub(crate) fn text(&self, file: &Path) -> Result<&str> {
+        utf8(&self.line, file, self.number)
+    }
+}
+
+/// The bytes of a line as text.
+pub(crate) fn utf8<'a>(line: &'a [u8], file: &Path, number: usize) -> Result<&'a str> {
+    std::str::from_utf8(line).map_err(|e| {
+        let why = format!("not UTF-8 (at byte {} of the line); save the file as UTF-8", e.valid_up_to() + 1);
+        Error::row(file, number, why)
+    })
+}
+
 /// The lines of a file as bytes, without their ends.
 pub(crate) struct Lines<R> {
     reader: R,

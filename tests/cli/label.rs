@@ -26,6 +26,10 @@ fn rows_give_one_object_each() {
     let row = |code: &str, lang: Option<&str>| serde_json::json!({ "snippet": code, "lang": lang }).to_string() + "\n";
     case.write("rows.jsonl", row(JAVA, None) + "\n" + &row("f(y)\n", Some("python")));
     let text = label(&case, &["--jsonl", "rows.jsonl", "--field", "snippet"]).trained();
+    // the mark of some editors and their line ends say nothing, as in training
+    case.write("marked.jsonl", format!("\u{feff}{}", row(JAVA, None).replace('\n', "\r\n")));
+    let marked = label(&case, &["--jsonl", "marked.jsonl", "--field", "snippet"]).trained();
+    assert_eq!(Some(marked.trim_end()), text.lines().next());
     let rows: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
     assert_eq!(rows.len(), 2);
     assert_eq!(rows[0]["tokens"], serde_json::json!(["int", "twice", "int", "n", "return", "2", "*", "n"]));
@@ -79,7 +83,8 @@ fn bad_input_is_one_sentence() {
     case.write("angles.java", "a<".repeat(5000));
     let angles = "angles.java: 10000 bytes do not parse as java in reasonable time: is the language right?";
     label(&case, &["angles.java"]).refused(3, angles);
-    let broken = "broken.jsonl:1: not valid JSON: EOF while parsing a value at line 1 column 9";
+    let broken = "broken.jsonl:1: not valid JSON (EOF while parsing a value at column 9); each line must hold one whole \
+                  object {...}";
     label(&case, &["--jsonl", "broken.jsonl"]).refused(3, broken);
 }
 
