@@ -6,7 +6,9 @@ use super::salience;
 use crate::data::attention::Drawing;
 use crate::data::cache;
 use crate::data::corpus::{self, Corpus, Reading, Source};
+use crate::data::pack::Batching;
 use crate::data::tokenizer::Tokenizer;
+use crate::data::{Example, IGNORE};
 use crate::error::{Error, Result};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::{self, Spec};
@@ -241,7 +243,7 @@ fn notes(
         ));
     }
     let pairs = train.examples.iter().any(|e| {
-        let supervised = || e.labels.iter().zip(&e.path).skip(1).filter(|(l, _)| **l != crate::data::IGNORE);
+        let supervised = || e.labels.iter().zip(&e.path).skip(1).filter(|(l, _)| **l != IGNORE);
         supervised().any(|(_, on)| *on) && supervised().any(|(_, on)| !*on)
     });
     if recipe.objective.gamma > 0.0 && !pairs {
@@ -250,8 +252,36 @@ fn notes(
     if recipe.objective.gamma == 0.0 && recipe.objective.reference_model.is_some() {
         notes.push("objective.reference_model is not used, since objective.gamma is 0".into());
     }
-    if recipe.train.method == Method::Full && recipe.lora.lora_dropout > 0.0 {
-        notes.push("lora.lora_dropout has no effect on full fine-tuning".into());
+    // where every token of a prompt is supervised, only BOS is not
+    let own = |e: &&Example| e.labels.iter().skip(1).any(|&label| label == IGNORE);
+    for corpus in [Some(train), validation].into_iter().flatten().filter(|_| recipe.data.prompt_weight.is_some()) {
+        match corpus.examples.iter().filter(own).count() {
+            0 => {}
+            n => notes.push(format!(
+                "{}: data.prompt_weight has no effect on {n} rows, whose `segments`, `messages` or `labels` say \
+                 themselves what is learned",
+                corpus.file.display()
+            )),
+        }
     }
+    notes.extend(idle(recipe));
     notes
+}
+
+/// Keys that were set and that nothing reads, as other keys are.
+fn idle(recipe: &Recipe) -> Vec<String> {
+    let cases = [
+        ("on full fine-tuning", recipe.train.method == Method::Full, "lora."),
+        ("where neither salience.condition nor salience.priors is set", !salience::asked(recipe), "salience."),
+        ("where data.validation_file is unset", recipe.data.validation_file.is_none(), "train.eval_steps"),
+        ("where data.batching is not \"tokens\"", recipe.data.batching != Batching::Tokens, "data.max_tokens"),
+    ];
+    let changed = recipe.changed();
+    let keys =
+        |start: &str| -> Vec<&str> { changed.iter().map(String::as_str).filter(|k| k.starts_with(start)).collect() };
+    let cases = cases.into_iter().filter(|case| case.1).map(|(why, _, start)| (why, keys(start)));
+    cases
+        .filter(|(_, keys)| !keys.is_empty())
+        .map(|(why, keys)| format!("without effect {why}: {}", keys.join(", ")))
+        .collect()
 }

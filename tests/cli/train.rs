@@ -161,9 +161,36 @@ fn settings_without_effect_are_said() {
     let (_, notes) = case.train(&sets).noted();
     let said = [
         "objective.reference_model is not used, since objective.gamma is 0",
-        "lora.lora_dropout has no effect on full fine-tuning",
+        "without effect on full fine-tuning: lora.lora_alpha, lora.lora_dropout, lora.r",
     ];
     assert_eq!(notes, said);
+    let sets = [
+        "train.output_dir=three",
+        "salience.w_base=3",
+        "salience.mode=artifact",
+        "train.eval_steps=5",
+        "data.batching=padded",
+        "data.max_tokens=300",
+    ];
+    let (_, notes) = case.train(&sets).noted();
+    let said = [
+        "without effect where neither salience.condition nor salience.priors is set: salience.mode, salience.w_base",
+        "without effect where data.validation_file is unset: train.eval_steps",
+        "without effect where data.batching is not \"tokens\": data.max_tokens",
+    ];
+    assert_eq!(notes, said);
+}
+
+#[test]
+fn rows_that_a_prompt_weight_does_not_reach_are_said() {
+    let case = Case::text();
+    let mut rows = String::from_utf8(case.read("train.jsonl")).expect("UTF-8");
+    rows += "{\"segments\": [{\"text\": \"int a;\", \"train\": false}, {\"text\": \"int b;\"}]}\n";
+    case.write("train.jsonl", rows);
+    let (_, notes) = case.train(&["data.prompt_weight=0.5"]).noted();
+    let said = "train.jsonl: data.prompt_weight has no effect on 1 rows, whose `segments`, `messages` or `labels` say \
+                themselves what is learned";
+    assert_eq!(notes, [said]);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// Steps of some milliseconds, so that there is time to spoil the second checkpoint.
-const FAILING: &[&str] = &["train.method=full", "train.max_steps=100", "train.save_steps=25", "data.max_tokens=200"];
+const FAILING: &[&str] =
+    &["train.method=full", "lora.r=16", "train.max_steps=100", "train.save_steps=25", "data.max_tokens=200"];
 
 /// Lets a run fail at a checkpoint: `spoil` does its work when the first one is there.
 fn failing(case: &Case, spoil: &dyn Fn(&Child), why: &str) {

@@ -179,6 +179,13 @@ impl Recipe {
         keys.map(|(section, f)| (format!("{section}.{}", f.name), show(f.value.as_ref()))).collect()
     }
 
+    /// The keys whose value is not the default, as `section.key`.
+    pub fn changed(&self) -> Vec<String> {
+        let defaults = Recipe::default().assignments();
+        let differing = self.assignments().into_iter().filter(|(key, value)| defaults.get(key) != Some(value));
+        differing.map(|(key, _)| key).collect()
+    }
+
     fn sections(&self) -> [&dyn Section; 6] {
         [&self.model, &self.data, &self.salience, &self.lora, &self.objective, &self.train]
     }
