@@ -36,7 +36,29 @@ pub fn copy(from: &Path, to: &Path) -> Result {
 
 /// Whether both paths lead to the same file or folder, however they are spelt.
 pub fn same(a: &Path, b: &Path) -> bool {
-    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+    identity(a).is_some_and(|a| identity(b).is_some_and(|b| a == b))
+}
+
+/// What tells a file from all others, however its path is spelled; `None` where there is no file.
+pub fn identity(path: &Path) -> Option<impl Ord + use<>> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(path).ok().map(|about| (about.dev(), about.ino()))
+    }
+    #[cfg(not(unix))]
+    {
+        path.canonicalize().ok()
+    }
+}
+
+/// Refuses to write over a file that is read. `flag` is the one that names `output`.
+pub fn refuse_input<P: AsRef<Path>>(flag: &str, output: &Path, inputs: impl IntoIterator<Item = P>) -> Result {
+    if inputs.into_iter().any(|input| same(input.as_ref(), output)) {
+        let why = "the command reads this file, and would write over it; name another";
+        return Err(Error::Usage(format!("{flag} {}: {why}", output.display())));
+    }
+    Ok(())
 }
 
 /// Waits until a file, or the names in a directory, have reached the disk.
@@ -69,5 +91,18 @@ mod tests {
         assert!(error.to_string().contains("folder: cannot write"), "{error}");
         let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names.len(), 2, "{names:?}");
+    }
+
+    #[test]
+    fn what_is_read_is_not_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::create_dir(path("folder")).unwrap();
+        write(&path("a"), "").unwrap();
+        write(&path("b"), "").unwrap();
+        assert!(refuse_input("-o", &path("a"), [path("b"), path("none")]).is_ok());
+        assert!(refuse_input("-o", &path("none"), [path("none")]).is_ok());
+        let error = refuse_input("-o", &path("folder/../a"), [path("b"), path("a")]).unwrap_err().to_string();
+        assert!(error.starts_with("-o ") && error.contains("folder/../a: the command reads this file"), "{error}");
     }
 }

@@ -269,6 +269,12 @@ fn wrong_recordings_are_refused() {
     build(&case, &["none.csv"]).refused(3, "none.csv: cannot read: No such file or directory (os error 2)");
     case.write("P.csv", &text);
     build(&case, &["P.csv", "P.csv"]).refused(2, "--gaze P.csv is given twice; its fixations would count twice");
+    build(&case, &["P.csv", "./P.csv"]).refused(2, "--gaze ./P.csv is given twice; its fixations would count twice");
+    let build = ["priors", "build", "--boxes", "boxes.csv", "--snippets", "code", "--gaze", "P.csv", "-o"];
+    for file in ["P.csv", "./boxes.csv", "code/A.java"] {
+        let why = format!("-o {file}: the command reads this file, and would write over it; name another");
+        case.run(&[&build[..], &[file]].concat(), &[]).refused(2, &why);
+    }
 }
 
 #[test]

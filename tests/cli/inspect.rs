@@ -220,7 +220,7 @@ fn bad_input_is_one_sentence() {
     refused(&["d.jsonl", "--row", "1-501", "--tokenizer", "."], 2, many);
     let page = "no/p.html.partial: cannot write: No such file or directory (os error 2)";
     refused(&["text.jsonl", "--tokenizer", ".", "--html", "no/p.html"], 3, page);
-    let page = "--html d.jsonl: this is a data file; name another";
+    let page = "--html ./d.jsonl: the command reads this file, and would write over it; name another";
     refused(&["d.jsonl", "--tokenizer", ".", "--html", "./d.jsonl"], 2, page);
     let thrice = "--against is given more than twice: once for a JSONL file, twice for two parallel files";
     let against = ["--against", "text.jsonl"].repeat(3);

@@ -77,6 +77,8 @@ fn priors_that_are_not_there_are_refused() {
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets").join("priors.json");
     let text = std::fs::read_to_string(assets).expect("the built-in priors");
     case.write("p.json", &text);
+    let over = "--svg ./p.json: the command reads this file, and would write over it; name another";
+    show(&case, &["--priors", "p.json", "--condition", "writing", "--svg", "./p.json"]).refused(2, over);
     let several = "p.json: it holds several conditions; name one of combined, reading, writing";
     show(&case, &["--priors", "p.json"]).refused(3, several);
     assert!(show(&case, &["--priors", "p.json", "--condition", "writing"]).trained().contains(": writing\n"));

@@ -57,6 +57,18 @@ fn what_is_no_run_is_refused() {
 }
 
 #[test]
+fn a_page_is_not_written_over_the_run() {
+    let case = Case::ids();
+    case.train(&[]).trained();
+    let why = "the command reads this file, and would write over it; name another";
+    let refused = |args: &[&str], file: &str| {
+        case.run(&[&["report", "out"], args].concat(), &[]).refused(2, &format!("{file}: {why}"));
+    };
+    refused(&["-o", "out/metrics.jsonl"], "-o out/metrics.jsonl");
+    refused(&["--svg", "./out/recipe.resolved.toml"], "--svg ./out/recipe.resolved.toml");
+}
+
+#[test]
 fn an_event_file_is_written_where_it_is_asked_for() {
     let case = Case::ids();
     case.train(&[]).trained();

@@ -2,7 +2,7 @@
 //! terminal and as a page.
 
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 
@@ -67,7 +67,8 @@ pub fn run(args: &InspectArgs, out: &mut Terminal) -> Result {
     let recipe = recipe(args)?;
     let (source, others) = (source(args, &recipe)?, others(args, &recipe)?);
     if let Some(page) = &args.html {
-        refuse_data(page, [Some(&source), others.as_ref()])?;
+        let data = [Some(&source), others.as_ref()].into_iter().flatten().flat_map(Source::files);
+        files::refuse_input("--html", page, data.chain(args.recipe.as_deref()).chain(args.priors.as_deref()))?;
     }
     let (tokenizer, vocab) = tokenizer(&recipe)?;
     if let (Source::Parallel(..), None) = (&source, &tokenizer) {
@@ -160,20 +161,6 @@ fn refuse_missing(args: &InspectArgs, source: &Source, shown: &[Shown]) -> Resul
     };
     let why = format!("{} has no row on {lines}; rows are counted as lines, from 1", source.file().display());
     Err(Error::Usage(format!("--row: {why}")))
-}
-
-/// A page must not be written over what it shows.
-fn refuse_data(page: &Path, sources: [Option<&Source>; 2]) -> Result {
-    let files = sources.into_iter().flatten().flat_map(|source| match source {
-        Source::Jsonl(file) => vec![file],
-        Source::Parallel(source, target) => vec![source, target],
-    });
-    let same =
-        |file: &PathBuf| page.canonicalize().is_ok_and(|page| file.canonicalize().is_ok_and(|file| file == page));
-    match files.into_iter().find(|file| same(file)) {
-        Some(file) => Err(Error::Usage(format!("--html {}: this is a data file; name another", file.display()))),
-        None => Ok(()),
-    }
 }
 
 /// The tokenizer, where there is one, and the number of ids that rows may use.

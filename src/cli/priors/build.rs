@@ -3,6 +3,7 @@
 use super::{BuildArgs, scene};
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::salience::Label;
 use crate::salience::gaze::boxes::Snippets;
 use crate::salience::gaze::build::{Method, Study, Tally, build};
@@ -11,6 +12,7 @@ use crate::salience::gaze::mapping::Mapping;
 use crate::salience::gaze::screens::Screens;
 use crate::salience::labels::Calls;
 use crate::salience::priors::Priors;
+use std::path::PathBuf;
 
 /// Reads, counts, writes, reports.
 pub fn run(args: &BuildArgs, out: &mut Terminal) -> Result {
@@ -18,6 +20,10 @@ pub fn run(args: &BuildArgs, out: &mut Terminal) -> Result {
     let mapping = args.mapping.as_deref().map_or_else(|| Ok(Mapping::default()), Mapping::load)?;
     let screens = Screens::load(args.participants.as_deref(), mapping.screen)?;
     let snippets = Snippets::load(&args.boxes, &args.snippets, Calls::Syntax)?;
+    let tables = [Some(&args.boxes), args.mapping.as_ref(), args.participants.as_ref()].into_iter().flatten();
+    let inputs = args.gaze.iter().chain(tables).map(PathBuf::as_path);
+    let code = snippets.iter().map(|snippet| snippet.file.as_path());
+    files::refuse_input("-o", &args.output, inputs.chain(code))?;
     let priors = Priors::new(&args.condition, &args.source);
     let study = build(&args.gaze, &mapping, &screens, snippets, &method, priors)?;
     if let Some(who) = &args.svg_participant

@@ -5,12 +5,16 @@ use serde_json::{Value, json};
 use super::{Format, ShowArgs, figure};
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::salience::Label;
 use crate::salience::beta::Beta;
 use crate::salience::priors::Priors;
 
 /// Loads the priors, draws them if asked to, prints them.
 pub fn run(args: &ShowArgs, out: &mut Terminal) -> Result {
+    if let Some(file) = &args.svg {
+        files::refuse_input("--svg", file, &args.priors)?;
+    }
     let priors = match &args.priors {
         Some(file) => Priors::load(file, args.condition.as_deref())?,
         None => Priors::builtin(args.condition.as_deref().unwrap_or("combined"))?,

@@ -34,8 +34,14 @@ pub struct ReportArgs {
 
 /// Reads the run and writes its page.
 pub fn run(args: &ReportArgs, out: &mut Terminal) -> Result {
-    let history = History::read(&args.run.join("metrics.jsonl"))?;
-    let recipe = recipe(&args.run.join("recipe.resolved.toml"))?;
+    let (lines, toml) = (args.run.join("metrics.jsonl"), args.run.join("recipe.resolved.toml"));
+    for (flag, file) in [("-o", &args.output), ("--svg", &args.svg)] {
+        if let Some(file) = file {
+            files::refuse_input(flag, file, [&lines, &toml])?;
+        }
+    }
+    let history = History::read(&lines)?;
+    let recipe = recipe(&toml)?;
     if let Some(file) = &args.svg {
         files::write(file, page::loss(&history))?;
         out.line(&format!("wrote {}", file.display()));

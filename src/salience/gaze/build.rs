@@ -12,6 +12,7 @@ use super::recording::Recording;
 use super::screens::{Screens, Size};
 use super::table::clip;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::salience::Label;
 use crate::salience::priors::Priors;
 
@@ -133,7 +134,8 @@ pub fn build(
     let mut seen = BTreeSet::new();
     let mut counter = Counter::new(&snippets, method);
     for file in recordings {
-        if !seen.insert(file) {
+        // a file that is not there is refused when it is opened
+        if files::identity(file).is_some_and(|file| !seen.insert(file)) {
             let why = format!("--gaze {} is given twice; its fixations would count twice", file.display());
             return Err(Error::Usage(why));
         }
