@@ -181,6 +181,11 @@ impl AdapterFiles {
         Ok(AdapterFiles { checkpoint: Checkpoint::files(weights.clone(), &[weights])?, config, file })
     }
 
+    /// The hash of its two files.
+    pub fn digest(&self) -> Result<blake3::Hash> {
+        self.checkpoint.digest_with(&self.file)
+    }
+
     /// Puts the adapter beside a model, to be used and not trained. Fails where it was made for another one.
     pub fn attach<B: Backend>(&self, b: &B, model: &mut Decoder<B>) -> Result {
         self.put(b, model, &Start::File(&self.checkpoint))

@@ -4,6 +4,7 @@
 
 use super::names::Tensor;
 use crate::error::{Error, Result};
+use crate::files;
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
@@ -115,6 +116,14 @@ impl Checkpoint {
             hash.update_rayon(shard);
         }
         hash.finalize()
+    }
+
+    /// The hash of all files and of `config`, which says what they hold.
+    pub fn digest_with(&self, config: &Path) -> Result<blake3::Hash> {
+        let mut hash = blake3::Hasher::new();
+        hash.update(files::hash(config)?.as_bytes());
+        hash.update(self.digest().as_bytes());
+        Ok(hash.finalize())
     }
 
     /// Name, shape and dtype of every tensor, by name.

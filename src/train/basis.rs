@@ -59,7 +59,7 @@ impl Basis {
         basis.insert("eyekern".into(), env!("CARGO_PKG_VERSION").into());
         let mut add = |key: &str, hash: blake3::Hash| basis.insert(key.into(), format!("blake3 {}", hash.to_hex()));
         if let Origin::Files(model) = origin {
-            add("model.model_name_or_path", digest(model)?);
+            add("model.model_name_or_path", model.digest()?);
         }
         if let Some(tokenizer) = tokenizer {
             add("model.tokenizer", tokenizer.digest());
@@ -75,7 +75,7 @@ impl Basis {
             add("salience.priors", files::hash(priors)?);
         }
         if let Some(dir) = recipe.objective.reference_model.as_ref().filter(|_| recipe.objective.gamma != 0.0) {
-            add("objective.reference_model", digest(&ModelFiles::open(&dir.to_string_lossy())?)?);
+            add("objective.reference_model", ModelFiles::open(&dir.to_string_lossy())?.digest()?);
         }
         let ids = tokenizer.iter().flat_map(|t| [("bos", t.bos()), ("eos", Some(t.eos()))]);
         basis.extend(ids.filter_map(|(name, id)| Some((format!("model.tokenizer.{name}"), id?.to_string()))));
@@ -100,14 +100,6 @@ impl Basis {
 
 fn hashed(value: &str) -> bool {
     value.starts_with("blake3 ")
-}
-
-/// Of config.json and all weights.
-fn digest(model: &ModelFiles) -> Result<blake3::Hash> {
-    let mut hash = blake3::Hasher::new();
-    hash.update(files::hash(&model.dir.join("config.json"))?.as_bytes());
-    hash.update(model.checkpoint.digest().as_bytes());
-    Ok(hash.finalize())
 }
 
 /// Of all files of a source; `None` where one is no ordinary file, as a pipe cannot be read twice.

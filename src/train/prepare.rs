@@ -39,6 +39,11 @@ impl ModelFiles {
         checkpoint.check(&names::tensors(&spec), spec.tied)?;
         Ok(ModelFiles { checkpoint, spec, config, dir })
     }
+
+    /// The hash of config.json and all weights; reads them once.
+    pub fn digest(&self) -> Result<blake3::Hash> {
+        self.checkpoint.digest_with(&self.dir.join("config.json"))
+    }
 }
 
 /// Where the model's values come from.

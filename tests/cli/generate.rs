@@ -27,7 +27,13 @@ fn prompts() -> String {
 
 fn lines(case: &Case, file: &str) -> Vec<Value> {
     let text = String::from_utf8(case.read(file)).expect("UTF-8");
-    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    let row = |line: &str| {
+        let mut row: Value = serde_json::from_str(line).expect(line);
+        let key = row.as_object_mut().and_then(|row| row.shift_remove("key")).expect("a key");
+        assert!(key.as_str().is_some_and(|key| key.len() == 32), "{key}");
+        row
+    };
+    text.lines().map(row).collect()
 }
 
 const ROWS: [&str; 8] = ["--model", "model", "--data", "rows.jsonl", "-o", "out.jsonl", "--max-new-tokens", "16"];
@@ -93,12 +99,59 @@ fn a_rerun_goes_on_after_the_last_whole_line() {
     assert_eq!(notes, ["out.jsonl: 6 of 6 rows are there already"]);
     // other rows
     case.write("rows.jsonl", "{\"input_ids\": [9]}\n".to_string() + &prompts());
-    let why = "this line is not what the data would give; name another file, or start anew with --overwrite";
-    generate(&case, &ROWS).refused(3, &format!("out.jsonl:3: {why}"));
+    generate(&case, &[&ROWS[..], &drawn].concat()).refused(3, &format!("out.jsonl:1: {OTHER}"));
     case.write("out.jsonl", "no JSON\n");
-    generate(&case, &ROWS).refused(3, &format!("out.jsonl:1: {why}"));
+    generate(&case, &ROWS).refused(3, &format!("out.jsonl:1: {OTHER}"));
     generate(&case, &[&ROWS[..], &["--overwrite"]].concat()).noted();
     assert_eq!(lines(&case, "out.jsonl").len(), 7);
+}
+
+const OTHER: &str = "this line is not what the data, the model and the options would give; name another file, or start \
+                     anew with --overwrite";
+
+#[test]
+fn rows_of_another_run_are_not_gone_on_with() {
+    let case = Case::ids();
+    case.train(&[]).trained();
+    case.write("rows.jsonl", "{\"input_ids\": [5, 6]}\n");
+    let drawn = ["--temperature", "1", "--seed", "3"];
+    generate(&case, &[&ROWS[..], &drawn].concat()).noted();
+    for (model, more) in [
+        ("model", &["--temperature", "1", "--seed", "4"][..]),
+        ("model", &["--temperature", "2", "--seed", "3"]),
+        ("model", &["--temperature", "1", "--seed", "3", "--repetition-penalty", "2"]),
+        ("model", &["--temperature", "1", "--seed", "3", "--adapter", "out"]),
+        ("other", &drawn[..]),
+    ] {
+        case.copy_model("other");
+        case.configure("other", "rms_norm_eps", json!(1e-3));
+        let args = [&["--model", model], &ROWS[2..], more].concat();
+        generate(&case, &args).refused(3, &format!("out.jsonl:1: {OTHER}"));
+    }
+    // the same by another path, in other batches
+    case.copy_model("same");
+    let args = [&["--model", "same"], &ROWS[2..], &drawn, &["--batch-size", "1"]].concat();
+    assert_eq!(generate(&case, &args).noted().1, ["out.jsonl: 1 of 1 rows are there already"]);
+    let longer = [&ROWS[..6], &["--max-new-tokens", "17"], &drawn[..]].concat();
+    generate(&case, &longer).refused(3, &format!("out.jsonl:1: {OTHER}"));
+    case.write("rows.jsonl", "{\"input_ids\": [5, 7]}\n");
+    generate(&case, &[&ROWS[..], &drawn].concat()).refused(3, &format!("out.jsonl:1: {OTHER}"));
+}
+
+/// What has no line break is a torn row only where it begins as a row would.
+#[test]
+fn other_files_are_not_written_over() {
+    let case = Case::ids();
+    case.write("rows.jsonl", prompts());
+    for precious in ["{\"precious\": 1}", "{\"row\": 1, \"text\": \"mine\"}", "{\"row\":1,\"text\":\"mine\"}", "x"] {
+        case.write("out.jsonl", precious);
+        generate(&case, &ROWS).refused(3, &format!("out.jsonl:1: {OTHER}"));
+        assert_eq!(case.read("out.jsonl"), precious.as_bytes());
+    }
+    let same = ["--model", "model", "--data", "rows.jsonl", "-o", "./rows.jsonl", "--overwrite"];
+    let why = "-o ./rows.jsonl: the command reads this file, and would write over it; name another";
+    generate(&case, &same).refused(2, why);
+    assert_eq!(case.read("rows.jsonl"), prompts().as_bytes());
 }
 
 #[test]
@@ -245,6 +298,21 @@ fn prompts_that_do_not_fit_are_refused() {
     generate(&case, &ROWS).refused(3, &format!("rows.jsonl:2: {exceed}; lower --max-new-tokens to 15"));
     case.write("rows.jsonl", "{\"input_ids\": [1]}\n{\"input_ids\": [1, 2, 3, 4]}\n");
     generate(&case, &ROWS).noted();
+}
+
+#[test]
+fn texts_behind_the_known_positions_are_noted() {
+    let case = Case::text();
+    case.configure("model", "max_position_embeddings", json!(64));
+    let prompt = "int a; ".repeat(20);
+    let (_, notes) = generate(&case, &["--model", "model", "--prompt", &prompt, "--max-new-tokens", "9"]).noted();
+    let n: usize = notes[0].split_whitespace().nth(3).and_then(|n| n.parse().ok()).expect("a number");
+    assert!(n > 55, "{notes:?}");
+    let said = format!(
+        "a prompt of {n} tokens and --max-new-tokens 9 reach beyond the 64 positions that the model was made for; what \
+         comes there may be poor"
+    );
+    assert_eq!((notes.len(), &notes[0]), (2, &said));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::data::prompt::{self, Task};
 use crate::data::prompts::{self, Prompt};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::adapter::AdapterFiles;
 use crate::model::decode::{self, Room, Session};
 use crate::model::decoder::{self, Decoder};
@@ -142,7 +143,9 @@ pub fn run(args: &GenerateArgs, out: &mut Terminal) -> Result {
     let output = match &args.output {
         None => None,
         Some(file) => {
-            let (output, done) = Output::open(file, &prompts, args.overwrite)?;
+            files::refuse_input("-o", file, &args.data)?;
+            let basis = basis(args, &files, adapter.as_ref(), tokenizer.as_ref(), (&sampling, ends.as_slice()))?;
+            let (output, done) = Output::open(file, &prompts, basis, args.overwrite)?;
             if done > 0 {
                 out.note(&format!("note: {}: {done} of {} rows are there already", file.display(), prompts.len()));
             }
@@ -153,6 +156,7 @@ pub fn run(args: &GenerateArgs, out: &mut Terminal) -> Result {
     if prompts.is_empty() {
         return Ok(());
     }
+    note_lengths(&files, &prompts, most, out);
     let batch = usize::from(args.batch_size).min(prompts.len());
     let stops = args.stop.clone();
     let job = Generation { files, adapter, tokenizer, prompts, batch, output, sampling, most, ends, stops };
@@ -221,6 +225,34 @@ fn text_prompt(args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Prompt> {
         return Err(Error::file(place, "the prompt is empty; give the text to continue"));
     }
     Ok(Prompt { ids, ..Prompt::default() })
+}
+
+/// All that decides the text of a row beside its prompt: the bytes of the model, the adapter and the tokenizer, and the
+/// options. Where a file lies, the device and the batch are not part of it.
+fn basis(
+    args: &GenerateArgs,
+    model: &ModelFiles,
+    adapter: Option<&AdapterFiles>,
+    tokenizer: Option<&Tokenizer>,
+    chosen: (&Sampling, &[u32]),
+) -> Result<blake3::Hash> {
+    let mut hash = blake3::Hasher::new();
+    hash.update(model.digest()?.as_bytes());
+    let adapter = adapter.map(AdapterFiles::digest).transpose()?;
+    let said = (adapter, tokenizer.map(Tokenizer::digest), chosen, args.max_new_tokens, &args.stop);
+    hash.update(format!("{said:?}").as_bytes());
+    Ok(hash.finalize())
+}
+
+/// Notes that rotary positions go on behind those that the model was made for.
+fn note_lengths(files: &ModelFiles, prompts: &[Prompt], most: usize, out: &mut Terminal) {
+    let (longest, known) = (prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0), files.spec.max_positions);
+    if longest + most > known {
+        out.note(&format!(
+            "note: a prompt of {longest} tokens and --max-new-tokens {most} reach beyond the {known} positions that the \
+             model was made for; what comes there may be poor"
+        ));
+    }
 }
 
 /// Refuses prompts that leave no room for the tokens asked for.

@@ -1,4 +1,5 @@
-//! Continued rows in a file that can be gone on with: one JSON object a line, in the order of the data.
+//! Continued rows in a file that can be gone on with: one JSON object a line, in the order of the data. Each begins with
+//! its line in the data and a key: a hash of all that decides its text. A file is gone on with only where these agree.
 
 use crate::data::prompts::Prompt;
 use crate::error::{Error, Result};
@@ -12,12 +13,15 @@ use std::path::{Path, PathBuf};
 pub struct Output {
     path: PathBuf,
     file: File,
+    /// What decides the text of every row, beside its prompt.
+    basis: blake3::Hash,
 }
 
 impl Output {
-    /// Opens or creates the file; returns how many of the first prompts it has already. What follows the last whole line,
-    /// of a run that was cut short, is taken off. Refuses a file that was not written from these prompts.
-    pub fn open(path: &Path, prompts: &[Prompt], overwrite: bool) -> Result<(Output, usize)> {
+    /// Opens or creates the file; returns how many of the first prompts it has already. A row behind the last whole line
+    /// that is begun, of a run that was cut short, is taken off. Refuses a file that was not written from these prompts
+    /// on this basis.
+    pub fn open(path: &Path, prompts: &[Prompt], basis: blake3::Hash, overwrite: bool) -> Result<(Output, usize)> {
         let text = match std::fs::read(path) {
             Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
             _ if overwrite => Vec::new(),
@@ -25,46 +29,72 @@ impl Output {
         };
         let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         let lines: Vec<&[u8]> = text[..whole].split_inclusive(|&byte| byte == b'\n').collect();
+        let other = |n: usize| {
+            let why = "this line is not what the data, the model and the options would give; name another file, or start \
+                       anew with --overwrite";
+            Err(Error::row(path, n + 1, why))
+        };
         for (n, line) in lines.iter().enumerate() {
-            if prompts.get(n).is_none_or(|prompt| !belongs(line, prompt)) {
-                let why =
-                    "this line is not what the data would give; name another file, or start anew with --overwrite";
-                return Err(Error::row(path, n + 1, why));
+            if prompts.get(n).is_none_or(|prompt| !belongs(line, prompt, &basis)) {
+                return other(n);
             }
+        }
+        let torn = &text[whole..];
+        if !torn.is_empty() && prompts.get(lines.len()).is_none_or(|prompt| !begins(torn, prompt, &basis)) {
+            return other(lines.len());
         }
         let opened = File::options().create(true).write(true).truncate(false).open(path);
         let mut file = opened.map_err(Error::io(path, "create"))?;
         file.set_len(whole as u64).map_err(Error::io(path, "write"))?;
         file.seek(SeekFrom::End(0)).map_err(Error::io(path, "write"))?;
-        Ok((Output { path: path.to_path_buf(), file }, lines.len()))
+        Ok((Output { path: path.to_path_buf(), file, basis }, lines.len()))
     }
 
     /// Adds the continuations of these prompts; with their text where there is a tokenizer.
     pub fn write(&mut self, prompts: &[Prompt], done: &[Continuation], text: bool) -> Result {
-        let lines: String = prompts.iter().zip(done).map(|(prompt, done)| line(prompt, done, text) + "\n").collect();
+        let line = |(prompt, done)| line(prompt, &self.basis, done, text) + "\n";
+        let lines: String = prompts.iter().zip(done).map(line).collect();
         self.file.write_all(lines.as_bytes()).map_err(Error::io(&self.path, "write"))
     }
 }
 
-/// What a row says of its prompt: line, and target as text or, without a tokenizer, as ids.
-fn identity(prompt: &Prompt) -> [(&'static str, Value); 2] {
+/// The fields of a row that are known before it is continued, in their order: its line and the key, then at its end the
+/// target as text or, without a tokenizer, as ids.
+fn known(prompt: &Prompt, basis: &blake3::Hash) -> [(&'static str, Value); 3] {
+    let mut hash = blake3::Hasher::new();
+    hash.update(basis.as_bytes());
+    for id in &prompt.ids {
+        hash.update(&id.to_le_bytes());
+    }
+    let key = hash.finalize().to_hex().as_str()[..32].to_string();
     let target = match &prompt.target_text {
         Some(text) => Value::from(text.as_str()),
         None => Value::from(prompt.target.as_slice()),
     };
-    [("row", Value::from(prompt.row + 1)), ("target", target)]
+    [("row", Value::from(prompt.row + 1)), ("key", key.into()), ("target", target)]
 }
 
-fn belongs(line: &[u8], prompt: &Prompt) -> bool {
+fn belongs(line: &[u8], prompt: &Prompt, basis: &blake3::Hash) -> bool {
     let Ok(row) = serde_json::from_slice::<Value>(line) else { return false };
-    identity(prompt).iter().all(|(key, value)| row.get(key) == Some(value))
+    known(prompt, basis).iter().all(|(key, value)| row.get(key) == Some(value))
 }
 
-fn line(prompt: &Prompt, done: &Continuation, text: bool) -> String {
-    let [row, target] = identity(prompt);
+/// Whether a line that was cut short is the beginning of this prompt's.
+fn begins(torn: &[u8], prompt: &Prompt, basis: &blake3::Hash) -> bool {
+    let [row, key, _] = known(prompt, basis);
+    let whole = object([row, key]);
+    let start = whole.trim_end_matches('}').as_bytes();
+    torn.starts_with(start) || start.starts_with(torn)
+}
+
+fn line(prompt: &Prompt, basis: &blake3::Hash, done: &Continuation, text: bool) -> String {
+    let [row, key, target] = known(prompt, basis);
     let text = text.then(|| ("text", Value::from(done.text.as_str())));
     let ids = ("ids", Value::from(done.ids.as_slice()));
     let finish = ("finish", Value::from(done.finish.to_string()));
-    let fields = [Some(row), text, Some(ids), Some(finish), Some(target)].into_iter().flatten();
-    Value::Object(fields.map(|(key, value)| (key.to_string(), value)).collect::<Map<_, _>>()).to_string()
+    object([Some(row), Some(key), text, Some(ids), Some(finish), Some(target)].into_iter().flatten())
+}
+
+fn object(fields: impl IntoIterator<Item = (&'static str, Value)>) -> String {
+    Value::Object(fields.into_iter().map(|(key, value)| (key.to_string(), value)).collect::<Map<_, _>>()).to_string()
 }
