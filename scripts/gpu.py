@@ -2,7 +2,7 @@
 """Everything that is done on a machine with a GPU, in stages of less than ten minutes each.
 
     python3 scripts/gpu.py pack DIR          # where eyekern is built: what the other machine needs, in one folder;
-                                             # --archive: and as DIR.tar.xz
+                                             # --archive: and as DIR.tar.xz; --wheels: with libraries for the peers
     python3 DIR/gpu.py run                   # on the machine with the GPU: every stage that has no result yet
     python3 DIR/gpu.py run kernels --again   # one stage, once more
     python3 scripts/gpu.py table             # README's table from benches/results; --check: is it up to date?
@@ -15,18 +15,20 @@ its standard library only.
 Stages:
   doctor         what the machine has, and a self-test of the GPU
   conformance    each instruction that kernels use, against the emulator
-  kernels        each operation against the CPU in f64, twice, to the same bits
-  models         whole models: losses, gradients and adapter training against the CPU
+  kernels        each operation against the CPU in f64, twice, to the same bits; a process for each group
+  models         whole models: losses, gradients and adapter training against the CPU; a process for each model
   sanitizer      compute-sanitizer (memcheck, racecheck, synccheck) on a part of the kernels' tests, where it works
   train          the demo's adapter on the GPU twice and on the CPU: the same bits, and the same loss but for rounding
   bench-kernels  eyekern bench kernels
   bench-step     eyekern bench step, the shape of Llama-3.2-1B
   peers          the same steps by PyTorch between two runs of eyekern: transformers and torch.compile
-  peers-packed   ... attention that knows of packed rows
+  peers-bf16     ... adapters in bf16, attention by cuDNN
+  peers-packed   ... attention that knows of packed rows; and peers-packed-bf16
   peers-fused    ... libraries that fuse head and loss
   peers-kernels  attention and LM head alone by PyTorch
 """
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -37,12 +39,14 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from datetime import datetime, timezone
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LIMIT = 570  # seconds of a stage
+TOO_LONG = "too long"  # the status of what was ended
 TAIL = 4000  # characters of output that are kept
 TESTS = ("conformance", "kernels", "emulated")
 MARKS = ("<!-- gpu: scripts/gpu.py table -->\n", "<!-- /gpu -->")
@@ -86,6 +90,12 @@ def pack(args):
         shutil.copytree(parity, to / "shared/fixtures/parity")
     shutil.copy2(__file__, to / "gpu.py")
     shutil.copy2(ROOT / "benches/peers/torch_gpu.py", to)
+    wheels = sorted(Path(args.wheels).glob("*.whl")) if args.wheels else []
+    if args.wheels and not wheels:
+        fail(f"there is no wheel in {args.wheels}")
+    for wheel in wheels:
+        (to / "wheels").mkdir(exist_ok=True)
+        shutil.copy2(wheel, to / "wheels")
     git = lambda *words: subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     changed = bool(git("status", "--porcelain", "--untracked-files=no"))
     about = {"commit": git("rev-parse", "HEAD") + ("+changes" if changed else ""), "emulator": args.emulator}
@@ -106,10 +116,13 @@ class Stage:
     def __init__(self, device):
         self.device, self.commands, self.end = device, [], time.monotonic() + LIMIT
 
-    def run(self, *command):
-        """Standard output of a command."""
+    def left(self):
+        return self.end - time.monotonic()
+
+    def run(self, *command, limit=LIMIT):
+        """Standard output of a command, which is ended after `limit` seconds, or at the end of the stage's."""
         command = [str(word) for word in command]
-        start, left = time.monotonic(), max(1.0, self.end - time.monotonic())
+        start, left = time.monotonic(), max(1.0, min(limit, self.left()))
         env = {**os.environ, "CARGO_MANIFEST_DIR": str(HERE), "EYEKERN_DEVICE": self.device, "PYTHONUNBUFFERED": "1"}
         if (HERE / "shared").is_dir():
             env["EYEKERN_SHARED"] = str(HERE / "shared")
@@ -121,9 +134,10 @@ class Stage:
                 process = subprocess.Popen(command, stdout=out, stderr=err, env=env, start_new_session=True)
                 code = process.wait(left)
             except subprocess.TimeoutExpired:
-                code = "too long"
+                code = TOO_LONG
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):  # a driver that hangs may not let go of it
+                    process.wait(20)
             except OSError as why:
                 code = f"does not start: {why.strerror}"
             text = [read(file) for file in (out, err)]
@@ -143,12 +157,22 @@ class Stage:
         self.commands.append({"command": what, "seconds": 0, "status": None, "ok": ok, "data": [], "tail": ""})
         print(f"   {what}: { {True: 'ok', False: 'FAILED', None: 'not done'}[ok]}", flush=True)
 
-    def test(self, name, *filters):
-        words = self.run(HERE / "tests" / name, *filters)
-        passed = re.search(r"(\d+) passed", words)
-        self.commands[-1]["passed"] = int(passed.group(1)) if passed else 0
-        if not self.commands[-1]["passed"]:
-            self.commands[-1]["ok"] = False
+    def test(self, name, *filters, limit=LIMIT):
+        # what an emulator needs is no sign of a hang
+        words = self.run(HERE / "tests" / name, *filters, limit=limit if self.device == "cuda" else LIMIT)
+        total = re.search(r"(\d+) passed", words)
+        # a process that crashed or was ended has told of the tests before
+        passed = int(total.group(1)) if total else len(re.findall(r"^test .* \.\.\. ok$", words, re.M))
+        self.commands[-1]["passed"] = passed
+        self.commands[-1]["ok"] &= passed > 0
+
+    def names(self, name):
+        """The tests of an executable, ignored ones left out."""
+        words = self.run(HERE / "tests" / name, "--list", "--format=terse", limit=30)
+        found = re.findall(r"^(\S+): test$", words, re.M)
+        if not found:
+            self.say(False, f"{name} lists its tests")
+        return found
 
 
 def read(file):
@@ -168,15 +192,28 @@ def doctor(stage):
 
 
 def conformance(stage):
-    stage.test("conformance")
+    stage.test("conformance", limit=240)
 
 
 def kernels(stage):
-    stage.test("kernels", *([] if stage.device == "cuda" else ["rows::rotations"]))
+    """A process for each module of the tests: an illegal access or a hang in one is not the end of the others."""
+    if stage.device != "cuda":
+        return stage.test("kernels", "rows::rotations")
+    # `far` runs on the emulator, whatever the device. The simple ones first, attention last, what is new before it
+    order = ["rows", "head", "linear", "optim", "cached", "", "attention"]
+    modules = {name.split("::")[0] for name in stage.names("kernels")} - {"far"}
+    for module in sorted(modules, key=lambda module: (order.index(module if module in order else ""), module)):
+        stage.test("kernels", f"{module}::", limit=90)
 
 
 def models(stage):
-    stage.test("emulated", *([] if stage.device == "cuda" else ["tests/fixtures"]))
+    """A process for each model. Two that hang are enough: the rest share their kernels."""
+    if stage.device != "cuda":
+        return stage.test("emulated", "tests/fixtures")
+    for name in stage.names("emulated"):
+        if sum(command["status"] == TOO_LONG for command in stage.commands) == 2:
+            return stage.say(False, f"the models from {name} on, after two that took too long")
+        stage.test("emulated", "--exact", name, limit=90)
 
 
 def sanitizer(stage):
@@ -190,7 +227,8 @@ def sanitizer(stage):
     for check, tests in (("memcheck", ["rows::", "attention::", "optim::"]), ("racecheck", ["rows::", "attention::"]),
                          ("synccheck", ["rows::", "attention::"])):
         # the operations that are our own kernels alone; products are the library's
-        stage.run(tool, "--tool", check, "--error-exitcode", "9", HERE / "tests/kernels", "--test-threads=1", *tests)
+        words = ["--tool", check, "--error-exitcode", "9", HERE / "tests/kernels", "--test-threads=1", *tests]
+        stage.run(tool, *words, limit=180)
 
 
 def adapter(stage, name, *arguments):
@@ -238,29 +276,46 @@ def bench_step(stage):
     step(stage, "--method", "full", "--active", "0.35")
 
 
-def torch(stage, *more):
+def torch(stage, *more, limit=LIMIT):
     small = ["--device", "cpu", *TINY] if stage.device != "cuda" else []
-    stage.run(sys.executable, HERE / "torch_gpu.py", "--active", "0.35", *small, *more)
+    stage.run(sys.executable, HERE / "torch_gpu.py", "--active", "0.35", *small, *more, limit=limit)
 
 
-def peers(variants):
-    """PyTorch's variants between two runs of eyekern, so that a card that slows down is seen."""
+def measured(stage):
+    """A stage without any measurement of PyTorch's is not done; says why, such as what is not installed."""
+    lines = (line for command in stage.commands for line in command["data"])
+    found = [line for line in lines if line.get("engine", "").startswith("torch")]
+    if all("error" in line for line in found):
+        why = {line["variant"]: line["error"] for line in found}
+        stage.say(False, "nothing measured" + "".join(f"; {variant}: {error}" for variant, error in why.items()))
+
+
+def peers(variants, rows="full,packed"):
+    """PyTorch's variants between two runs of eyekern, so that a card that slows down is seen. Each is a process of its
+    own: what one breaks, keeps in memory or replaces is not the next one's."""
     def run(stage):
-        rows = ["--rows", "full,packed"]
-        step(stage, "--active", "0.35", *rows)
-        torch(stage, "--parts", "step", "--variants", variants, *rows)
-        step(stage, "--active", "0.35", *rows)
+        step(stage, "--active", "0.35", "--rows", rows)
+        for variant in variants.split(","):
+            # torch.compile takes a minute or two for each kind of rows; a minute is left for eyekern's second turn
+            torch(stage, "--parts", "step", "--variants", variant, "--rows", rows, limit=min(300, stage.left() - 60))
+        step(stage, "--active", "0.35", "--rows", rows)
+        measured(stage)
     return run
 
 
 def peers_kernels(stage):
-    torch(stage, "--parts", "attention,head")
+    for part in ("attention", "head"):
+        torch(stage, "--parts", part, limit=280)
+    measured(stage)
 
 
 STAGES = {
     "doctor": doctor, "conformance": conformance, "kernels": kernels, "models": models, "sanitizer": sanitizer,
     "train": train, "bench-kernels": bench_kernels, "bench-step": bench_step, "peers": peers("plain,active,compiled"),
-    "peers-packed": peers("flex,varlen"), "peers-fused": peers("liger,cce,quack"), "peers-kernels": peers_kernels,
+    "peers-bf16": peers("compiled-bf16,cudnn-bf16", rows="full"),
+    "peers-packed": peers("flex,varlen,compiled-varlen", rows="packed"),
+    "peers-packed-bf16": peers("flex-bf16,compiled-varlen-bf16", rows="packed"),
+    "peers-fused": peers("liger,liger-ce,cce,quack,liger-ce-bf16,cce-bf16"), "peers-kernels": peers_kernels,
 }
 
 
@@ -276,12 +331,26 @@ def card():
     return dict(zip(asked.split(","), (cell.strip() for cell in rows[0].split(",")))) if rows else {}
 
 
+def unpack_wheels():
+    """Puts the libraries that were packed before those of this machine, for its Python only while this runs."""
+    wheels, site = sorted((HERE / "wheels").glob("*.whl")), HERE / "site"
+    if wheels and not site.exists():
+        beside = HERE / "site.part"
+        shutil.rmtree(beside, ignore_errors=True)
+        for wheel in wheels:
+            zipfile.ZipFile(wheel).extractall(beside)
+        beside.rename(site)
+    if wheels:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+
+
 def run(args):
     if not (HERE / "pack.json").exists():
         fail("there is nothing to run beside this script: `python3 scripts/gpu.py pack DIR`, then DIR/gpu.py run")
     unknown = [name for name in args.stages if name not in STAGES]
     if unknown:
         fail(f"there is no stage {unknown[0]}; there are {', '.join(STAGES)}")
+    unpack_wheels()
     about, found = json.loads((HERE / "pack.json").read_text()), card() if args.device == "cuda" else {}
     name = found.get("name") or (args.device if args.device != "cuda" else "unknown GPU")
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
@@ -319,7 +388,8 @@ def lines(result, stages, **wanted):
     """The measurements with these values, of all stages whose names begin so."""
     done = (done for name, done in result["stages"].items() if name.startswith(stages))
     found = (line for one in done for command in one["commands"] for line in command["data"])
-    return [line for line in found if all(line.get(key) == value for key, value in wanted.items())]
+    exact = (line for line in found if not line.get("approximate"))
+    return [line for line in exact if all(line.get(key) == value for key, value in wanted.items())]
 
 
 def best(found, key):
@@ -403,6 +473,7 @@ def main():
     one.add_argument("dir")
     one.add_argument("--archive", action="store_true", help="also as DIR.tar.xz, a quarter of its size")
     one.add_argument("--emulator", action="store_true", help="in the binary too, to try the folder without a GPU")
+    one.add_argument("--wheels", metavar="DIR", help="carry the wheels in it, such as liger-kernel's, for the peers")
     one = commands.add_parser("run", help="run stages, from the packed folder")
     one.add_argument("stages", nargs="*", metavar="STAGE")
     one.add_argument("--out", help="the file of results")
