@@ -8,7 +8,7 @@ use criterion::{Criterion, SamplingMode, Throughput};
 use eyekern::backend::cpu::Cpu;
 use eyekern::backend::moments::{Moments, Optim};
 use eyekern::backend::{
-    Act, AdamW, Affine, Backend, Dropout, Gemm, Head, Heads, Lora, Norm, Objective, Rows, Tokens, Turn, Update, Weight,
+    Act, AdamW, Affine, Backend, Dropout, Gemm, Head, Heads, Lora, Norm, Objective, Rows, Stored, Tokens, Turn, Update,
     scalar, tally,
 };
 use eyekern::choices::Choice;
@@ -61,7 +61,7 @@ fn time(c: &mut Criterion, name: &str, elements: usize, mut f: impl FnMut() -> R
 
 fn rows(c: &mut Criterion, b: &B) {
     let (s, tokens, key) = (Rows { n: T, width: HIDDEN }, tokens(), vec![1, 2]);
-    let (x, dy, table) = (random(T * HIDDEN, 1.0), random(T * HIDDEN, 1.0), Weight::Float(random(VOCAB * HIDDEN, 0.1)));
+    let (x, dy, table) = (random(T * HIDDEN, 1.0), random(T * HIDDEN, 1.0), Stored::Float(random(VOCAB * HIDDEN, 0.1)));
     let (mut y, mut sum, mut dx) = (zeros(T * HIDDEN), zeros(T * HIDDEN), zeros(T * HIDDEN));
     let (mut stat, mut d_gain, mut d_table) = (zeros(2 * T), zeros(HIDDEN), zeros(VOCAB * HIDDEN));
     time(c, "embed", T, || b.embed(s, &tokens, &table, None, 1.0, None, &mut y));
@@ -84,7 +84,7 @@ fn rows(c: &mut Criterion, b: &B) {
 fn projections(c: &mut Criterion, b: &B) {
     let s = Gemm { rows: T, inp: HIDDEN, out: 2 * INNER, alpha: 1.0 };
     let (x, dy) = (random(T * s.inp, 1.0), random(T * s.out, 1.0));
-    let w = Weight::Float(random(s.out * s.inp, 0.05));
+    let w = Stored::Float(random(s.out * s.inp, 0.05));
     let (mut y, mut dx, mut dw) = (zeros(T * s.out), zeros(T * s.inp), zeros(s.out * s.inp));
     time(c, "linear", T, || b.linear(s, &x, &w, None, &mut y));
     time(c, "linear backward, frozen", T, || b.linear_bwd(s, &x, &w, &dy, Some(&mut dx), None, None));
@@ -113,7 +113,7 @@ fn attention(c: &mut Criterion, b: &B) {
 fn head(c: &mut Criterion, b: &B) {
     let (n, gathered) = (SUPERVISED, Rows { n: SUPERVISED, width: HIDDEN });
     let s = Head { first: 0, rows: n, width: HIDDEN, vocab: VOCAB, scale: 1.0 };
-    let (hidden, w) = (random(T * HIDDEN, 1.0), Weight::Float(random(VOCAB * HIDDEN, 0.05)));
+    let (hidden, w) = (random(T * HIDDEN, 1.0), Stored::Float(random(VOCAB * HIDDEN, 0.05)));
     let (places, labels) = (ids(n, |i| i * T / SUPERVISED), ids(n, |i| i * 613 % VOCAB));
     let (mut x, mut dx, mut d_hidden) = (zeros(n * HIDDEN), zeros(n * HIDDEN), zeros(T * HIDDEN));
     let (mut logits, mut dw) = (zeros(n * VOCAB), zeros(VOCAB * HIDDEN));

@@ -14,8 +14,8 @@ use eyekern::random::{Purpose, Stream};
 use eyekern::salience::Span;
 use eyekern::salience::labels::{Calls, label};
 use eyekern::salience::priors::Priors;
-use eyekern::salience::scanpath::{self, Key, ScanPath};
-use eyekern::salience::weights::{self, weigh};
+use eyekern::salience::scanpath::{Key, PathSettings, ScanPath};
+use eyekern::salience::weights::{WeightSettings, weigh};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ fn files() -> Vec<Vec<Span>> {
 
 fn salience(c: &mut Criterion) {
     let (files, priors) = (files(), Priors::builtin("combined").expect("built in"));
-    let (settings, weighing) = (scanpath::Settings::default(), weights::Settings::default());
+    let (settings, weighing) = (PathSettings::default(), WeightSettings::default());
     let key = |example| Key { seed: 1, example, epoch: 0 };
     let draw = |(i, spans): (usize, &Vec<Span>)| ScanPath::draw(spans, &priors, &settings, key(i as u64));
     let tokens = Throughput::Elements(files.iter().map(|f| f.len() as u64).sum());

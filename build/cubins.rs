@@ -8,7 +8,7 @@
 //! | `EYEKERN_ARCHS` | only these architectures, separated by commas |
 
 use crate::architecture::{ARCHITECTURES, wanted};
-use crate::nvrtc::{self, Compiled, Nvrtc, OPTIONS, Source};
+use crate::nvrtc::{self, Compiled, KernelSource, Nvrtc, OPTIONS};
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::env;
@@ -29,8 +29,8 @@ struct File {
 }
 
 impl File {
-    fn source(&self) -> Source<'_> {
-        Source { name: &self.name, text: &self.text }
+    fn source(&self) -> KernelSource<'_> {
+        KernelSource { name: &self.name, text: &self.text }
     }
 }
 
@@ -136,7 +136,7 @@ fn compile<'a>(
     headers: &[File],
     jobs: &[(&'a File, &'a str)],
 ) -> Result<Vec<Cubin<'a>>, String> {
-    let headers: Vec<Source> = headers.iter().map(File::source).collect();
+    let headers: Vec<KernelSource> = headers.iter().map(File::source).collect();
     let threads = env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(1usize);
     let next = AtomicUsize::new(0);
     let done = Mutex::new(BTreeMap::new());
@@ -178,7 +178,13 @@ impl Cache {
     }
 
     /// The files of code and log. The whole key is kept and compared, so its hash need only be short.
-    fn get(&self, nvrtc: &Nvrtc, file: Source, headers: &[Source], architecture: &str) -> Result<Kept, String> {
+    fn get(
+        &self,
+        nvrtc: &Nvrtc,
+        file: KernelSource,
+        headers: &[KernelSource],
+        architecture: &str,
+    ) -> Result<Kept, String> {
         let key = format!("{}, {architecture}\n{file:?}\n{headers:?}\n", self.compiler);
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
@@ -218,9 +224,9 @@ fn write_table(
     let mut line = |text: std::fmt::Arguments| writeln!(table, "{text}").map_err(|why| why.to_string());
     line(format_args!("pub static COMPILER: Option<(i32, i32)> = {version:?};"))?;
     for (name, files) in [("SOURCES", sources), ("HEADERS", headers)] {
-        line(format_args!("pub static {name}: &[Source<'static>] = &["))?;
+        line(format_args!("pub static {name}: &[KernelSource<'static>] = &["))?;
         for file in files {
-            line(format_args!("Source {{ name: {:?}, text: include_str!({:?}) }},", file.name, file.path))?;
+            line(format_args!("KernelSource {{ name: {:?}, text: include_str!({:?}) }},", file.name, file.path))?;
         }
         line(format_args!("];"))?;
     }

@@ -37,6 +37,6 @@ fn main() -> Result {
     assert_eq!(heavy, "balance");
     // the completion ends with EOS, which is supervised with weight 1
     assert_eq!((example.labels.last(), example.weights.last()), (Some(&tokenizer.eos()), Some(&1.0)));
-    println!("\nmean weight of {} supervised tokens: {:.3}", corpus.report.supervised, corpus.report.weight_mean);
+    println!("\nmean weight of {} supervised tokens: {:.3}", corpus.counts.supervised, corpus.counts.weight_mean);
     Ok(())
 }

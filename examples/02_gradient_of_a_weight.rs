@@ -10,9 +10,9 @@ use eyekern::backend::moments::Optim;
 use eyekern::data::{Example, pack};
 use eyekern::error::Result;
 use eyekern::model::config::Spec;
-use eyekern::model::decoder::{Decoder, Source};
+use eyekern::model::decoder::{Decoder, Init};
 use eyekern::train::recipe::Normalize;
-use eyekern::train::step::{Capacity, Machine, Rule, Settings};
+use eyekern::train::step::{Capacity, Machine, Rule, StepSettings};
 use serde_json::json;
 use std::path::Path;
 
@@ -24,10 +24,10 @@ fn gradient_norm(normalize: Normalize, factor: f32) -> Result<f64> {
     });
     let spec = Spec::parse(&config, Path::new("config"))?;
     let cpu = Cpu::<f64>::new(1)?;
-    let model = Decoder::build(&cpu, spec, &Source::Random { seed: 1, std: 0.1 }, Some(Optim::AdamW), 8)?;
+    let model = Decoder::build(&cpu, spec, &Init::Random { seed: 1, std: 0.1 }, Some(Optim::AdamW), 8)?;
     let rule = Rule { normalize, ..Rule::default() };
     let capacity = Capacity { tokens: 16, supervised: 8 };
-    let mut machine = Machine::new(cpu, model, Settings { rule, capacity, ..Settings::default() })?;
+    let mut machine = Machine::new(cpu, model, StepSettings { rule, capacity, ..StepSettings::default() })?;
 
     let row = |ids: [u32; 5], weights: [f32; 5]| Example {
         ids: ids.to_vec(),

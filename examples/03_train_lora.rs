@@ -6,10 +6,10 @@
 
 use eyekern::backend::cpu::Cpu;
 use eyekern::data::corpus;
-use eyekern::data::prompt::Task;
+use eyekern::data::template::Task;
 use eyekern::error::{Error, Result};
 use eyekern::model::config::Spec;
-use eyekern::model::decoder::{Decoder, Source};
+use eyekern::model::decoder::{Decoder, Init};
 use eyekern::model::save;
 use eyekern::train::events::{Event, Stop};
 use eyekern::train::meter::Meter;
@@ -23,7 +23,7 @@ fn write_model(dir: &Path) -> Result {
     let config = serde_json::from_str(include_str!("../assets/demo/config.json")).expect("the demo's config is JSON");
     let spec = Spec::parse(&config, Path::new("assets/demo/config.json"))?;
     let cpu = Cpu::<f32>::new(0)?;
-    let mut model = Decoder::build(&cpu, spec, &Source::Random { seed: 1, std: 0.1 }, None, 1)?;
+    let mut model = Decoder::build(&cpu, spec, &Init::Random { seed: 1, std: 0.1 }, None, 1)?;
     save::full(&cpu, &mut model, &config, safetensors::Dtype::F32, dir)?;
     save::copy_companions(&[&Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo")], dir)
 }
@@ -36,7 +36,7 @@ fn main() -> Result {
     let mut recipe = Recipe::default();
     recipe.model.model_name_or_path = model.to_string_lossy().into_owned();
     let pairs = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/pairs.jsonl");
-    recipe.data.train_file = corpus::Source::Jsonl(pairs);
+    recipe.data.train_file = corpus::DataSource::Jsonl(pairs);
     recipe.data.task = Task::Translation;
     recipe.data.max_tokens = 1024;
     recipe.salience.condition = Some("combined".into()); // weights from eye-tracking priors

@@ -9,10 +9,10 @@ use eyekern::backend::moments::Optim;
 use eyekern::backend::plan::Plan;
 use eyekern::data::{Example, pack};
 use eyekern::error::Result;
-use eyekern::model::adapter::{LoraConfig, Start, Targets};
+use eyekern::model::adapter::{AdapterInit, LoraConfig, Targets};
 use eyekern::model::config::Spec;
-use eyekern::model::decoder::{Decoder, Source};
-use eyekern::train::step::{Capacity, Machine, Settings, Update};
+use eyekern::model::decoder::{Decoder, Init};
+use eyekern::train::step::{Capacity, Machine, StepSettings, Update};
 use serde_json::json;
 use std::path::Path;
 
@@ -26,16 +26,16 @@ fn main() -> Result {
     });
     let plan = Plan::default();
     let spec = Spec::parse(&config, Path::new("config"))?;
-    let mut model = Decoder::build(&plan, spec, &Source::Shapes { bf16: true }, None, TOKENS)?;
+    let mut model = Decoder::build(&plan, spec, &Init::Shapes { bf16: true }, None, TOKENS)?;
     let parameters: usize = model.base_params().iter().map(|p| p.len()).sum();
     let frozen = plan.bytes();
     let lora = LoraConfig { r: 16, alpha: 32.0, dropout: 0.0, rslora: false, targets: Targets::AllLinear };
-    model.attach(&plan, &lora, &Start::Shapes, Some(Optim::AdamW))?;
+    model.attach(&plan, &lora, &AdapterInit::Shapes, Some(Optim::AdamW))?;
     let trained: usize = model.trained().iter().map(|p| p.len()).sum();
     let adapters = plan.bytes() - frozen;
 
     let capacity = Capacity { tokens: TOKENS, supervised: TOKENS };
-    let mut machine = Machine::new(plan, model, Settings { capacity, ..Settings::default() })?;
+    let mut machine = Machine::new(plan, model, StepSettings { capacity, ..StepSettings::default() })?;
     let (ids, weights, path) = (vec![1; TOKENS], vec![1.0; TOKENS], vec![false; TOKENS]);
     let batch = pack::batch(&[&Example { row: 0, labels: ids.clone(), ids, weights, path }], None);
     let adamw = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };

@@ -9,7 +9,7 @@
 //!
 //! * [`salience`] turns code into labelled tokens, scan paths and weights; it knows no model and no tokenizer.
 //!   [`salience::gaze`] makes priors of one's own from eye tracker recordings.
-//! * [`report`] writes pictures and pages, from plain strings and numbers.
+//! * [`render`] writes pictures and pages, from plain strings and numbers.
 //! * [`data`] reads JSONL rows or parallel text, tokenises them and carries weights over to subwords.
 //! * [`backend`] lists what a device must do, each operation beside its gradient; the CPU does it in f32 for training
 //!   and in f64 as the reference, and [`backend::plan`] only counts.
@@ -17,7 +17,7 @@
 //! * [`train`] normalises, steps, schedules and saves.
 //! * [`cli`] is the command, and the only place that prints.
 //!
-//! A module imports only those below it (choices, error, random < files < report < salience < data < backend < model < train < cli); a test holds that.
+//! A module imports only those below it (choices, error, random < files < render < salience < data < backend < model < train < cli); a test holds that.
 //!
 //! The numerics in three lines: the loss of an optimiser step is normalised once over all its micro-batches, so that
 //! splitting, packing or reordering changes nothing; every reduction has a fixed order, so that two runs give the same
@@ -34,6 +34,6 @@ pub mod error;
 pub mod files;
 pub mod model;
 pub mod random;
-pub mod report;
+pub mod render;
 pub mod salience;
 pub mod train;

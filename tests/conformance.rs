@@ -10,7 +10,7 @@
 
 use eyekern::backend::cuda::driver::{Block, Driver};
 use eyekern::backend::cuda::emulated::{Emulator, Memory, Schedule};
-use eyekern::backend::cuda::nvrtc::Source;
+use eyekern::backend::cuda::nvrtc::KernelSource;
 use eyekern::backend::cuda::{Arg, Geometry};
 use eyekern::random::{Purpose, Stream};
 use half::bf16;
@@ -22,8 +22,9 @@ type Check = Result<(), Failed>;
 /// Outputs of a launch.
 type Run = dyn Fn(&Launch) -> Vec<u8>;
 
-const PRIMITIVES: Source = Source { name: "primitives.cu", text: include_str!("../kernels/tests/primitives.cu") };
-const HOPPER: Source = Source { name: "gemm.sm90.cu", text: include_str!("../kernels/tests/gemm_sm90.cu") };
+const PRIMITIVES: KernelSource =
+    KernelSource { name: "primitives.cu", text: include_str!("../kernels/tests/primitives.cu") };
+const HOPPER: KernelSource = KernelSource { name: "gemm.sm90.cu", text: include_str!("../kernels/tests/gemm_sm90.cu") };
 
 /// An argument of a kernel.
 enum Operand {

@@ -11,7 +11,7 @@
 use eyekern::backend::cuda::architecture::{ARCHITECTURES, wanted};
 use eyekern::backend::cuda::cubin::{self, Instruction, Kernel};
 use eyekern::backend::cuda::kernels::{COMPILER, CUBINS, SOURCES};
-use eyekern::backend::cuda::nvrtc::{Nvrtc, Source};
+use eyekern::backend::cuda::nvrtc::{KernelSource, Nvrtc};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -320,7 +320,7 @@ fn complaining(nvrtc: &Result<Nvrtc, String>) -> Check {
     let nvrtc = nvrtc.as_ref()?;
     let log = |name: &str| -> Result<Vec<String>, Failed> {
         let text = std::fs::read_to_string(fixture(name))?;
-        Ok(complaints(&nvrtc.compile(Source { name, text: &text }, &[], "sm_90a")?.log))
+        Ok(complaints(&nvrtc.compile(KernelSource { name, text: &text }, &[], "sm_90a")?.log))
     };
     let serialised = log("serialised.sm90.cu")?;
     assert!(serialised.iter().any(|line| line.contains("C7511")), "{serialised:?}");
@@ -328,7 +328,7 @@ fn complaining(nvrtc: &Result<Nvrtc, String>) -> Check {
     assert!(ignored.iter().any(|line| line.contains("'setmaxnreg' ignored")), "{ignored:?}");
     assert_eq!(log("tensor.cu")?, [""; 0]);
 
-    let short = |text| nvrtc.compile(Source { name: "k.cu", text }, &[], "sm_80");
+    let short = |text| nvrtc.compile(KernelSource { name: "k.cu", text }, &[], "sm_80");
     let warned = complaints(&short("extern \"C\" __global__ void k(int* x) { int unused; *x = 1; }")?.log);
     assert!(warned.iter().any(|line| line.contains("k.cu(1): warning")), "{warned:?}");
     let error = short("__global__ void k() { wrong; }").err().unwrap_or_default();
@@ -342,7 +342,7 @@ fn stored(nvrtc: &Result<Nvrtc, String>) -> Check {
     for (source, architecture) in STORED {
         let path = fixture(&format!("{}.{architecture}.cubin", source.trim_end_matches(".cu")));
         let text = std::fs::read_to_string(fixture(source))?;
-        let made = nvrtc.compile(Source { name: source, text: &text }, &[], architecture)?;
+        let made = nvrtc.compile(KernelSource { name: source, text: &text }, &[], architecture)?;
         let read = read_again(&made.cubin)?;
         assert_eq!(reported(&made.log), read, "{source} {architecture}");
         if flag("EYEKERN_WRITE_BUDGET") {
@@ -356,9 +356,11 @@ fn stored(nvrtc: &Result<Nvrtc, String>) -> Check {
 
 fn headers(nvrtc: &Result<Nvrtc, String>) -> Check {
     let nvrtc = nvrtc.as_ref()?;
-    let file =
-        Source { name: "k.cu", text: "#include \"v.cuh\"\nextern \"C\" __global__ void k(int* x) { *x = VALUE; }" };
-    let with = |text| nvrtc.compile(file, &[Source { name: "v.cuh", text }], "sm_80").map(|c| (c.cubin, c.log));
+    let file = KernelSource {
+        name: "k.cu",
+        text: "#include \"v.cuh\"\nextern \"C\" __global__ void k(int* x) { *x = VALUE; }",
+    };
+    let with = |text| nvrtc.compile(file, &[KernelSource { name: "v.cuh", text }], "sm_80").map(|c| (c.cubin, c.log));
     let (one, two) = (with("#define VALUE 1")?, with("#define VALUE 2")?);
     assert!(one != two && one == with("#define VALUE 1")?);
     Ok(())

@@ -17,9 +17,9 @@ use eyekern::backend::{AdamW, Backend};
 use eyekern::data::Batch;
 use eyekern::model::checkpoint::Checkpoint;
 use eyekern::model::config::Spec;
-use eyekern::model::decoder::{Decoder, Rates, Source};
+use eyekern::model::decoder::{Decoder, Init, Rates};
 use eyekern::model::{names, save};
-use eyekern::train::step::{Capacity, Machine, Settings, Update};
+use eyekern::train::step::{Capacity, Machine, StepSettings, Update};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::Path;
 use support::folder::{Folder, batch_of, folders};
@@ -37,13 +37,19 @@ fn build<B: Backend>(b: B, folder: &Folder, adapter: bool) -> Machine<B> {
     let spec = Spec::load(&model.join("config.json")).expect("a fixture's config is supported");
     let checkpoint = Checkpoint::open(&model).expect("a fixture's weights");
     let mut decoder =
-        Decoder::build(&b, spec, &Source::File(&checkpoint), (!adapter).then_some(Optim::AdamW), 256).expect("builds");
+        Decoder::build(&b, spec, &Init::File(&checkpoint), (!adapter).then_some(Optim::AdamW), 256).expect("builds");
     if adapter {
         attach(&b, &mut decoder, &folder.dir.join("adapter_init"));
     }
     let capacity = Capacity { tokens: 512, supervised: 512 };
-    let settings =
-        Settings { rule: PLAIN, rates: Rates::default(), capacity, train: true, seed: 1, ..Settings::default() };
+    let settings = StepSettings {
+        rule: PLAIN,
+        rates: Rates::default(),
+        capacity,
+        train: true,
+        seed: 1,
+        ..StepSettings::default()
+    };
     Machine::new(b, decoder, settings).expect("allocates")
 }
 

@@ -4,14 +4,14 @@
 mod support;
 
 use eyekern::backend::cpu::Cpu;
-use eyekern::data::prompts::Prompt;
+use eyekern::data::requests::Prompt;
 use eyekern::data::{Example, IGNORE};
 use eyekern::model::adapter::AdapterFiles;
 use eyekern::model::checkpoint::Checkpoint;
 use eyekern::model::config::Spec;
 use eyekern::model::decode::{Room, Session};
-use eyekern::model::decoder::{Decoder, Source};
-use eyekern::model::generate::{self, Asked, Continuation, Finish};
+use eyekern::model::decoder::{Decoder, Init};
+use eyekern::model::generate::{self, Continuation, Finish, GenerationConfig};
 use eyekern::model::sample::Sampling;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::Path;
@@ -31,7 +31,7 @@ fn gate(what: &str, error: f64, limit: f64) -> Check {
 fn build(b: &Cpu<f32>, folder: &Folder) -> Model {
     let spec = Spec::load(&folder.model().join("config.json")).expect("a fixture's config is supported");
     let checkpoint = Checkpoint::open(&folder.model()).expect("a fixture's weights");
-    Decoder::build(b, spec, &Source::File(&checkpoint), None, 64).expect("builds")
+    Decoder::build(b, spec, &Init::File(&checkpoint), None, 64).expect("builds")
 }
 
 fn adapted(b: &Cpu<f32>, folder: &Folder) -> Model {
@@ -57,8 +57,15 @@ fn continued(
     let prompt = |(row, ids): (usize, &&[u32])| Prompt { row: row as u32, ids: ids.to_vec(), ..Prompt::default() };
     let prompts: Vec<Prompt> = prompts.iter().enumerate().map(prompt).collect();
     let mut session = Session::new(b, model, Room::of(prompts.iter().map(|p| p.ids.len()), most)).expect("allocates");
-    let asked = Asked { sampling, most, ends, stops: &[], tokenizer: None, model: Path::new("model") };
-    generate::batch(&mut session, &prompts, &asked, |_, _| ()).expect("generates")
+    let config = GenerationConfig {
+        sampling,
+        max_new_tokens: most,
+        ends,
+        stops: &[],
+        tokenizer: None,
+        model: Path::new("model"),
+    };
+    generate::batch(&mut session, &prompts, &config, |_, _| ()).expect("generates")
 }
 
 fn apart(a: &[f32], b: &[f32]) -> f64 {
@@ -132,9 +139,15 @@ fn batches(dir: &Path) -> Check {
             // the row keeps its number, which its draws are keyed by
             let mut session = Session::new(&b, &model, Room::of([prompts[row].len()], 16)).expect("allocates");
             let alone = Prompt { row: row as u32, ids: prompts[row].to_vec(), ..Prompt::default() };
-            let asked =
-                Asked { sampling, most: 16, ends: &ends, stops: &[], tokenizer: None, model: Path::new("model") };
-            let alone = generate::batch(&mut session, &[alone], &asked, |_, _| ()).expect("generates");
+            let config = GenerationConfig {
+                sampling,
+                max_new_tokens: 16,
+                ends: &ends,
+                stops: &[],
+                tokenizer: None,
+                model: Path::new("model"),
+            };
+            let alone = generate::batch(&mut session, &[alone], &config, |_, _| ()).expect("generates");
             if alone[0] != together[row] {
                 return Err(format!("row {row}: alone {:?}, together {:?}", alone[0], together[row]).into());
             }

@@ -7,19 +7,19 @@
 
 mod support;
 
-use eyekern::backend::Weight;
+use eyekern::backend::Stored;
 use eyekern::backend::cpu::{Cpu, Real};
 use eyekern::data::Batch;
 use eyekern::model::adapter::peft_names;
 use eyekern::model::checkpoint::Checkpoint;
 use eyekern::model::config::Spec;
-use eyekern::model::decoder::{Decoder, Rates, Source};
+use eyekern::model::decoder::{Decoder, Init, Rates};
 use eyekern::model::names::{self, Part};
 use eyekern::model::params::Param;
 use eyekern::model::workspace::Recompute;
 use eyekern::random::{Purpose, Stream};
 use eyekern::train::recipe::Normalize;
-use eyekern::train::step::{Capacity, Machine, Outcome, Rule, Settings};
+use eyekern::train::step::{Capacity, Machine, Outcome, Rule, StepSettings};
 use half::bf16;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -62,8 +62,8 @@ fn values(param: Param<'_, Cpu<f64>>) -> &mut Vec<f64> {
     match param {
         Param::Dense(p) => &mut p.w,
         Param::Matrix(p) => match &mut p.w {
-            Weight::Float(w) => w,
-            Weight::Bf16(_) => panic!("a trained matrix is stored in working precision"),
+            Stored::Float(w) => w,
+            Stored::Bf16(_) => panic!("a trained matrix is stored in working precision"),
         },
     }
 }
@@ -135,14 +135,14 @@ fn micro_batches(spec: &Spec) -> [Batch; 2] {
 
 /// Compares every tensor's gradient with differences of the loss.
 fn check(spec: Spec, method: Method, rule: Rule, rates: Rates) {
-    check_with(spec, method, Settings { rule, rates, ..Settings::default() });
+    check_with(spec, method, StepSettings { rule, rates, ..StepSettings::default() });
 }
 
-fn check_with(spec: Spec, method: Method, settings: Settings) {
+fn check_with(spec: Spec, method: Method, settings: StepSettings) {
     let batches = micro_batches(&spec);
     let capacity = Capacity { tokens: CAPACITY, supervised: CAPACITY };
     let b = Cpu::<f64>::new(1).expect("threads");
-    let mut machine = models::machine(b, (spec, STD), method, Settings { capacity, seed: 3, ..settings });
+    let mut machine = models::machine(b, (spec, STD), method, StepSettings { capacity, seed: 3, ..settings });
     let places = places(&mut machine.model, method);
     let outcome = machine.gradients(&batches, STEP).expect("gradients");
     assert!(outcome.totals.pairs >= 2 && outcome.totals.pairs_skipped >= 2, "{:?}", outcome.totals);
@@ -190,7 +190,7 @@ fn llama_lora_with_dropout() {
 
 #[test]
 fn llama_lora_recomputed() {
-    let settings = Settings { rule: COMPOSITE, rates: WET, recompute: Recompute::Layer, ..Settings::default() };
+    let settings = StepSettings { rule: COMPOSITE, rates: WET, recompute: Recompute::Layer, ..StepSettings::default() };
     check_with(models::llama(), Lora, settings);
 }
 
@@ -321,13 +321,13 @@ fn write_checkpoint(spec: &Spec, dtype: Dtype, dir: &Path) -> Checkpoint {
 
 fn frozen(spec: &Spec, checkpoint: &Checkpoint) -> Machine<Cpu<f32>> {
     let b = Cpu::<f32>::new(1).expect("threads");
-    let mut model = Decoder::build(&b, spec.clone(), &Source::File(checkpoint), None, CAPACITY).expect("builds");
+    let mut model = Decoder::build(&b, spec.clone(), &Init::File(checkpoint), None, CAPACITY).expect("builds");
     models::adapt(&b, &mut model);
     let capacity = Capacity { tokens: CAPACITY, supervised: CAPACITY };
     Machine::new(
         b,
         model,
-        Settings { rule: COMPOSITE, rates: WET, capacity, train: true, seed: 3, ..Settings::default() },
+        StepSettings { rule: COMPOSITE, rates: WET, capacity, train: true, seed: 3, ..StepSettings::default() },
     )
     .expect("allocates")
 }
@@ -337,8 +337,8 @@ fn stored_both_ways(spec: &Spec) -> [Machine<Cpu<f32>>; 2] {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let narrow = frozen(spec, &write_checkpoint(spec, Dtype::BF16, dir.path()));
     let wide = frozen(spec, &write_checkpoint(spec, Dtype::F32, dir.path()));
-    assert!(narrow.model.layers.iter().all(|l| l.proj.iter().all(|p| matches!(p.w.w, Weight::Bf16(_)))));
-    assert!(matches!((&narrow.model.embed.w, &wide.model.embed.w), (Weight::Bf16(_), Weight::Float(_))));
+    assert!(narrow.model.layers.iter().all(|l| l.proj.iter().all(|p| matches!(p.w.w, Stored::Bf16(_)))));
+    assert!(matches!((&narrow.model.embed.w, &wide.model.embed.w), (Stored::Bf16(_), Stored::Float(_))));
     [narrow, wide]
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 9] = [
     &["choices", "error", "random"],
     &["files"],
-    &["report"],
+    &["render"],
     &["salience"],
     &["data"],
     &["backend"],

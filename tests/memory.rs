@@ -8,15 +8,15 @@ use eyekern::backend::moments::Optim;
 use eyekern::backend::plan::Plan;
 use eyekern::backend::{AdamW, Backend, Elem};
 use eyekern::data::Batch;
-use eyekern::model::adapter::{LoraConfig, Start, Targets};
+use eyekern::model::adapter::{AdapterInit, LoraConfig, Targets};
 use eyekern::model::checkpoint::Checkpoint;
 use eyekern::model::config::{Positions, Spec};
-use eyekern::model::decoder::{Decoder, Rates, Source};
+use eyekern::model::decoder::{Decoder, Init, Rates};
 use eyekern::model::names;
 use eyekern::model::rope::{Scaling, inverse_frequencies};
 use eyekern::model::workspace::Recompute;
 use eyekern::train::estimate::Bytes;
-use eyekern::train::step::{Capacity, Machine, Rule, Settings, Update};
+use eyekern::train::step::{Capacity, Machine, Rule, StepSettings, Update};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -112,8 +112,8 @@ fn machine<B: Backend>(
     spec: &Spec,
     method: Method,
     (rates, recompute, optim): How,
-    source: &Source,
-    start: &Start,
+    source: &Init,
+    start: &AdapterInit,
 ) -> Machine<B> {
     let mut model =
         Decoder::build(&b, spec.clone(), source, (method == Full).then_some(optim), TOKENS).expect("builds");
@@ -122,7 +122,7 @@ fn machine<B: Backend>(
         model.attach(&b, &config, start, Some(optim)).expect("attaches");
     }
     let capacity = Capacity { tokens: TOKENS, supervised: TOKENS };
-    let settings = Settings { rule: Rule::default(), rates, capacity, recompute, ..Settings::default() };
+    let settings = StepSettings { rule: Rule::default(), rates, capacity, recompute, ..StepSettings::default() };
     Machine::new(b, model, settings).expect("allocates")
 }
 
@@ -134,8 +134,8 @@ fn steps<B: Backend>(machine: &mut Machine<B>, batches: &[Batch]) {
 }
 
 fn predicted<E: Elem>(plan: Plan<E>, spec: &Spec, method: Method, how: How) -> Bytes {
-    let source = Source::Shapes { bf16: false };
-    let mut machine = machine(plan, spec, method, how, &source, &Start::Shapes);
+    let source = Init::Shapes { bf16: false };
+    let mut machine = machine(plan, spec, method, how, &source, &AdapterInit::Shapes);
     steps(&mut machine, &batches(spec));
     Bytes::of(&mut machine)
 }
@@ -162,7 +162,7 @@ fn close(spec: &Spec, method: Method, how: How, planned: u64, taken: u64) {
     assert!((0.9..1.1).contains(&ratio), "{} {method:?} {how:?}: {planned} planned, {taken} taken", spec.model_type);
 }
 
-const FRESH: (Source, Start) = (Source::Random { seed: 1, std: 0.02 }, Start::Fresh { seed: 1 });
+const FRESH: (Init, AdapterInit) = (Init::Random { seed: 1, std: 0.02 }, AdapterInit::Fresh { seed: 1 });
 
 #[test]
 fn the_processor_takes_what_was_predicted() {
@@ -197,10 +197,10 @@ fn narrow_weights_take_what_was_predicted() {
         let (batches, checkpoint) = (batches(&spec), Checkpoint::files(file.clone(), &[file]).expect("opens"));
         let taken = peak(|| {
             let b = Cpu::<f32>::new(2).expect("threads");
-            steps(&mut machine(b, &spec, Lora, how, &Source::File(&checkpoint), &FRESH.1), &batches);
+            steps(&mut machine(b, &spec, Lora, how, &Init::File(&checkpoint), &FRESH.1), &batches);
         });
-        let source = Source::Shapes { bf16: true };
-        let mut planned = machine(Plan::cpu(2), &spec, Lora, how, &source, &Start::Shapes);
+        let source = Init::Shapes { bf16: true };
+        let mut planned = machine(Plan::cpu(2), &spec, Lora, how, &source, &AdapterInit::Shapes);
         steps(&mut planned, &batches);
         close(&spec, Lora, how, Bytes::of(&mut planned).total(), taken as u64);
     }

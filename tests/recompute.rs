@@ -10,7 +10,7 @@ use eyekern::model::config::{Positions, Spec};
 use eyekern::model::decoder::Rates;
 use eyekern::model::rope::{Scaling, inverse_frequencies};
 use eyekern::model::workspace::{Need, Recompute, Workspace};
-use eyekern::train::step::{Capacity, Machine, Settings};
+use eyekern::train::step::{Capacity, Machine, StepSettings};
 use support::models::Method::{Full, Lora};
 use support::models::{self, COMPOSITE, DRY, Method, WET};
 
@@ -43,7 +43,7 @@ fn micro_batches(spec: &Spec) -> [Batch; 2] {
 
 fn machine<B: Backend>(b: B, spec: &Spec, method: Method, rates: Rates, recompute: Recompute) -> Machine<B> {
     let capacity = Capacity { tokens: CAPACITY, supervised: CAPACITY };
-    let settings = Settings { rule: COMPOSITE, rates, capacity, recompute, seed: 3, ..Settings::default() };
+    let settings = StepSettings { rule: COMPOSITE, rates, capacity, recompute, seed: 3, ..StepSettings::default() };
     models::machine(b, (spec.clone(), STD), method, settings)
 }
 

@@ -42,7 +42,7 @@ pub type S<B> = <B as Backend>::Buf<<B as Backend>::Stat>;
 pub type Ids<B> = <B as Backend>::Buf<u32>;
 
 /// A matrix as it is stored. A frozen bf16 checkpoint stays bf16: half the memory, and widening it is exact.
-pub enum Weight<B: Backend> {
+pub enum Stored<B: Backend> {
     /// Working precision; what is trained is always stored so.
     Float(F<B>),
     /// Frozen, as the checkpoint has it.
@@ -148,8 +148,8 @@ pub trait Backend: Sized {
         &self,
         s: Rows,
         tokens: &Tokens<Self>,
-        table: &Weight<Self>,
-        positions: Option<&Weight<Self>>,
+        table: &Stored<Self>,
+        positions: Option<&Stored<Self>>,
         scale: f64,
         drop: Option<Dropout<Self>>,
         y: &mut F<Self>,
@@ -207,13 +207,13 @@ pub trait Backend: Sized {
     fn dropout_bwd(&self, s: Rows, drop: Dropout<Self>, d_sum: &F<Self>, d_branch: &mut F<Self>) -> Result;
 
     /// `y = alpha (x Wᵀ + bias)`; `x [rows, inp]`, `W [out, inp]`, `y [rows, out]`.
-    fn linear(&self, s: Gemm, x: &F<Self>, w: &Weight<Self>, bias: Option<&F<Self>>, y: &mut F<Self>) -> Result;
+    fn linear(&self, s: Gemm, x: &F<Self>, w: &Stored<Self>, bias: Option<&F<Self>>, y: &mut F<Self>) -> Result;
     /// `dx = alpha dy W`; `dw += alpha dyᵀ x`; `d_bias += alpha colsum(dy)`.
     fn linear_bwd(
         &self,
         s: Gemm,
         x: &F<Self>,
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         dy: &F<Self>,
         dx: Option<&mut F<Self>>,
         dw: Option<&mut S<Self>>,
@@ -281,7 +281,7 @@ pub trait Backend: Sized {
     /// Keeps keys and values for the tokens to come: `cache[at[t]] = qkv[t, q * dim..]`. A row of `cache` has all key
     /// heads, then all value heads, `2 kv * dim` values; the rows `at [T]` are distinct. Forward only, as
     /// [`Backend::attention_cached`] is: nothing is trained through a cache.
-    fn remember(&self, s: Heads, at: &Ids<Self>, qkv: &F<Self>, cache: &mut F<Self>) -> Result;
+    fn write_kv_cache(&self, s: Heads, at: &Ids<Self>, qkv: &F<Self>, cache: &mut F<Self>) -> Result;
     /// Attention of new rows to the cache, which holds them already: token t sees the rows `at[t] - pos[t] ..= at[t]`,
     /// its own sequence from the first token to itself. With `j` over those rows, and query head `h` reading key head
     /// `g = h / (q / kv)`: `y[t, h] = sum_j p_j v_gj`, `p = softmax_j(scale q_th k_gj)`, sums in `Stat`.
@@ -320,7 +320,7 @@ pub trait Backend: Sized {
         &self,
         s: Head,
         x: &F<Self>,
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         labels: &Ids<Self>,
         logits: &mut Self::Buf<Self::Logit>,
         logp: &mut S<Self>,
@@ -334,7 +334,7 @@ pub trait Backend: Sized {
         &self,
         s: Head,
         x: &F<Self>,
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         labels: &Ids<Self>,
         logits: &mut Self::Buf<Self::Logit>,
         logp: &mut S<Self>,
@@ -364,7 +364,7 @@ pub trait Backend: Sized {
         &self,
         s: Head,
         x: &F<Self>,
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         labels: &Ids<Self>,
         logp: &S<Self>,
         lse: &S<Self>,

@@ -152,17 +152,17 @@ impl<E: Elem> Backend for Plan<E> {
     fn from_stat(x: f32) -> f64 { f64::from(x) }
     fn from_logit(x: f32) -> f64 { f64::from(x) }
 
-    fn embed(&self, _: Rows, _: &Tokens<Self>, _: &Weight<Self>, _: Option<&Weight<Self>>, _: f64, _: Option<Dropout<Self>>, _: &mut Counted) -> Result { self.count(0) }
+    fn embed(&self, _: Rows, _: &Tokens<Self>, _: &Stored<Self>, _: Option<&Stored<Self>>, _: f64, _: Option<Dropout<Self>>, _: &mut Counted) -> Result { self.count(0) }
     fn embed_bwd(&self, _: Rows, _: &Tokens<Self>, _: f64, _: Option<Dropout<Self>>, _: &Counted, _: Option<&mut Counted>, _: Option<&mut Counted>) -> Result { self.count(0) }
     fn norm(&self, _: Rows, _: Norm, _: &Counted, _: Affine<Self>, _: &mut Counted, _: &mut Counted) -> Result { self.count(0) }
     fn add_norm(&self, _: Rows, _: Norm, _: &Counted, _: &Counted, _: Option<Dropout<Self>>, _: &mut Counted, _: Affine<Self>, _: &mut Counted, _: &mut Counted) -> Result { self.count(0) }
     fn norm_bwd(&self, _: Rows, _: Norm, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: Option<&Counted>, _: &mut Counted, _: Option<&mut Counted>, _: Option<&mut Counted>) -> Result { self.count(0) }
     fn dropout_bwd(&self, _: Rows, _: Dropout<Self>, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
 
-    fn linear(&self, s: Gemm, _: &Counted, _: &Weight<Self>, _: Option<&Counted>, _: &mut Counted) -> Result {
+    fn linear(&self, s: Gemm, _: &Counted, _: &Stored<Self>, _: Option<&Counted>, _: &mut Counted) -> Result {
         self.count(product(s.rows, s.out, s.inp))
     }
-    fn linear_bwd(&self, s: Gemm, _: &Counted, _: &Weight<Self>, _: &Counted, dx: Option<&mut Counted>, dw: Option<&mut Counted>, _: Option<&mut Counted>) -> Result {
+    fn linear_bwd(&self, s: Gemm, _: &Counted, _: &Stored<Self>, _: &Counted, dx: Option<&mut Counted>, dw: Option<&mut Counted>, _: Option<&mut Counted>) -> Result {
         self.count((usize::from(dx.is_some()) + usize::from(dw.is_some())) * product(s.rows, s.out, s.inp))
     }
     fn lora(&self, s: Lora, _: &Counted, _: &Counted, _: &Counted, _: Option<Dropout<Self>>, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
@@ -178,7 +178,7 @@ impl<E: Elem> Backend for Plan<E> {
     fn attention_bwd(&self, s: Heads, _: &Tokens<Self>, _: &Counted, _: Option<Dropout<Self>>, _: &Counted, _: &Counted, _: &Counted, _: &mut Counted, _: &mut Counted) -> Result {
         self.attend(s, 5, cpu::attention::room_bwd(s))
     }
-    fn remember(&self, _: Heads, _: &Counted, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
+    fn write_kv_cache(&self, _: Heads, _: &Counted, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
     fn attention_cached(&self, s: Heads, _: &Tokens<Self>, _: &Counted, _: &Counted, cache: &Counted, _: &mut Counted) -> Result {
         // as if every token saw the whole cache: an upper bound
         self.count(2 * product(s.tokens, cache.len / (2 * s.kv * s.dim).max(1), s.q * s.dim))
@@ -187,14 +187,14 @@ impl<E: Elem> Backend for Plan<E> {
     fn act_bwd(&self, _: Rows, _: Act, _: &Counted, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
     fn gather(&self, _: Rows, _: &Counted, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
     fn gather_bwd(&self, _: Rows, _: &Counted, _: usize, _: Option<&Counted>, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
-    fn head_logp(&self, s: Head, _: &Counted, _: &Weight<Self>, _: &Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
+    fn head_logp(&self, s: Head, _: &Counted, _: &Stored<Self>, _: &Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
         self.count(product(s.rows, s.vocab, s.width))
     }
-    fn head_unit(&self, s: Head, _: &Counted, _: &Weight<Self>, _: &Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
+    fn head_unit(&self, s: Head, _: &Counted, _: &Stored<Self>, _: &Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
         self.count(2 * product(s.rows, s.vocab, s.width))
     }
     fn objective(&self, _: Objective, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &mut Counted, _: &mut Counted) -> Result { self.count(0) }
-    fn head_bwd(&self, s: Head, _: &Counted, _: &Weight<Self>, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &mut Counted, _: &mut Counted, dw: Option<&mut Counted>) -> Result {
+    fn head_bwd(&self, s: Head, _: &Counted, _: &Stored<Self>, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &mut Counted, _: &mut Counted, dw: Option<&mut Counted>) -> Result {
         self.count((1 + usize::from(dw.is_some())) * product(s.rows, s.vocab, s.width))
     }
     fn clip(&self, _: &[(&Counted, usize)], _: &mut Counted) -> Result { self.count(0) }

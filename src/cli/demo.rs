@@ -6,7 +6,7 @@
 use super::terminal::{Role, Terminal};
 use super::{DemoArgs, Device, train};
 use crate::data::corpus::{self, Corpus};
-use crate::data::prompt::Task;
+use crate::data::template::Task;
 use crate::data::tokenizer::Tokenizer;
 use crate::data::{Example, IGNORE};
 use crate::error::{Error, Result};
@@ -56,7 +56,7 @@ pub fn run(args: &DemoArgs, out: &mut Terminal) -> Result {
 fn recipe(args: &DemoArgs) -> Recipe {
     let mut recipe = Recipe::default();
     recipe.model.model_name_or_path = "a new small model".into();
-    recipe.data.train_file = corpus::Source::Jsonl(args.output_dir.join("pairs.jsonl"));
+    recipe.data.train_file = corpus::DataSource::Jsonl(args.output_dir.join("pairs.jsonl"));
     recipe.data.task = Task::Translation;
     recipe.data.max_tokens = 2048;
     recipe.salience.condition = Some("combined".into());
@@ -75,9 +75,9 @@ fn recipe(args: &DemoArgs) -> Recipe {
 
 /// One example, its tokens coloured by weight; what is not supervised is dim.
 fn show(prepared: &Prepared, out: &mut Terminal) {
-    let Prepared { train: Corpus { examples, report, .. }, tokenizer: Some(tokenizer), .. } = prepared else { return };
+    let Prepared { train: Corpus { examples, counts, .. }, tokenizer: Some(tokenizer), .. } = prepared else { return };
     let Some(example) = examples.get(SHOWN) else { return };
-    let (low, high) = (report.weight_min as f32, report.weight_max as f32);
+    let (low, high) = (counts.weight_min as f32, counts.weight_max as f32);
     let title = out.bold("One example, coloured by the weight of each token's loss");
     out.line(&format!("{title} (dim: the prompt, not supervised)\n"));
     let text = paint(example, tokenizer, low, high, out);

@@ -6,7 +6,7 @@ use crate::backend::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::model::adapter::AdapterFiles;
 use crate::model::decode::{Room, Session};
-use crate::model::decoder::{Decoder, Source};
+use crate::model::decoder::{Decoder, Init};
 use crate::model::save;
 use crate::random::{Purpose, Stream};
 use crate::train::prepare::ModelFiles;
@@ -71,9 +71,8 @@ pub fn run(args: &ExportArgs, out: &mut Terminal) -> Result {
     };
     let cpu = Cpu::<f32>::new(0)?;
     let positions = PROBE.min(files.spec.max_positions).max(2);
-    let build = |files: &ModelFiles| {
-        Decoder::build(&cpu, files.spec.clone(), &Source::File(&files.checkpoint), None, positions)
-    };
+    let build =
+        |files: &ModelFiles| Decoder::build(&cpu, files.spec.clone(), &Init::File(&files.checkpoint), None, positions);
     let mut model = build(&files)?;
     adapter.attach(&cpu, &mut model)?;
     let before = probe(&cpu, &model, positions)?;

@@ -14,7 +14,7 @@ use std::path::Path;
 
 /// How labels are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum LabelFormat {
     /// One token a line: place, label, text.
     Text,
     /// One JSON object a file or row.
@@ -68,9 +68,9 @@ pub fn run(args: &LabelArgs, out: &mut Terminal) -> Result {
         if tokens.is_empty() {
             out.note(&format!("{}: no {language} token in it, so no label; is the file empty?", file.display()));
         }
-        match args.format.unwrap_or(Format::Text) {
-            Format::Text => text(&tokens, out),
-            Format::Jsonl => out.line(&object(Some(file), &tokens).to_string()),
+        match args.format.unwrap_or(LabelFormat::Text) {
+            LabelFormat::Text => text(&tokens, out),
+            LabelFormat::Jsonl => out.line(&object(Some(file), &tokens).to_string()),
         }
     }
     match &args.jsonl {
@@ -98,9 +98,9 @@ fn label_rows(rows: &Path, named: Option<Language>, args: &LabelArgs, out: &mut 
         if tokens.is_empty() {
             out.note(&fail(format!("no {language} token in `{}`, so no label", args.field)).to_string());
         }
-        match args.format.unwrap_or(Format::Jsonl) {
-            Format::Text => text(&tokens, out),
-            Format::Jsonl => out.line(&object(None, &tokens).to_string()),
+        match args.format.unwrap_or(LabelFormat::Jsonl) {
+            LabelFormat::Text => text(&tokens, out),
+            LabelFormat::Jsonl => out.line(&object(None, &tokens).to_string()),
         }
     }
     Ok(())

@@ -187,7 +187,7 @@ pub struct LabelArgs {
     pub lang: String,
     /// text for files and jsonl for rows, unless said otherwise.
     #[arg(long, value_enum)]
-    pub format: Option<label::Format>,
+    pub format: Option<label::LabelFormat>,
     /// How called functions are recognised among free words.
     #[arg(long, value_enum, default_value_t = label::CallRule::Syntax)]
     pub calls: label::CallRule,
@@ -229,8 +229,8 @@ pub struct InspectArgs {
     #[arg(long, value_name = "DATA")]
     pub against: Vec<PathBuf>,
     /// How the summary is printed; json leaves the rows out.
-    #[arg(long, value_enum, default_value_t = inspect::Format::Text)]
-    pub format: inspect::Format,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
 }
 
 /// What `eyekern demo` is asked for.

@@ -13,9 +13,9 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::Example;
-use super::attention::{Look, Weighs};
-use super::corpus::{self, Corpus, Reading, Source};
+use super::corpus::{self, Corpus, DataSource, Reading};
 use super::tokenizer::Tokenizer;
+use super::weights::drawn::{Look, Weighs};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::salience::{Label, Span};
@@ -43,7 +43,7 @@ pub struct Cached {
 /// [`Cached::trouble`] and does no harm.
 pub fn read(
     dir: &Path,
-    source: &Source,
+    source: &DataSource,
     tokenizer: Option<&Tokenizer>,
     vocab: usize,
     reading: &Reading,
@@ -68,7 +68,7 @@ pub fn read(
 }
 
 /// Size and time of change of the data files; `None` where one is no ordinary file (a pipe cannot be read twice).
-fn state(source: &Source) -> Option<Vec<(u64, std::time::SystemTime)>> {
+fn state(source: &DataSource) -> Option<Vec<(u64, std::time::SystemTime)>> {
     let one = |file: &Path| {
         let metadata = fs::metadata(file).ok().filter(|m| m.is_file())?;
         Some((metadata.len(), metadata.modified().ok()?))
@@ -77,7 +77,7 @@ fn state(source: &Source) -> Option<Vec<(u64, std::time::SystemTime)>> {
 }
 
 /// Of everything that a prepared corpus depends on.
-fn key(source: &Source, tokenizer: Option<&Tokenizer>, vocab: usize, reading: &Reading) -> Result<String> {
+fn key(source: &DataSource, tokenizer: Option<&Tokenizer>, vocab: usize, reading: &Reading) -> Result<String> {
     let mut hash = blake3::Hasher::new();
     let mut add_file = |file: &Path| {
         hash.update(files::hash(file)?.as_bytes());
@@ -145,14 +145,14 @@ fn encode(corpus: &Corpus) -> std::result::Result<Vec<u8>, SafeTensorError> {
         let length = c.bytes.len() / (c.dtype.bitsize() / 8);
         views.push((c.name, TensorView::new(c.dtype, vec![length], &c.bytes)?));
     }
-    let report = serde_json::to_string(&corpus.report).unwrap_or_default();
-    safetensors::serialize(views, Some(HashMap::from([("report".to_string(), report)])))
+    let counts = serde_json::to_string(&corpus.counts).unwrap_or_default();
+    safetensors::serialize(views, Some(HashMap::from([("report".to_string(), counts)])))
 }
 
 /// The corpus of an entry; `None` where anything in it does not fit.
-fn decode(bytes: &[u8], source: &Source) -> Option<Corpus> {
+fn decode(bytes: &[u8], source: &DataSource) -> Option<Corpus> {
     let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
-    let report = serde_json::from_str(metadata.metadata().as_ref()?.get("report")?).ok()?;
+    let counts = serde_json::from_str(metadata.metadata().as_ref()?.get("report")?).ok()?;
     let tensors = SafeTensors::deserialize(bytes).ok()?;
     fn values<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(
         tensors: &SafeTensors,
@@ -184,7 +184,7 @@ fn decode(bytes: &[u8], source: &Source) -> Option<Corpus> {
         })
         .collect();
 
-    let mut corpus = Corpus { file: source.files().first()?.to_path_buf(), report, ..Corpus::default() };
+    let mut corpus = Corpus { file: source.files().first()?.to_path_buf(), counts, ..Corpus::default() };
     let (mut first, mut first_span) = (0, 0);
     for (i, (&row, &end)) in rows.iter().zip(&ends).enumerate() {
         let range = first..usize::try_from(end).ok()?;
@@ -215,8 +215,8 @@ fn decode(bytes: &[u8], source: &Source) -> Option<Corpus> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::attention::{Attention, Writing};
     use super::super::samples::plain;
+    use super::super::weights::drawn::{PathReading, Writing};
     use super::*;
     use crate::salience::align::Align;
     use crate::salience::labels::Calls;
@@ -224,21 +224,21 @@ mod tests {
 
     fn reading(align: Option<Align>) -> Reading {
         let target = Some(Writing::Code(Language::CSharp));
-        let attention = align.map(|align| Attention { align, calls: Calls::Syntax, source: None, target });
-        Reading { max_length: 64, attention, ..Reading::default() }
+        let paths = align.map(|align| PathReading { align, calls: Calls::Syntax, source: None, target });
+        Reading { max_length: 64, paths, ..Reading::default() }
     }
 
     /// A JSONL file of `rows` rows in a folder of its own.
-    fn data(rows: usize) -> (tempfile::TempDir, Source) {
+    fn data(rows: usize) -> (tempfile::TempDir, DataSource) {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("d.jsonl");
         let row = |n: usize| format!("{{\"code\": \"int x{n} = 1;\", \"content\": \"int x{n} = {n};\"}}\n");
         std::fs::write(&file, (0..rows).map(row).collect::<String>()).unwrap();
-        (dir, Source::Jsonl(file))
+        (dir, DataSource::Jsonl(file))
     }
 
     fn same(a: &Corpus, b: &Corpus) -> bool {
-        (&a.file, &a.examples, &a.looks, &a.report) == (&b.file, &b.examples, &b.looks, &b.report)
+        (&a.file, &a.examples, &a.looks, &a.counts) == (&b.file, &b.examples, &b.looks, &b.counts)
     }
 
     #[test]
@@ -264,7 +264,7 @@ mod tests {
         }
         assert!(!go(&reading(None)).hit);
         assert!(go(&reading(None)).hit);
-        let Source::Jsonl(file) = &source else { return };
+        let DataSource::Jsonl(file) = &source else { return };
         let mut text = fs::read_to_string(file).unwrap();
         text = text.replace("x17 ", "y17 ");
         fs::write(file, text).unwrap();

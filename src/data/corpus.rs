@@ -18,36 +18,36 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::Example;
-use super::attention::{Attention, Drawing, Look};
-pub use super::counts::Report;
+pub use super::counts::Counts;
 use super::lines::{Lines, Raw, utf8};
-use super::prompt::Task;
 use super::rows::{Row, RowReader};
+use super::template::Task;
 use super::tokenizer::Tokenizer;
+use super::weights::drawn::{Drawing, Look, PathReading};
 use crate::error::{Error, Result};
 
 /// Where the rows are.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Source {
+pub enum DataSource {
     /// One JSON object per line.
     Jsonl(PathBuf),
     /// Two text files; line n of the second is the target for line n of the first.
     Parallel(PathBuf, PathBuf),
 }
 
-impl Source {
+impl DataSource {
     /// The file that messages name: of two parallel ones the source.
     pub fn file(&self) -> &Path {
         match self {
-            Source::Jsonl(file) | Source::Parallel(file, _) => file,
+            DataSource::Jsonl(file) | DataSource::Parallel(file, _) => file,
         }
     }
 
     /// All its files.
     pub fn files(&self) -> Vec<&Path> {
         match self {
-            Source::Jsonl(file) => vec![file],
-            Source::Parallel(source, target) => vec![source, target],
+            DataSource::Jsonl(file) => vec![file],
+            DataSource::Parallel(source, target) => vec![source, target],
         }
     }
 }
@@ -64,12 +64,12 @@ pub struct Reading {
     /// Leaves the data's weights aside: each of them is taken as 1. Roles (on or off the path) stay.
     pub uniform: bool,
     /// Draws weights from scan paths; `None`: they are the data's own.
-    pub attention: Option<Attention>,
+    pub paths: Option<PathReading>,
 }
 
 impl Default for Reading {
     fn default() -> Reading {
-        Reading { task: Task::None, max_length: 1024, prompt_weight: None, uniform: false, attention: None }
+        Reading { task: Task::None, max_length: 1024, prompt_weight: None, uniform: false, paths: None }
     }
 }
 
@@ -83,13 +83,13 @@ pub struct Corpus {
     /// What is looked at for the weights of each example; empty where weights are the data's own.
     pub looks: Vec<Look>,
     /// What was seen, kept and left out.
-    pub report: Report,
+    pub counts: Counts,
 }
 
 /// Reads and tokenises a source for a model of `vocab` ids. Rows of `input_ids` need no tokenizer.
 ///
 /// Errors name the line (the first one that cannot be used) or the file, and the remedy.
-pub fn read(source: &Source, tokenizer: Option<&Tokenizer>, vocab: usize, reading: &Reading) -> Result<Corpus> {
+pub fn read(source: &DataSource, tokenizer: Option<&Tokenizer>, vocab: usize, reading: &Reading) -> Result<Corpus> {
     let reader = RowReader { tokenizer, vocab, reading, keep_texts: false, open: false };
     let mut corpus = Corpus { file: source.file().to_path_buf(), ..Corpus::default() };
     scan(source, &reader, |_, row| row, |row| corpus.add(row, tokenizer))?;
@@ -132,14 +132,14 @@ const CHUNK_BYTES: usize = 4 << 20;
 /// Every row of a source. `map` is given its index among the rows and the row, on any thread; `take` what comes of it,
 /// in the order of the file. The first row that cannot be used ends it.
 pub(crate) fn scan<T: Send>(
-    source: &Source,
+    source: &DataSource,
     reader: &RowReader,
     map: impl Fn(usize, Row) -> T + Sync,
     take: impl FnMut(T),
 ) -> Result {
     match source {
-        Source::Jsonl(file) => each(Lines::open(file)?.jsonl(), file, file, reader, map, take),
-        Source::Parallel(source, target) => {
+        DataSource::Jsonl(file) => each(Lines::open(file)?.jsonl(), file, file, reader, map, take),
+        DataSource::Parallel(source, target) => {
             each(Lines::open(source)?.beside(Lines::open(target)?), source, target, reader, map, take)
         }
     }
@@ -211,11 +211,11 @@ impl Corpus {
     pub fn draw(&mut self, drawing: &Drawing, epoch: u32) {
         let pairs = self.examples.par_iter_mut().zip(&self.looks);
         pairs.for_each(|(example, look)| drawing.apply(example, look, epoch));
-        self.report.weigh(&self.examples);
+        self.counts.weigh(&self.examples);
     }
 
     fn add(&mut self, row: Row, tokenizer: Option<&Tokenizer>) {
-        if self.report.count(&row, tokenizer.map(Tokenizer::eos)) {
+        if self.counts.count(&row, tokenizer.map(Tokenizer::eos)) {
             self.examples.push(row.example);
             self.looks.extend(row.look);
         }
@@ -223,17 +223,17 @@ impl Corpus {
 
     /// Counts the weights; refuses a corpus that cannot be trained on.
     fn finish(mut self, reading: &Reading) -> Result<Corpus> {
-        self.report.weigh(&self.examples);
-        let report = &self.report;
-        if report.kept > 0 {
+        self.counts.weigh(&self.examples);
+        let counts = &self.counts;
+        if counts.kept > 0 {
             return Ok(self);
         }
         let why = format!(
             "no row has a supervised token (rows: {}, of them cut at max_length {}: {}); {}",
-            report.rows,
+            counts.rows,
             reading.max_length,
-            report.truncated,
-            if report.truncated > 0 { "raise max_length" } else { "check `labels` and `train`" }
+            counts.truncated,
+            if counts.truncated > 0 { "raise max_length" } else { "check `labels` and `train`" }
         );
         Err(Error::file(&self.file, why))
     }
@@ -273,8 +273,8 @@ mod tests {
         // Lines 1, 4 and 6, counted from 0; lines 5 and 7 have no supervised token.
         assert_eq!(corpus.examples.iter().map(|e| e.row).collect::<Vec<_>>(), [0, 3, 5]);
         assert_eq!(corpus.examples[1].ids, [97, 98, 99, 100, 120, 121]);
-        let report = corpus.report;
-        let expected = Report {
+        let counts = corpus.counts;
+        let expected = Counts {
             rows: 5,
             kept: 3,
             tokens: 4 + 6 + 3,
@@ -288,13 +288,13 @@ mod tests {
             weight_mean: (3.0 - 2.0 + 1.0 + 1.0 + 1.0 + 0.5) / 6.0,
             weight_max: 3.0,
         };
-        assert_eq!(report, expected);
-        assert_eq!(report.share_supervised(), 6.0 / 13.0);
-        assert_eq!(report.share_on_path(), 1.0 / 6.0);
-        assert_eq!(report.share_eos(), 1.0 / 3.0);
-        assert_eq!(Report::default().share_eos(), 0.0);
-        let report = read_text("{\"input_ids\": [1, 2, 3], \"weights\": [9, 2, 3]}").unwrap().report;
-        assert_eq!((report.weight_min, report.weight_mean, report.weight_max), (2.0, 2.5, 3.0));
+        assert_eq!(counts, expected);
+        assert_eq!(counts.share_supervised(), 6.0 / 13.0);
+        assert_eq!(counts.share_on_path(), 1.0 / 6.0);
+        assert_eq!(counts.share_eos(), 1.0 / 3.0);
+        assert_eq!(Counts::default().share_eos(), 0.0);
+        let counts = read_text("{\"input_ids\": [1, 2, 3], \"weights\": [9, 2, 3]}").unwrap().counts;
+        assert_eq!((counts.weight_min, counts.weight_mean, counts.weight_max), (2.0, 2.5, 3.0));
     }
 
     #[test]
@@ -302,7 +302,7 @@ mod tests {
         let completion = Reading { task: Task::Completion, max_length: 200, ..reading() };
         let jsonl = "{\"code\": \"a\\nb\"}\n{\"code\": \"a\\nb\", \"content\": \"a\\nb\"}\n{\"code\": \"a\", \"content\": \"b\"}";
         let corpus = read_str(jsonl, Path::new("d"), Some(&plain()), 512, &completion).unwrap();
-        assert_eq!(corpus.report.split_copies, 2);
+        assert_eq!(corpus.counts.split_copies, 2);
         assert!(corpus.examples.iter().all(|e| e.ids.ends_with(&[98, EOS])));
     }
 
@@ -357,7 +357,7 @@ mod tests {
         let (java, cs) = (dir.path().join("a.java"), dir.path().join("a.cs"));
         fs::write(&java, source).unwrap();
         fs::write(&cs, target).unwrap();
-        read(&Source::Parallel(java, cs), Some(&plain()), 512, &reading())
+        read(&DataSource::Parallel(java, cs), Some(&plain()), 512, &reading())
             .map_err(|e| e.to_string().replace(&format!("{}/", dir.path().display()), ""))
     }
 
@@ -397,7 +397,7 @@ mod tests {
     fn files_are_streamed() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("d.jsonl");
-        let read = || read(&Source::Jsonl(file.clone()), Some(&plain()), 512, &reading());
+        let read = || read(&DataSource::Jsonl(file.clone()), Some(&plain()), 512, &reading());
         assert_eq!(
             read().unwrap_err().to_string(),
             format!(

@@ -5,7 +5,7 @@ use super::{Example, IGNORE};
 
 /// Counts over a corpus. All but `rows`, `truncated`, `without_supervision` and `split_copies` are over kept rows.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Report {
+pub struct Counts {
     /// Rows read; blank lines are none.
     pub rows: usize,
     /// Rows that can be trained on.
@@ -32,7 +32,7 @@ pub struct Report {
     pub weight_max: f64,
 }
 
-impl Report {
+impl Counts {
     /// Supervised tokens as a share of all tokens, 0 to 1.
     pub fn share_supervised(&self) -> f64 {
         share(self.supervised, self.tokens)
@@ -48,7 +48,7 @@ impl Report {
         share(self.eos_rows, self.kept)
     }
 
-    /// Counts a row; whether it can be trained on. Its weights are counted by [`Report::weigh`].
+    /// Counts a row; whether it can be trained on. Its weights are counted by [`Counts::weigh`].
     pub(crate) fn count(&mut self, row: &Row, eos: Option<u32>) -> bool {
         let example = &row.example;
         self.rows += 1;

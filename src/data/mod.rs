@@ -1,11 +1,11 @@
 //! From files to tokens: rows of text become [`Example`]s, examples become packed [`Batch`]es.
 //!
-//! `corpus` reads the formats, `prompt` holds the task templates, `chat` the model's, `tokenizer` turns text into ids (`contain` its library's panics into errors),
-//! `rows`, `turns` and `spans` carry weights over to them, `attention` draws weights from scan paths, `cache` keeps what was prepared, `pack` lays
-//! examples out; `survey` counts what may be wrong with data, `shown` keeps a row to look at. Nothing here knows a model
-//! or a device.
+//! `corpus` reads the formats. `template` holds the task templates and `chat` the model's own. `tokenizer` turns text
+//! into ids, and `contain` turns the panics of its library into errors. `rows` and `turns` read one row, `weights` gives
+//! its subwords their loss weights, `cache` keeps prepared examples and `pack` lays them out. `requests` reads rows to
+//! continue, `survey` counts possible defects of data, and `shown` keeps a row for display. Nothing here knows a model or
+//! a device.
 
-pub mod attention;
 pub mod cache;
 pub mod chat;
 mod contain;
@@ -14,17 +14,17 @@ mod counts;
 pub(crate) mod json;
 pub(crate) mod lines;
 pub mod pack;
-pub mod prompt;
-pub mod prompts;
+pub mod requests;
 mod rows;
 #[cfg(test)]
 mod samples;
 pub mod shown;
-mod spans;
 pub mod survey;
+pub mod template;
 pub mod text;
 pub mod tokenizer;
 mod turns;
+pub mod weights;
 
 /// A label that is not supervised (the -100 of other trainers).
 pub const IGNORE: u32 = u32::MAX;

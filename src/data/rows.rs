@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::attention::{Look, Texts, Weighs};
 use super::corpus::Reading;
 use super::json::{self, Object, given, list, text, token};
-use super::prompt::{self, Task};
 use super::shown::Words;
-use super::spans::Spans;
+use super::template::{self, Task};
 use super::tokenizer::{Piece, Tokenizer};
+use super::weights::drawn::{Look, Texts, Weighs};
+use super::weights::given::Spans;
 use super::{Example, IGNORE};
 use crate::salience::syntax::Language;
 
@@ -70,7 +70,7 @@ impl RowReader<'_> {
         if self.open {
             leave_open(&mut row, self.reading.task);
         }
-        let lang = match self.reading.attention {
+        let lang = match self.reading.paths {
             Some(_) => text(&row, "lang")?.map(|name| name.parse().map_err(|e| format!("`lang`: {e}"))).transpose()?,
             None => None,
         };
@@ -85,7 +85,7 @@ impl RowReader<'_> {
             self.messages(messages, given(&row, "tools"))
         } else if let (Some(instruction), Some(output)) = (text(&row, "instruction")?, text(&row, "output")?) {
             let input = text(&row, "input")?.unwrap_or_default();
-            let prompt = prompt::alpaca(instruction, input);
+            let prompt = template::alpaca(instruction, input);
             let texts = Texts { code: &prompt, target: output, at: None, continues: true, lang };
             let mut read = self.text(&prompt, texts, marks)?;
             if let Some(words) = &mut read.words {
@@ -108,7 +108,7 @@ impl RowReader<'_> {
     }
 
     fn pair(&self, code: &str, content: Option<&str>, marks: Marks) -> Result<Row, String> {
-        let pair = prompt::pair(self.reading.task, code, content)?;
+        let pair = template::pair(self.reading.task, code, content)?;
         let (at, continues) = (pair.at, pair.continues);
         let texts = Texts { code, target: &pair.completion, at, continues, lang: marks.lang };
         let row = self.text(&pair.prompt, texts, marks)?;
@@ -124,11 +124,11 @@ impl RowReader<'_> {
         let head = tokenizer.encode(prompt).map_err(|e| e.to_string())?;
         let tail = tokenizer.encode(completion).map_err(|e| e.to_string())?;
         let words = self.keep_texts.then(|| {
-            let attention = self.reading.attention.as_ref();
+            let paths = self.reading.paths.as_ref();
             let mut words = Words {
                 source: texts.code.to_string(),
                 target: completion.to_string(),
-                looked_at: attention.map(|attention| attention.looked_at(texts).0.into_owned()),
+                looked_at: paths.map(|paths| paths.looked_at(texts).0.into_owned()),
                 ..Words::default()
             };
             words.places.extend(tokenizer.missing_bos(head.first().or(tail.first()).map(|p| p.id)).map(|_| 0..0));
@@ -157,15 +157,15 @@ impl RowReader<'_> {
 
     /// What is looked at for the weights of a completion in `tail` behind `head` tokens, where weights are drawn.
     fn look(&self, texts: Texts, marks: Marks, head: usize, tail: &[Piece]) -> Result<Option<Look>, String> {
-        let Some(attention) = &self.reading.attention else { return Ok(None) };
+        let Some(paths) = &self.reading.paths else { return Ok(None) };
         if let Some(key) = marks.key() {
             return Err(format!(
                 "the row has `{key}` of its own, and the recipe draws weights from scan paths; drop `{key}`, or unset \
                  salience.condition"
             ));
         }
-        let Look { spans, by } = attention.look(texts, tail)?;
-        let mut by: Vec<Weighs> = std::iter::repeat_n(Weighs::Given, head).chain(by).chain([attention.end()]).collect();
+        let Look { spans, by } = paths.look(texts, tail)?;
+        let mut by: Vec<Weighs> = std::iter::repeat_n(Weighs::Given, head).chain(by).chain([paths.end()]).collect();
         by.truncate(self.reading.max_length);
         Ok(Some(Look { spans, by }))
     }
@@ -174,7 +174,7 @@ impl RowReader<'_> {
     pub(super) fn refuse_attention(&self, form: &str) -> Result<(), String> {
         let why = "carry weights of their own, and the recipe draws them from scan paths; give `code` and `content`, or \
                    unset salience.condition";
-        if self.reading.attention.is_some() { Err(format!("rows of `{form}` {why}")) } else { Ok(()) }
+        if self.reading.paths.is_some() { Err(format!("rows of `{form}` {why}")) } else { Ok(()) }
     }
 
     /// Tokens as given; nothing is added.

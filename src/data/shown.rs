@@ -4,9 +4,9 @@
 use std::ops::Range;
 
 use super::IGNORE;
-use super::attention::{Drawing, Drawn, Look, Weighs};
 use super::rows::Row;
 use super::tokenizer::{Piece, Tokenizer};
+use super::weights::drawn::{Drawing, Drawn, Look, Weighs};
 use crate::salience::scanpath::ScanPath;
 use crate::salience::weights::{Parts, Weight};
 use crate::salience::{Label, Span};

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 
-use super::attention::Drawing;
-use super::corpus::{self, Reading, Report, Source};
+use super::corpus::{self, Counts, DataSource, Reading};
 use super::counts::{Weights, learns_end};
 use super::rows::{Row, RowReader};
 use super::shown::{Kind, Shown, Words};
 use super::tokenizer::Tokenizer;
+use super::weights::drawn::Drawing;
 use super::{Example, IGNORE};
 use crate::error::Result;
 
@@ -113,7 +113,7 @@ impl Paths {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Survey {
     /// Counts of rows and tokens.
-    pub counts: Report,
+    pub counts: Counts,
     /// Rows cut at `max_length`.
     pub truncated: Finding,
     /// Rows without a supervised token.
@@ -184,8 +184,8 @@ impl Ask<'_> {
     }
 
     /// Hashes the rows of other data, so that a survey can tell which rows are shared.
-    pub fn others(&self, source: &Source) -> Result<Others> {
-        let reading = Reading { attention: None, ..self.reading.clone() };
+    pub fn others(&self, source: &DataSource) -> Result<Others> {
+        let reading = Reading { paths: None, ..self.reading.clone() };
         let mut others = Others::default();
         let hash = |_, row: Row| (row.example.row as usize + 1, Hashes::of(&row));
         corpus::scan(source, &self.reader(&reading), hash, |(line, hashes)| {
@@ -196,7 +196,7 @@ impl Ask<'_> {
     }
 
     /// Surveys a source. Time is linear in its length.
-    pub fn survey(&self, source: &Source, rows: &Rows, others: Option<&Others>) -> Result<(Survey, Vec<Shown>)> {
+    pub fn survey(&self, source: &DataSource, rows: &Rows, others: Option<&Others>) -> Result<(Survey, Vec<Shown>)> {
         let mut tally = Tally { eos: self.tokenizer.map(Tokenizer::eos), others, ..Tally::default() };
         tally.survey.shared = others.map(|_| Default::default());
         tally.survey.endless = tally.eos.map(|_| Finding::default());

@@ -218,7 +218,7 @@ mod tests {
         let with = row(r#"{"instruction": "x", "input": "y", "output": "z", "weights": [[0, 1, 3]]}"#);
         assert_eq!(with.map(|e| e.weights[e.ids.len() - 2..].to_vec()), Ok(vec![3.0, 1.0]));
         assert_eq!(row(r#"{"instruction": "x"}"#).unwrap_err().split(':').next(), Some("`output` is missing"));
-        let prompt = super::super::prompt::alpaca;
+        let prompt = super::super::template::alpaca;
         assert!(prompt("a", "b").ends_with(" request.\n\n### Instruction:\na\n\n### Input:\nb\n\n### Response:\n"));
         assert!(prompt("a", "").ends_with(" request.\n\n### Instruction:\na\n\n### Response:\n"));
     }

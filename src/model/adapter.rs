@@ -145,7 +145,7 @@ fn ends_with_module(path: &str, name: &str) -> bool {
 }
 
 /// Where an adapter's initial values come from.
-pub enum Start<'a> {
+pub enum AdapterInit<'a> {
     /// PEFT's default: A uniform in +-1 / sqrt(in), B zero.
     Fresh {
         /// Seed of A.
@@ -188,15 +188,15 @@ impl AdapterFiles {
 
     /// Puts the adapter beside a model, to be used and not trained. Fails where it was made for another one.
     pub fn attach<B: Backend>(&self, b: &B, model: &mut Decoder<B>) -> Result {
-        self.put(b, model, &Start::File(&self.checkpoint))
+        self.put(b, model, &AdapterInit::File(&self.checkpoint))
     }
 
     /// The same without values, where only sizes count.
     pub fn attach_shapes<B: Backend>(&self, b: &B, model: &mut Decoder<B>) -> Result {
-        self.put(b, model, &Start::Shapes)
+        self.put(b, model, &AdapterInit::Shapes)
     }
 
-    fn put<B: Backend>(&self, b: &B, model: &mut Decoder<B>, start: &Start) -> Result {
+    fn put<B: Backend>(&self, b: &B, model: &mut Decoder<B>, start: &AdapterInit) -> Result {
         model.attach(b, &self.config, start, None).map_err(|error| match error {
             // there is no recipe here: the key is the file's
             Error::Recipe { origin, why } => {
@@ -217,14 +217,14 @@ pub fn peft_names(path: &str) -> [String; 2] {
 
 impl<B: Backend> Decoder<B> {
     /// Puts adapters beside the slices that `config` names; `train` gives them gradients and what the optimiser keeps.
-    pub fn attach(&mut self, b: &B, config: &LoraConfig, start: &Start, train: Option<Optim>) -> Result {
+    pub fn attach(&mut self, b: &B, config: &LoraConfig, start: &AdapterInit, train: Option<Optim>) -> Result {
         if train.is_some() && self.embed.train.is_some() {
             // the optimiser takes either the base or the adapters: the others' gradients would never be cleared
             let why = "adapters are trained beside a frozen model; this one is trained in full".into();
             return Err(Error::Recipe { origin: "train.method".into(), why });
         }
         self.check_targets(config)?;
-        if !matches!(start, Start::File(_)) {
+        if !matches!(start, AdapterInit::File(_)) {
             self.check_rank(config)?;
         }
         let mut index = 0;
@@ -245,7 +245,7 @@ impl<B: Backend> Decoder<B> {
                 }
             }
         }
-        if let Start::File(file) = start
+        if let AdapterInit::File(file) = start
             && let Some((extra, ..)) = file.tensors().find(|(name, ..)| !expected.iter().any(|e| e == name))
         {
             return Err(Error::file(
@@ -325,15 +325,21 @@ fn row_layout(layout: Layout) -> Layout {
     if layout == Layout::Transposed { Layout::Plain } else { layout }
 }
 
-fn initial<B: Backend>(start: &Start, slice: &Slice<B>, r: usize, inp: usize, index: u32) -> Result<[Vec<f32>; 2]> {
+fn initial<B: Backend>(
+    start: &AdapterInit,
+    slice: &Slice<B>,
+    r: usize,
+    inp: usize,
+    index: u32,
+) -> Result<[Vec<f32>; 2]> {
     match start {
-        Start::Shapes => Ok([Vec::new(), Vec::new()]),
-        Start::Fresh { seed } => {
+        AdapterInit::Shapes => Ok([Vec::new(), Vec::new()]),
+        AdapterInit::Fresh { seed } => {
             let (mut stream, bound) = (Stream::new(*seed, Purpose::Adapter, index), 1.0 / (inp as f64).sqrt());
             let a = (0..r * inp).map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32).collect();
             Ok([a, vec![0.0; slice.out * r]])
         }
-        Start::File(file) => {
+        AdapterInit::File(file) => {
             let [name_a, name_b] = peft_names(&slice.path);
             let b = file.read(&name_b, &[slice.out, r]).map(Values::into_f32)?;
             let a = file.read(&name_a, &[r, inp]).map(Values::into_f32)?;

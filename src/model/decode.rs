@@ -182,7 +182,7 @@ impl<'a, B: Backend> Session<'a, B> {
             }
             let cache = &mut cache[l];
             model.block(b, l, x, mid, kept, branch, scratch, tokens, &mode, |heads: Heads, qkv, att, lse| {
-                b.remember(heads, at, qkv, cache)?;
+                b.write_kv_cache(heads, at, qkv, cache)?;
                 match whole {
                     true => b.attention(heads, tokens, qkv, None, att, lse),
                     false => b.attention_cached(heads, tokens, at, qkv, cache, att),

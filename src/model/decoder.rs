@@ -8,7 +8,7 @@ use super::params::{Dense, Matrix, Param};
 use super::rope;
 use super::workspace::{Kept, Workspace};
 use crate::backend::moments::Optim;
-use crate::backend::{Affine, Backend, Dropout, F, Gemm, Heads, Ids, Lora, Rows, S, Tokens, Turn, Weight};
+use crate::backend::{Affine, Backend, Dropout, F, Gemm, Heads, Ids, Lora, Rows, S, Stored, Tokens, Turn};
 use crate::error::Result;
 use crate::random::{Purpose, Stream};
 
@@ -102,7 +102,7 @@ pub struct Decoder<B: Backend> {
 }
 
 /// Where initial values come from.
-pub enum Source<'a> {
+pub enum Init<'a> {
     /// A checkpoint.
     File(&'a Checkpoint),
     /// Normal values of this deviation, gains 1, biases 0.
@@ -131,18 +131,18 @@ fn normals(stream: Stream, n: usize, std: f64) -> Vec<f32> {
     values
 }
 
-impl Source<'_> {
+impl Init<'_> {
     fn read(&self, tensor: &Tensor, index: usize) -> Result<Values> {
         let n = tensor.rows * tensor.cols;
         match self {
-            Source::Shapes { bf16: true } => Ok(Values::Bf16(Vec::new())),
-            Source::Shapes { bf16: false } => Ok(Values::F32(Vec::new())),
-            Source::Random { seed, std } => Ok(Values::F32(match tensor.part {
+            Init::Shapes { bf16: true } => Ok(Values::Bf16(Vec::new())),
+            Init::Shapes { bf16: false } => Ok(Values::F32(Vec::new())),
+            Init::Random { seed, std } => Ok(Values::F32(match tensor.part {
                 Part::Norm(_, _, false) | Part::FinalNorm(false) => vec![1.0; n],
                 Part::Norm(..) | Part::FinalNorm(_) | Part::Bias(..) => vec![0.0; n],
                 _ => normals(Stream::new(*seed, Purpose::Init, index as u32), n, *std),
             })),
-            Source::File(checkpoint) => Ok(match checkpoint.read(&tensor.name, &tensor.shape())? {
+            Init::File(checkpoint) => Ok(match checkpoint.read(&tensor.name, &tensor.shape())? {
                 Values::F32(v) => Values::F32(tensor.layout.load(tensor.rows, tensor.cols, &v)),
                 Values::Bf16(v) => Values::Bf16(tensor.layout.load(tensor.rows, tensor.cols, &v)),
             }),
@@ -164,9 +164,9 @@ fn fuse(parts: Vec<Values>) -> Values {
 impl<B: Backend> Decoder<B> {
     /// Builds the decoder of `spec` from `source`; `train` gives every parameter a gradient and what the optimiser keeps
     /// (full fine-tuning). Rotary angles are tabulated for `positions` positions.
-    pub fn build(b: &B, spec: Spec, source: &Source, train: Option<Optim>, positions: usize) -> Result<Decoder<B>> {
+    pub fn build(b: &B, spec: Spec, source: &Init, train: Option<Optim>, positions: usize) -> Result<Decoder<B>> {
         let tensors = names::tensors(&spec);
-        if let Source::File(checkpoint) = source {
+        if let Init::File(checkpoint) = source {
             checkpoint.check(&tensors, spec.tied)?;
         }
         let get = |wanted: &dyn Fn(Part) -> bool| -> Result<Vec<Values>> {
@@ -219,7 +219,7 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// The LM head's weight, `[vocab, hidden]`.
-    pub fn head_weight(&self) -> &Weight<B> {
+    pub fn head_weight(&self) -> &Stored<B> {
         &self.head.as_ref().unwrap_or(&self.embed).w
     }
 

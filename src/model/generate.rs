@@ -5,7 +5,7 @@ use super::decode::Session;
 use super::sample::Sampling;
 use crate::backend::Backend;
 use crate::choices::choices;
-use crate::data::prompts::Prompt;
+use crate::data::requests::Prompt;
 use crate::data::text::Growing;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -24,12 +24,12 @@ choices! {
     }
 }
 
-/// What holds for every prompt.
-pub struct Asked<'a> {
+/// Settings of a generation that all its prompts share.
+pub struct GenerationConfig<'a> {
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// Tokens of a continuation at most.
-    pub most: usize,
+    /// The largest number of tokens of a continuation.
+    pub max_new_tokens: usize,
     /// Ids that end a continuation; they are not part of it.
     pub ends: &'a [u32],
     /// Texts that end a continuation; it ends before them.
@@ -87,30 +87,30 @@ struct Open<'a> {
 pub fn batch<B: Backend>(
     session: &mut Session<B>,
     prompts: &[Prompt],
-    asked: &Asked,
+    config: &GenerationConfig,
     mut piece: impl FnMut(usize, &str),
 ) -> Result<Vec<Continuation>> {
     let ids: Vec<&[u32]> = prompts.iter().map(|p| p.ids.as_slice()).collect();
-    let text = || asked.tokenizer.map(|tokenizer| Growing::new(tokenizer, asked.stops));
+    let text = || config.tokenizer.map(|tokenizer| Growing::new(tokenizer, config.stops));
     let open = |p: &Prompt| Open { seen: p.ids.clone(), prompt: p.ids.len(), text: text(), finish: None };
     let mut all: Vec<Open> = prompts.iter().map(open).collect();
-    let mut logits = session.start(&ids, asked.most)?;
+    let mut logits = session.start(&ids, config.max_new_tokens)?;
     let mut going: Vec<usize> = (0..all.len()).collect();
     loop {
         let mut next = Vec::new();
         let vocab = logits.len() / going.len().max(1);
         for (&i, logits) in going.iter().zip(logits.chunks_exact_mut(vocab.max(1))) {
             let (one, row) = (&mut all[i], prompts[i].row);
-            let Some(id) = asked.sampling.choose(logits, &one.seen, row) else {
+            let Some(id) = config.sampling.choose(logits, &one.seen, row) else {
                 let why = format!(
                     "the model's logits are not finite after {} tokens of row {}; is the checkpoint or the adapter \
                      damaged?",
                     one.seen.len(),
                     row + 1
                 );
-                return Err(Error::file(asked.model, why));
+                return Err(Error::file(config.model, why));
             };
-            if asked.ends.contains(&id) {
+            if config.ends.contains(&id) {
                 one.finish = Some(Finish::Eos);
             } else {
                 one.seen.push(id);
@@ -119,7 +119,7 @@ pub fn batch<B: Backend>(
                 }
                 if one.text.as_ref().is_some_and(Growing::stopped) {
                     one.finish = Some(Finish::Stop);
-                } else if one.seen.len() - one.prompt == asked.most {
+                } else if one.seen.len() - one.prompt == config.max_new_tokens {
                     one.finish = Some(Finish::Length);
                 } else {
                     next.push((i, id));

@@ -2,7 +2,7 @@
 
 use super::checkpoint::Values;
 use crate::backend::moments::{Moments, Optim};
-use crate::backend::{Backend, Elem, F, S, Update, Weight};
+use crate::backend::{Backend, Elem, F, S, Stored, Update};
 use crate::error::Result;
 
 /// Gradient and optimiser state of one parameter.
@@ -60,7 +60,7 @@ pub struct Matrix<B: Backend> {
     /// Columns.
     pub cols: usize,
     /// Values.
-    pub w: Weight<B>,
+    pub w: Stored<B>,
     /// Present when trained.
     pub train: Option<Train<B>>,
 }
@@ -72,11 +72,11 @@ impl<B: Backend> Matrix<B> {
         if let (Values::Bf16(narrow), None) = (&values, train) {
             let mut w = b.alloc(len)?;
             b.write(&mut w, narrow)?;
-            return Ok(Matrix { rows, cols, w: Weight::Bf16(w), train: None });
+            return Ok(Matrix { rows, cols, w: Stored::Bf16(w), train: None });
         }
         let values = values.into_f32();
         let state = train.map(|optim| Train::new(b, &values, len, optim)).transpose()?;
-        Ok(Matrix { rows, cols, w: Weight::Float(upload(b, &values, len)?), train: state })
+        Ok(Matrix { rows, cols, w: Stored::Float(upload(b, &values, len)?), train: state })
     }
 
     /// The gradient, where there is one.
@@ -97,15 +97,15 @@ impl<B: Backend> Matrix<B> {
     /// All values in f32, from the full-precision copy where there is one.
     pub fn values(&self, b: &B) -> Result<Vec<f32>> {
         match &self.w {
-            Weight::Float(w) => download(b, w, self.train.as_ref(), self.len()).map(narrow::<B>),
-            Weight::Bf16(w) => Ok(read(b, w, self.len())?.into_iter().map(f32::from).collect()),
+            Stored::Float(w) => download(b, w, self.train.as_ref(), self.len()).map(narrow::<B>),
+            Stored::Bf16(w) => Ok(read(b, w, self.len())?.into_iter().map(f32::from).collect()),
         }
     }
 
     fn update(&mut self) -> Option<Update<'_, B>> {
         let len = self.len();
         match (&mut self.w, &mut self.train) {
-            (Weight::Float(weight), Some(train)) => Some(update(len, weight, train, true)),
+            (Stored::Float(weight), Some(train)) => Some(update(len, weight, train, true)),
             _ => None,
         }
     }
@@ -212,7 +212,7 @@ impl<'a, B: Backend> Param<'a, B> {
     /// The values in full, of the master where there is one: what training goes on from.
     pub fn exact(&self, b: &B) -> Result<Vec<B::Stat>> {
         match self {
-            Param::Matrix(Matrix { w: Weight::Float(w), train, .. }) => download(b, w, train.as_ref(), self.len()),
+            Param::Matrix(Matrix { w: Stored::Float(w), train, .. }) => download(b, w, train.as_ref(), self.len()),
             Param::Dense(Dense { w, train, .. }) => download(b, w, train.as_ref(), self.len()),
             Param::Matrix(p) => Ok(p.values(b)?.into_iter().map(|x| B::stat(f64::from(x))).collect()),
         }
@@ -222,7 +222,7 @@ impl<'a, B: Backend> Param<'a, B> {
     pub fn set(&mut self, b: &B, values: &[f64]) -> Result {
         let floats: Vec<B::Float> = values.iter().map(|&x| B::float(x)).collect();
         match self {
-            Param::Matrix(Matrix { w: Weight::Float(w), .. }) | Param::Dense(Dense { w, .. }) => b.write(w, &floats)?,
+            Param::Matrix(Matrix { w: Stored::Float(w), .. }) | Param::Dense(Dense { w, .. }) => b.write(w, &floats)?,
             Param::Matrix(_) => {} // frozen bf16 is never set
         }
         if let Some(master) = self.train().and_then(|t| t.master.as_mut()) {

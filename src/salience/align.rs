@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use super::Span;
 use super::priors::Priors;
-use super::scanpath::{self, Key, ScanPath};
-use super::weights::{self, Parts, Scope, Weight, weigh};
+use super::scanpath::{Key, PathSettings, ScanPath};
+use super::weights::{Parts, Scope, Weight, WeightSettings, weigh};
 use crate::choices::choices;
 
 choices! {
@@ -79,9 +79,9 @@ pub struct Salience {
     /// Of the condition under study.
     pub priors: Priors,
     /// How paths are drawn.
-    pub path: scanpath::Settings,
+    pub path: PathSettings,
     /// How weights follow from a path.
-    pub weights: weights::Settings,
+    pub weights: WeightSettings,
     /// How weights cross to the target.
     pub align: Align,
 }
@@ -207,7 +207,7 @@ pub fn words(text: &[u8]) -> Vec<Span> {
 #[cfg(test)]
 mod tests {
     use super::super::Label;
-    use super::super::weights::{OffPath, Settings};
+    use super::super::weights::OffPath;
     use super::*;
     use crate::choices::Choice;
 
@@ -302,7 +302,7 @@ mod tests {
     fn a_path_its_weights_and_the_weight_of_a_whole() {
         let (_, mut spans) = side("if a b a b a b a b a b");
         spans.iter_mut().for_each(|span| span.label = Some(Label::ConditionalStatement));
-        let weights = Settings { off_path: OffPath::Number(0.25), ..Settings::default() };
+        let weights = WeightSettings { off_path: OffPath::Number(0.25), ..WeightSettings::default() };
         let priors = Priors::builtin("combined").unwrap();
         let mut salience = Salience { priors, path: Default::default(), weights, align: Align::BroadcastMean };
         let (path, drawn) = salience.of(&spans, KEY);

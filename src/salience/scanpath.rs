@@ -23,7 +23,7 @@ choices! {
 
 /// How paths are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct PathSettings {
     /// How many tokens of each label lie on the path.
     pub mode: Mode,
     /// An n-gram may reach over this many lines at most (its last line minus its first). The paper's L; 4 is the value
@@ -33,9 +33,9 @@ pub struct Settings {
     pub dynamic: bool,
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings { mode: Mode::Paper, max_lines: 4, dynamic: false }
+impl Default for PathSettings {
+    fn default() -> PathSettings {
+        PathSettings { mode: Mode::Paper, max_lines: 4, dynamic: false }
     }
 }
 
@@ -84,7 +84,7 @@ pub struct ScanPath {
 
 impl ScanPath {
     /// Draws the path through the tokens of one piece of code.
-    pub fn draw(spans: &[Span], priors: &Priors, settings: &Settings, key: Key) -> ScanPath {
+    pub fn draw(spans: &[Span], priors: &Priors, settings: &PathSettings, key: Key) -> ScanPath {
         let key = Key { epoch: if settings.dynamic { key.epoch } else { 0 }, ..key };
         let mask = mask(spans, priors, settings.mode, key);
         ScanPath { segments: segment(spans, &mask, settings.max_lines, |ngram| priors.valid(ngram)) }

@@ -39,7 +39,7 @@ choices! {
 
 /// How weights follow from a path.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
+pub struct WeightSettings {
     /// What every token on the path weighs at least. 1 in the paper, 3 in the published code.
     pub w_base: f64,
     /// What tokens off the path weigh.
@@ -50,9 +50,9 @@ pub struct Settings {
     pub scope: Scope,
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings { w_base: 1.0, off_path: OffPath::Number(1.0), unseen: Unseen::Zero, scope: Scope::All }
+impl Default for WeightSettings {
+    fn default() -> WeightSettings {
+        WeightSettings { w_base: 1.0, off_path: OffPath::Number(1.0), unseen: Unseen::Zero, scope: Scope::All }
     }
 }
 
@@ -85,7 +85,7 @@ impl Weight {
     }
 }
 
-impl Settings {
+impl WeightSettings {
     /// 1 / ln(freq + 2), natural logarithm.
     fn rarity(&self, freq: Option<u64>) -> f64 {
         match (freq, self.unseen) {
@@ -112,7 +112,7 @@ impl Settings {
 }
 
 /// The weight of every token of a piece of code, given the path through them.
-pub fn weigh(spans: &[Span], path: &ScanPath, priors: &Priors, settings: &Settings) -> Vec<Weight> {
+pub fn weigh(spans: &[Span], path: &ScanPath, priors: &Priors, settings: &WeightSettings) -> Vec<Weight> {
     let segments = path.by_token(spans.len());
     let rarity: Vec<f64> = path
         .segments
@@ -171,12 +171,12 @@ mod tests {
     #[test]
     fn the_default_weights_by_hand() {
         let (spans, path, priors) = example();
-        let weights = weigh(&spans, &path, &priors, &Settings::default());
+        let weights = weigh(&spans, &path, &priors, &WeightSettings::default());
         assert_near(&weights, &[1.570639, 1.694316, 1.294774, 1.294774, 1.294774, 1.0, 1.0]);
         assert_eq!(weights.iter().map(|w| w.on_path).collect::<Vec<_>>(), [true, true, true, true, true, false, false]);
         assert_eq!(weights[1].segment, Some(0));
         assert_eq!(weights[4].segment, Some(1));
-        assert_eq!(weights[5], Settings::default().rest());
+        assert_eq!(weights[5], WeightSettings::default().rest());
         let Parts { base, rarity, semantic } = weights[0].parts;
         assert!(base == 1.0 && (rarity - 1.0 / 60f64.ln()).abs() < 1e-15 && semantic == 0.3264);
     }
@@ -186,17 +186,17 @@ mod tests {
     #[test]
     fn the_other_choices_by_hand() {
         let (spans, path, priors) = example();
-        let paper = Settings { off_path: OffPath::Formula, unseen: Unseen::Literal, ..Settings::default() };
+        let paper = WeightSettings { off_path: OffPath::Formula, unseen: Unseen::Literal, ..WeightSettings::default() };
         let loops = 2.737469;
         let weights = weigh(&spans, &path, &priors, &paper);
         assert_near(&weights, &[1.570639, 1.694316, loops, loops, loops, 1.192935, 2.442695]);
         assert!(!weights[5].on_path && weights[6] == paper.rest());
 
-        let artifact = Settings { w_base: 3.0, ..Settings::default() };
+        let artifact = WeightSettings { w_base: 3.0, ..WeightSettings::default() };
         let weights = weigh(&spans, &path, &priors, &artifact);
         assert_near(&weights, &[3.570639, 3.694316, 3.294774, 3.294774, 3.294774, 1.0, 1.0]);
 
-        let path_only = Settings { scope: Scope::Path, ..paper };
+        let path_only = WeightSettings { scope: Scope::Path, ..paper };
         let weights = weigh(&spans, &path, &priors, &path_only);
         assert_near(&weights, &[1.570639, 1.694316, loops, loops, loops, 0.0, 0.0]);
         assert_eq!(path_only.rest().value(), 0.0);
@@ -204,10 +204,10 @@ mod tests {
 
     #[test]
     fn a_count_of_one_is_rare_and_labels_without_data_earn_nothing() {
-        let settings = Settings::default();
+        let settings = WeightSettings::default();
         assert!((settings.rarity(Some(1)) - 0.910239).abs() < 1e-6); // 1 / ln 3
         let spans = spans(&[Some(IndexOperation)]);
-        let formula = Settings { off_path: OffPath::Formula, ..settings };
+        let formula = WeightSettings { off_path: OffPath::Formula, ..settings };
         let writing = Priors::builtin("writing").unwrap();
         assert_eq!(weigh(&spans, &ScanPath::default(), &writing, &formula)[0].value(), 1.0);
         assert!(weigh(&[], &ScanPath::default(), &writing, &formula).is_empty());

@@ -5,7 +5,7 @@
 //! called `checkpoint-STEP` is complete. `checkpoint.b3` lists the hash of each file, in the form of `b3sum`, for what a disk
 //! or a copy may have done since (`b3sum --check checkpoint.b3`).
 
-use super::basis::Basis;
+use super::fingerprint::Fingerprint;
 use crate::error::{Error, Result};
 use crate::files;
 use serde::{Deserialize, Serialize};
@@ -52,7 +52,8 @@ pub struct State {
     /// Where the run stood.
     pub progress: Progress,
     /// What decided its bits.
-    pub basis: Basis,
+    #[serde(rename = "basis")] // the key since 0.1.0
+    pub fingerprint: Fingerprint,
 }
 
 /// A whole checkpoint.

@@ -6,15 +6,15 @@ use super::epochs::Epochs;
 use super::prepare::{Origin, Prepared};
 use super::recipe::{Method, Normalize};
 use super::run;
-use super::step::{Machine, Rule, Settings};
+use super::step::{Machine, Rule, StepSettings};
 use crate::backend::moments::Moments;
 use crate::backend::plan::{Counted, Plan};
-use crate::backend::{Elem, Weight};
+use crate::backend::{Elem, Stored};
 use crate::data::pack::{Batching, Totals};
 use crate::error::Result;
-use crate::model::adapter::Start;
+use crate::model::adapter::AdapterInit;
 use crate::model::config::Spec;
-use crate::model::decoder::{Decoder, Rates, Source};
+use crate::model::decoder::{Decoder, Init, Rates};
 use crate::model::hub;
 use crate::model::params::{Param, Train};
 use crate::model::workspace::{Kept, Recompute, Workspace};
@@ -64,7 +64,7 @@ impl Bytes {
     fn add<E: Elem>(&mut self, mut param: Param<Plan<E>>) {
         self.weights += match &param {
             Param::Matrix(matrix) => match &matrix.w {
-                Weight::Float(w) | Weight::Bf16(w) => w.bytes(),
+                Stored::Float(w) | Stored::Bf16(w) => w.bytes(),
             },
             Param::Dense(dense) => dense.w.bytes(),
         };
@@ -135,9 +135,9 @@ fn build<E: Elem>(plan: &Plan<E>, prepared: &Prepared) -> Result<Decoder<Plan<E>
         Origin::Random(..) => false,
     };
     let spec = prepared.origin.spec().clone();
-    let mut model = Decoder::build(plan, spec, &Source::Shapes { bf16 }, full.then_some(optim), positions)?;
+    let mut model = Decoder::build(plan, spec, &Init::Shapes { bf16 }, full.then_some(optim), positions)?;
     if !full {
-        model.attach(plan, &run::lora_config(recipe), &Start::Shapes, Some(optim))?;
+        model.attach(plan, &run::lora_config(recipe), &AdapterInit::Shapes, Some(optim))?;
     }
     Ok(model)
 }
@@ -157,9 +157,9 @@ pub fn bytes<E: Elem>(plan: impl Fn() -> Plan<E>, prepared: &Prepared) -> Result
     if let Some(dir) = recipe.objective.reference_model.as_ref().filter(|_| recipe.objective.gamma != 0.0) {
         let dir = hub::resolve(&dir.to_string_lossy(), |key| std::env::var(key).ok())?;
         let spec = Spec::load(&dir.join("config.json"))?;
-        let shapes = Source::Shapes { bf16: false };
+        let shapes = Init::Shapes { bf16: false };
         let model = |plan: &Plan<E>| Decoder::build(plan, spec, &shapes, None, run::positions(prepared));
-        let other = of(plan(), model, Settings { train: false, rates: Rates::default(), ..settings })?;
+        let other = of(plan(), model, StepSettings { train: false, rates: Rates::default(), ..settings })?;
         bytes.reference = other.backend.bytes();
     }
     Ok(bytes)
@@ -169,11 +169,11 @@ pub fn bytes<E: Elem>(plan: impl Fn() -> Plan<E>, prepared: &Prepared) -> Result
 fn of<E: Elem>(
     plan: Plan<E>,
     model: impl FnOnce(&Plan<E>) -> Result<Decoder<Plan<E>>>,
-    settings: Settings,
+    settings: StepSettings,
 ) -> Result<Machine<Plan<E>>> {
     let model = model(&plan)?;
     let rule = Rule { normalize: Normalize::Tokens, ..settings.rule };
-    Machine::new(plan, model, Settings { rule, ..settings })
+    Machine::new(plan, model, StepSettings { rule, ..settings })
 }
 
 fn pad(prepared: &Prepared) -> Option<u32> {
@@ -190,7 +190,7 @@ pub fn parameters(prepared: &Prepared) -> Result<Parameters> {
 /// The work of a step and of the run; the same on every device.
 pub fn work(prepared: &Prepared) -> Result<Work> {
     let settings = run::settings(prepared);
-    let machine = |recompute| of(Plan::default(), |b| build(b, prepared), Settings { recompute, ..settings });
+    let machine = |recompute| of(Plan::default(), |b| build(b, prepared), StepSettings { recompute, ..settings });
     let [mut kept, mut anew] = [machine(Recompute::None)?, machine(settings.recompute)?];
     let examples = &prepared.train.examples;
     let epochs = Epochs::new(examples, &prepared.recipe);

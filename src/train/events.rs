@@ -133,20 +133,20 @@ pub struct EvalLog {
 impl Header {
     /// Of a run with this model on this device.
     pub fn of<B: Backend>(p: &Prepared, model: &mut Decoder<B>, meter: &Meter<B>) -> Header {
-        let (recipe, report) = (&p.recipe, &p.train.report);
+        let (recipe, counts) = (&p.recipe, &p.train.counts);
         Header {
             model: recipe.model.model_name_or_path.clone(),
             model_type: p.origin.spec().model_type.clone(),
             parameters: model.base_params().iter().map(|p| p.len()).sum(),
             trainable: model.trained().iter().map(|p| p.len()).sum(),
             method: recipe.train.method.to_string(),
-            rows: report.kept,
-            rows_read: report.rows,
-            tokens: report.tokens,
-            supervised: report.share_supervised(),
-            eos: p.tokenizer.as_ref().map(|_| report.share_eos()),
-            on_path: report.share_on_path(),
-            weights: [report.weight_min, report.weight_mean, report.weight_max],
+            rows: counts.kept,
+            rows_read: counts.rows,
+            tokens: counts.tokens,
+            supervised: counts.share_supervised(),
+            eos: p.tokenizer.as_ref().map(|_| counts.share_eos()),
+            on_path: counts.share_on_path(),
+            weights: [counts.weight_min, counts.weight_mean, counts.weight_max],
             salience: p.drawing.as_ref().map(super::salience::describe),
             normalize: recipe.objective.normalize.to_string(),
             arm: recipe.objective.arm.to_string(),

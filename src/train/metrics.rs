@@ -6,7 +6,7 @@ use super::recipe::{Recipe, ReportTo};
 use super::step::Outcome;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::report::tensorboard::EventFile;
+use crate::render::tensorboard::EventFile;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Write;

@@ -1,11 +1,11 @@
 //! From examples to a trained model: the recipe, the step, the schedule and the run.
 
-pub mod basis;
 pub mod checkpoint;
 pub mod epochs;
 pub mod estimate;
 pub mod events;
 pub mod feed;
+pub mod fingerprint;
 pub mod history;
 pub mod meter;
 pub mod metrics;

@@ -3,11 +3,11 @@
 use super::recipe::{Arm, Method, Normalize, Recipe};
 use super::resume::{Resume, Resumed};
 use super::salience;
-use crate::data::attention::Drawing;
 use crate::data::cache;
-use crate::data::corpus::{self, Corpus, Reading, Source};
+use crate::data::corpus::{self, Corpus, DataSource, Reading};
 use crate::data::pack::Batching;
 use crate::data::tokenizer::Tokenizer;
+use crate::data::weights::drawn::Drawing;
 use crate::data::{Example, IGNORE};
 use crate::error::{Error, Result};
 use crate::model::checkpoint::Checkpoint;
@@ -151,20 +151,20 @@ impl Prepared {
 }
 
 /// How the recipe wants the rows of a source to be read.
-pub fn reading(recipe: &Recipe, source: &Source) -> Result<Reading> {
+pub fn reading(recipe: &Recipe, source: &DataSource) -> Result<Reading> {
     Ok(Reading {
         task: recipe.data.task,
         max_length: recipe.data.max_length,
         prompt_weight: recipe.data.prompt_weight,
         uniform: recipe.objective.arm == Arm::Uniform,
-        attention: salience::attention(recipe, source)?,
+        paths: salience::path_reading(recipe, source)?,
     })
 }
 
 /// Reads a source by way of the cache, if the recipe has one.
 fn read(
     recipe: &Recipe,
-    source: &Source,
+    source: &DataSource,
     tokenizer: Option<&Tokenizer>,
     vocab: usize,
     notes: &mut Vec<String>,
@@ -199,7 +199,7 @@ fn load_tokenizer(recipe: &Recipe, files: &ModelFiles) -> Result<Option<Tokenize
 
 /// An evaluation divides by the weights of its whole file: better refused now than after an epoch.
 fn check_weights(recipe: &Recipe, validation: &Corpus) -> Result {
-    let mean = validation.report.weight_mean;
+    let mean = validation.counts.weight_mean;
     if recipe.objective.normalize != Normalize::Weights || mean > 0.0 {
         return Ok(());
     }
@@ -219,7 +219,7 @@ fn notes(
 ) -> Vec<String> {
     let mut notes = Vec::new();
     for corpus in [Some(train), validation].into_iter().flatten() {
-        let (file, r) = (corpus.file.display(), &corpus.report);
+        let (file, r) = (corpus.file.display(), &corpus.counts);
         if r.truncated > 0 {
             notes.push(format!(
                 "{file}: {} of {} rows were cut at {} tokens",

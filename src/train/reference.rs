@@ -8,7 +8,7 @@ use super::step::Machine;
 use crate::backend::Backend;
 use crate::data::corpus::Corpus;
 use crate::error::{Error, Result};
-use crate::model::decoder::{Decoder, Source};
+use crate::model::decoder::{Decoder, Init};
 use std::path::Path;
 
 /// log p of the supervised tokens of every example under the reference, for the training and the validation examples;
@@ -60,5 +60,5 @@ pub fn model<B: Backend>(b: &B, dir: &Path, prepared: &Prepared) -> Result<Decod
     }
     let positions = positions(prepared);
     files.spec.check_length(positions, &files.dir.join("config.json"))?;
-    Decoder::build(b, files.spec, &Source::File(&files.checkpoint), None, positions)
+    Decoder::build(b, files.spec, &Init::File(&files.checkpoint), None, positions)
 }

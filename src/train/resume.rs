@@ -1,8 +1,8 @@
 //! Going on from a checkpoint: which one, whether it is one of this run, and what is cut off behind it.
 
-use super::basis::Basis;
 use super::checkpoint::{self, Found, From};
 use super::events::Header;
+use super::fingerprint::Fingerprint;
 use super::metrics::Writer;
 use super::prepare::Prepared;
 use super::recipe::{Method, Recipe};
@@ -117,9 +117,9 @@ fn check_empty(out: &Path, results: &[&str], checkpoints: bool) -> Result {
 }
 
 /// What is not as it was when the checkpoint was written; refused, unless that is allowed.
-pub fn changes(prepared: &Prepared, basis: &Basis) -> Result<Vec<String>> {
+pub fn changes(prepared: &Prepared, fingerprint: &Fingerprint) -> Result<Vec<String>> {
     let Some(Resumed { found, allow_changed }) = &prepared.resumed else { return Ok(Vec::new()) };
-    let changes = found.state.basis.changes(basis);
+    let changes = found.state.fingerprint.changes(fingerprint);
     if changes.is_empty() || *allow_changed {
         return Ok(changes);
     }
@@ -127,7 +127,7 @@ pub fn changes(prepared: &Prepared, basis: &Basis) -> Result<Vec<String>> {
         "is of another run: {}; put that back, or take it with --allow-changed (the bits will differ)",
         changes.join(", ")
     );
-    Err(if found.state.basis.same_files(basis) {
+    Err(if found.state.fingerprint.same_files(fingerprint) {
         Error::Recipe { origin: found.dir.display().to_string(), why }
     } else {
         Error::file(&found.dir, why)

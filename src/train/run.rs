@@ -1,15 +1,15 @@
 //! A run from a prepared recipe to saved files. Emits events and prints nothing.
 
-use super::basis::Basis;
 use super::checkpoint::{self, Best, Progress};
 use super::epochs::{self, Epochs};
 use super::events::{EvalLog, Event, Header, StepLog, Stop};
+use super::fingerprint::Fingerprint;
 use super::meter::{Meter, Pace};
 use super::prepare::{Origin, Prepared};
 use super::recipe::{Method, Recipe, SaveDtype};
 use super::reference::{self, References};
 use super::resume::{self, Resumed};
-use super::step::{Capacity, Machine, Outcome, Rule, Settings, Update};
+use super::step::{Capacity, Machine, Outcome, Rule, StepSettings, Update};
 use super::{metrics, schedule};
 use crate::backend::{AdamW, Backend};
 use crate::data::corpus::Corpus;
@@ -17,8 +17,8 @@ use crate::data::pack::{self, Batching};
 use crate::data::{Batch, Example};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::adapter::{LoraConfig, Start};
-use crate::model::decoder::{Decoder, Rates, Source};
+use crate::model::adapter::{AdapterInit, LoraConfig};
+use crate::model::decoder::{Decoder, Init, Rates};
 use crate::model::flops::Flops;
 use crate::model::save;
 use crate::model::state::{self, Saved};
@@ -50,7 +50,7 @@ struct Run<B: Backend> {
     flops: Flops,
     references: References,
     metrics: metrics::Writer,
-    basis: Basis,
+    fingerprint: Fingerprint,
     progress: Progress,
     /// The checkpoint to go back to, if there is one.
     last: Option<PathBuf>,
@@ -67,8 +67,8 @@ impl<B: Backend> Run<B> {
         on: &mut dyn FnMut(Event) -> Result,
     ) -> Result<Run<B>> {
         // here and not earlier: hashing reads all weights, which a run that cannot fit never should
-        let basis = Basis::of::<B>(&prepared)?;
-        let changes = resume::changes(&prepared, &basis)?;
+        let fingerprint = Fingerprint::of::<B>(&prepared)?;
+        let changes = resume::changes(&prepared, &fingerprint)?;
         let recipe = &prepared.recipe;
         let mut model = build(&backend, &prepared)?;
         if recipe.train.peak_tflops > 0.0 {
@@ -96,7 +96,7 @@ impl<B: Backend> Run<B> {
         if let Some(plain) = other {
             // it comes and goes before the trained model's workspace is allocated
             let mut machine =
-                Machine::new(backend, plain, Settings { train: false, rates: Rates::default(), ..settings })?;
+                Machine::new(backend, plain, StepSettings { train: false, rates: Rates::default(), ..settings })?;
             references = References::of(&mut machine, &prepared, on)?;
             backend = machine.backend;
         }
@@ -106,7 +106,7 @@ impl<B: Backend> Run<B> {
         }
         let (progress, last, log) = Default::default();
         let mut run =
-            Run { _lock: lock, machine, meter, flops, references, metrics, basis, progress, last, log, prepared };
+            Run { _lock: lock, machine, meter, flops, references, metrics, fingerprint, progress, last, log, prepared };
         if let (Some(Resumed { found, .. }), Some(saved)) = (run.prepared.resumed.take(), saved) {
             // after the references, which are those of the model before training
             saved.restore(&run.machine.backend, &mut run.machine.model)?;
@@ -203,7 +203,7 @@ impl<B: Backend> Run<B> {
     fn checkpoint(&mut self, on: &mut dyn FnMut(Event) -> Result) -> Result {
         let t = &self.prepared.recipe.train;
         let (out, limit) = (t.output_dir.clone(), t.save_total_limit);
-        let state = checkpoint::State { progress: self.progress, basis: self.basis.clone() };
+        let state = checkpoint::State { progress: self.progress, fingerprint: self.fingerprint.clone() };
         let written = checkpoint::write(&out, &state, |dir| {
             state::save(&self.machine.backend, &mut self.machine.model, &dir.join(checkpoint::TENSORS))?;
             self.metrics.copy(&dir.join(checkpoint::METRICS))?;
@@ -350,11 +350,11 @@ pub(super) fn positions(prepared: &Prepared) -> usize {
 }
 
 /// Objective, dropout and the largest micro-batch of the run, evaluation included.
-pub(super) fn settings(prepared: &Prepared) -> Settings {
+pub(super) fn settings(prepared: &Prepared) -> StepSettings {
     let recipe = &prepared.recipe;
     let (o, m) = (&recipe.objective, &recipe.model);
     let largest = |c: &Corpus| epochs::largest_batch(&c.examples, recipe);
-    Settings {
+    StepSettings {
         rule: Rule { normalize: o.normalize, gamma: o.gamma, beta: o.beta, dpo_weights: o.dpo_weights },
         rates: Rates {
             embd: m.embd_dropout,
@@ -382,13 +382,13 @@ fn build<B: Backend>(b: &B, prepared: &Prepared) -> Result<Decoder<B>> {
     let recipe = &prepared.recipe;
     let (full, optim) = (recipe.train.method == Method::Full, recipe.train.optim);
     let source = match &prepared.origin {
-        Origin::Files(files) => Source::File(&files.checkpoint),
-        Origin::Random(..) => Source::Random { seed: recipe.train.seed, std: 0.02 },
+        Origin::Files(files) => Init::File(&files.checkpoint),
+        Origin::Random(..) => Init::Random { seed: recipe.train.seed, std: 0.02 },
     };
     let mut model =
         Decoder::build(b, prepared.origin.spec().clone(), &source, full.then_some(optim), positions(prepared))?;
     if !full {
-        model.attach(b, &lora_config(recipe), &Start::Fresh { seed: recipe.train.seed }, Some(optim))?;
+        model.attach(b, &lora_config(recipe), &AdapterInit::Fresh { seed: recipe.train.seed }, Some(optim))?;
     }
     Ok(model)
 }

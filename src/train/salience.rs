@@ -4,15 +4,15 @@ use std::path::Path;
 
 use super::recipe::{Arm, Recipe};
 use crate::choices::Choice;
-use crate::data::attention::{Attention, Drawing, Writing};
-use crate::data::corpus::Source;
-use crate::data::prompt::Task;
+use crate::data::corpus::DataSource;
+use crate::data::template::Task;
+use crate::data::weights::drawn::{Drawing, PathReading, Writing};
 use crate::error::{Error, Result};
 use crate::salience::align::{Align, Salience};
 use crate::salience::priors::Priors;
-use crate::salience::scanpath;
+use crate::salience::scanpath::PathSettings;
 use crate::salience::syntax::Language;
-use crate::salience::weights;
+use crate::salience::weights::WeightSettings;
 
 /// Whether weights are drawn from scan paths, in place of the data's own.
 pub fn asked(recipe: &Recipe) -> bool {
@@ -40,7 +40,7 @@ fn refusal(why: String) -> Error {
 }
 
 /// How the rows of `source` are read for weights of scan paths; `None` where these are not asked for.
-pub fn attention(recipe: &Recipe, source: &Source) -> Result<Option<Attention>> {
+pub fn path_reading(recipe: &Recipe, source: &DataSource) -> Result<Option<PathReading>> {
     if !asked(recipe) {
         return Ok(None);
     }
@@ -51,17 +51,17 @@ pub fn attention(recipe: &Recipe, source: &Source) -> Result<Option<Attention>> 
     };
     let code = match (s.source_lang, source) {
         (Some(language), _) => Some(language),
-        (None, Source::Parallel(file, _)) => Some(of_file("source_lang", file)?),
-        (None, Source::Jsonl(_)) => None,
+        (None, DataSource::Parallel(file, _)) => Some(of_file("source_lang", file)?),
+        (None, DataSource::Jsonl(_)) => None,
     };
     let target = match (s.target_lang, source, task) {
         (Some(writing), ..) => Some(writing),
         (None, _, Task::Summarization) => Some(Writing::Words),
-        (None, Source::Parallel(_, file), _) => Some(Writing::Code(of_file("target_lang", file)?)),
-        (None, Source::Jsonl(_), Task::Translation) => Some(Writing::Code(Language::CSharp)),
-        (None, Source::Jsonl(_), _) => None,
+        (None, DataSource::Parallel(_, file), _) => Some(Writing::Code(of_file("target_lang", file)?)),
+        (None, DataSource::Jsonl(_), Task::Translation) => Some(Writing::Code(Language::CSharp)),
+        (None, DataSource::Jsonl(_), _) => None,
     };
-    Ok(Some(Attention { align: align(recipe)?, calls: s.calls, source: code, target }))
+    Ok(Some(PathReading { align: align(recipe)?, calls: s.calls, source: code, target }))
 }
 
 /// What weights are drawn from; `None` where scan paths are not asked for.
@@ -77,8 +77,8 @@ pub fn drawing(recipe: &Recipe) -> Result<Option<Drawing>> {
             Priors::builtin(condition).map_err(|e| refusal(format!("salience.condition: {e}")))?
         }
     };
-    let path = scanpath::Settings { mode: s.mode, max_lines: s.max_lines as u32, dynamic: s.dynamic };
-    let weights = weights::Settings { w_base: s.w_base, off_path: s.off_path, unseen: s.unseen, scope: s.scope };
+    let path = PathSettings { mode: s.mode, max_lines: s.max_lines as u32, dynamic: s.dynamic };
+    let weights = WeightSettings { w_base: s.w_base, off_path: s.off_path, unseen: s.unseen, scope: s.scope };
     let salience = Salience { priors, path, weights, align: align(recipe)? };
     let uniform = recipe.objective.arm == Arm::Uniform;
     Ok(Some(Drawing { salience, seed: recipe.train.seed, uniform }))

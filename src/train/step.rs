@@ -87,7 +87,7 @@ pub struct Capacity {
 
 /// What a machine is made for.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct StepSettings {
     /// The objective.
     pub rule: Rule,
     /// Dropout of training passes.
@@ -102,11 +102,11 @@ pub struct Settings {
     pub seed: u64,
 }
 
-impl Default for Settings {
+impl Default for StepSettings {
     /// Training with the default objective and no dropout; the capacity is still to be given.
-    fn default() -> Settings {
+    fn default() -> StepSettings {
         let (rule, rates, capacity, recompute) = Default::default();
-        Settings { rule, rates, capacity, train: true, recompute, seed: 0 }
+        StepSettings { rule, rates, capacity, train: true, recompute, seed: 0 }
     }
 }
 
@@ -130,8 +130,8 @@ pub struct Machine<B: Backend> {
 
 impl<B: Backend> Machine<B> {
     /// Allocates the workspace of `model`, whose adapters are already in place.
-    pub fn new(backend: B, model: Decoder<B>, settings: Settings) -> Result<Self> {
-        let Settings { rule, rates, capacity, train, recompute, seed } = settings;
+    pub fn new(backend: B, model: Decoder<B>, settings: StepSettings) -> Result<Self> {
+        let StepSettings { rule, rates, capacity, train, recompute, seed } = settings;
         let b = &backend;
         let (tokens, lora_dropout, resid_dropout) = (capacity.tokens, rates.lora > 0.0, rates.resid > 0.0);
         let need = Need { tokens, train, recompute, lora_dropout, resid_dropout };

@@ -7,7 +7,7 @@ use eyekern::salience::labels::{self, Calls};
 use eyekern::salience::priors::Priors;
 use eyekern::salience::scanpath::Key;
 use eyekern::salience::syntax::Language;
-use eyekern::salience::weights::Settings;
+use eyekern::salience::weights::WeightSettings;
 use serde_json::json;
 
 const PAIRS: [(&str, &str); 3] = [
@@ -47,7 +47,8 @@ fn training_uses_the_weights_of_the_library() {
     let drawn = losses(&case, &[]);
     let uniform = losses(&case, &["salience.condition="]);
     let priors = Priors::builtin("combined").expect("built in");
-    let salience = Salience { priors, path: Default::default(), weights: Settings::default(), align: Align::TargetAst };
+    let salience =
+        Salience { priors, path: Default::default(), weights: WeightSettings::default(), align: Align::TargetAst };
     let row = |(row, (code, content)): (usize, &(&str, &str))| {
         let spans = labels::label(content.as_bytes(), Language::CSharp, Calls::Syntax).expect("parses");
         let (_, weights) = salience.of(&spans, Key { seed: 42, example: row as u64, epoch: 0 });

@@ -49,9 +49,9 @@ fn read(jsonl: &str) -> Result<Corpus> {
 fn every_row_can_be_trained_on() {
     let rows = blocks("json rows").join("\n");
     let corpus = read(&rows).unwrap_or_else(|e| panic!("{e}\n{rows}"));
-    let report = &corpus.report;
-    assert_eq!((report.kept, report.truncated), (rows.lines().count(), 0));
-    assert!(report.on_path > 0 && report.weight_min == 0.0 && report.weight_max == 3.0, "{report:?}");
+    let counts = &corpus.counts;
+    assert_eq!((counts.kept, counts.truncated), (rows.lines().count(), 0));
+    assert!(counts.on_path > 0 && counts.weight_min == 0.0 && counts.weight_max == 3.0, "{counts:?}");
     // `balance -= amount;` as the page weighs it, then the semicolon and EOS
     let spans = &corpus.examples[1];
     let mut weights: Vec<f32> =

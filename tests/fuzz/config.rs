@@ -2,9 +2,9 @@
 
 use eyekern::backend::moments::Optim;
 use eyekern::backend::plan::Plan;
-use eyekern::model::adapter::{LoraConfig, Start, Targets};
+use eyekern::model::adapter::{AdapterInit, LoraConfig, Targets};
 use eyekern::model::config::{Positions, Spec};
-use eyekern::model::decoder::{Decoder, Source};
+use eyekern::model::decoder::{Decoder, Init};
 use eyekern::model::names;
 use eyekern::model::workspace::{Need, Recompute, Workspace};
 use std::path::Path;
@@ -37,11 +37,11 @@ pub fn run(input: &[u8]) {
     for full in [false, true] {
         let plan = Plan::default();
         let mut model =
-            Decoder::build(&plan, spec.clone(), &Source::Shapes { bf16: false }, full.then_some(Optim::AdamW), 16)
+            Decoder::build(&plan, spec.clone(), &Init::Shapes { bf16: false }, full.then_some(Optim::AdamW), 16)
                 .expect("it only counts");
         if !full {
             let lora = LoraConfig { r: 2, alpha: 4.0, dropout: 0.0, rslora: false, targets: Targets::AllLinear };
-            if let Err(refusal) = model.attach(&plan, &lora, &Start::Shapes, Some(Optim::AdamW)) {
+            if let Err(refusal) = model.attach(&plan, &lora, &AdapterInit::Shapes, Some(Optim::AdamW)) {
                 sentence::check(&refusal, "lora.r", 2);
             }
         }

@@ -1,8 +1,8 @@
 //! What must hold of any row of a data file.
 
-use eyekern::data::attention::{Attention, Drawing, Writing};
 use eyekern::data::corpus::{self, Reading};
 use eyekern::data::tokenizer::Tokenizer;
+use eyekern::data::weights::drawn::{Drawing, PathReading, Writing};
 use eyekern::salience::align::{Align, Salience};
 use eyekern::salience::labels::Calls;
 use eyekern::salience::priors::Priors;
@@ -21,8 +21,8 @@ pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     read(text, tokenizer, Reading::default());
     for align in [Align::Identity, Align::TargetAst, Align::Lexical, Align::BroadcastMax] {
-        let attention = Attention { align, calls: Calls::Syntax, source: None, target: Some(Writing::Words) };
-        read(text, tokenizer, Reading { attention: Some(attention), ..Reading::default() });
+        let paths = PathReading { align, calls: Calls::Syntax, source: None, target: Some(Writing::Words) };
+        read(text, tokenizer, Reading { paths: Some(paths), ..Reading::default() });
     }
 }
 
@@ -35,10 +35,10 @@ fn read(text: &str, tokenizer: &Tokenizer, reading: Reading) {
             assert!(line.is_none_or(|line| (1..=text.lines().count()).contains(&line)), "{refusal}");
         }
         Ok(mut corpus) => {
-            if let Some(attention) = reading.attention {
+            if let Some(paths) = reading.paths {
                 let priors = Priors::builtin("combined").expect("built in");
                 let (path, weights) = Default::default();
-                let salience = Salience { priors, path, weights, align: attention.align };
+                let salience = Salience { priors, path, weights, align: paths.align };
                 corpus.draw(&Drawing { salience, seed: 1, uniform: false }, 0);
             }
             for example in &corpus.examples {

@@ -32,7 +32,7 @@ fn cached<B: Backend>(
     };
     let (at, mut cache, qkv) = (lab.ids_of(&at), lab.float_of(&rows), lab.float(n * s.width(), size));
     let mut y = lab.poison(n * q * dim);
-    lab.b.remember(s, &at, &qkv, &mut cache).expect("remember");
+    lab.b.write_kv_cache(s, &at, &qkv, &mut cache).expect("write_kv_cache");
     lab.b.attention_cached(s, &tokens, &at, &qkv, &cache, &mut y).expect("attention_cached");
     // what was kept, the rows beside it aside
     let kept = lab.read(&cache, rows.len());

@@ -11,7 +11,7 @@ use eyekern::backend::cuda::emulated::{Blocks, Emulator, Memory, Schedule};
 use eyekern::backend::cuda::{Arg, Cuda, Geometry, TensorMap};
 use eyekern::backend::moments::{GROUP, Moments, Optim};
 use eyekern::backend::{
-    Act, AdamW, Affine, Backend, Elem, F, Gemm, Head, Heads, Norm, Rows, S, Tokens, Turn, Update, Weight, scalar,
+    Act, AdamW, Affine, Backend, Elem, F, Gemm, Head, Heads, Norm, Rows, S, Stored, Tokens, Turn, Update, scalar,
 };
 use eyekern::error::Result;
 
@@ -166,7 +166,7 @@ fn activations<B: Backend>(lab: &mut Lab<B>, total: usize) -> Vec<Output> {
 /// A projection of zeros leaves the bias.
 fn biases<B: Backend>(lab: &mut Lab<B>, total: usize) -> Vec<Output> {
     let s = Gemm { rows: total, inp: 8, out: WIDTH, alpha: 0.5 };
-    let (x, w) = (floats(lab.b, total * 8, &[]), Weight::Float(floats(lab.b, WIDTH * 8, &[])));
+    let (x, w) = (floats(lab.b, total * 8, &[]), Stored::Float(floats(lab.b, WIDTH * 8, &[])));
     let (bias, mut y) = (lab.float(WIDTH, 1.0), floats(lab.b, total * WIDTH, &[]));
     lab.b.linear(s, &x, &w, Some(&bias), &mut y).expect("linear");
     vec![("y", Bound::Exact, lab.read(&y, FEW * WIDTH))]
@@ -181,7 +181,7 @@ fn tables<B: Backend>(lab: &mut Lab<B>, total: usize) -> Vec<Output> {
         ..tokens(lab.b, total, FEW, &[last, last - 1, last])
     };
     let [table, places, dy] = [(); 3].map(|()| lab.values(size, 1.0)).map(|x| floats(lab.b, total * WIDTH, &x));
-    let (table, places) = (Weight::Float(table), Weight::Float(places));
+    let (table, places) = (Stored::Float(table), Stored::Float(places));
     let nan = vec![f64::NAN; size];
     let [mut y, mut gathered, mut dx] = [(); 3].map(|()| floats(lab.b, total * WIDTH, &nan));
     lab.b.embed(s, &tokens, &table, Some(&places), 1.5, None, &mut y).expect("embed");
@@ -272,7 +272,7 @@ fn rows_of_logits() {
     let values: Vec<f32> = lab.values(2 * vocab, 6.0).into_iter().map(|x| x as f32).collect();
     let labels = [5, vocab as u32 - 1];
     let s = Head { first: 0, rows: total, width: 8, vocab, scale: 1.0 };
-    let (x, w) = (floats(&on, total * 8, &[]), Weight::Float(floats(&on, vocab * 8, &[])));
+    let (x, w) = (floats(&on, total * 8, &[]), Stored::Float(floats(&on, vocab * 8, &[])));
     let (ids, mut dx) = (ending(&on, total, &labels), floats(&on, total * 8, &[]));
     let [mut logp, mut lse] = [(); 2].map(|()| stats(&on, total, &[f64::NAN; 2]));
     let coef = stats(&on, total, &[1.0; 2]);

@@ -2,13 +2,13 @@
 
 use super::{Bound, Lab, Output};
 use crate::compare;
-use eyekern::backend::{Backend, Head, Objective, Rows, Weight, scalar, tally};
+use eyekern::backend::{Backend, Head, Objective, Rows, Stored, scalar, tally};
 
 /// Both ways through the head: log p, then the gradient by coefficients, and in one pass. Coefficients of 0 and below.
 fn head<B: Backend>(lab: &mut Lab<B>, s: Head, size: f64) -> Vec<Output> {
     let Head { first, rows, width, vocab, .. } = s;
     let total = first + rows + 1;
-    let (x, w) = (lab.float(total * width, size), Weight::Float(lab.float(vocab * width, 1.0)));
+    let (x, w) = (lab.float(total * width, size), Stored::Float(lab.float(vocab * width, 1.0)));
     let mut labels: Vec<u32> = (0..total).map(|_| lab.below(vocab) as u32).collect();
     (labels[first], labels[first + 1]) = (vocab as u32 - 1, 0);
     let labels = lab.ids_of(&labels);
@@ -67,7 +67,7 @@ fn certain_labels() {
         // logits are `logit` for the label and 0 elsewhere
         let (mut x, mut w) = (vec![0.0; width], vec![0.0; vocab * width]);
         (x[0], w[7 * width]) = (logit, 1.0);
-        let (x, w, labels) = (lab.float_of(&x), Weight::Float(lab.float_of(&w)), lab.ids_of(&[7]));
+        let (x, w, labels) = (lab.float_of(&x), Stored::Float(lab.float_of(&w)), lab.ids_of(&[7]));
         let mut logits = lab.b.alloc::<B::Logit>(vocab).expect("memory");
         let (mut logp, mut lse) = (lab.poison_stat(1), lab.poison_stat(1));
         lab.b.head_logp(s, &x, &w, &labels, &mut logits, &mut logp, &mut lse).expect("head_logp");

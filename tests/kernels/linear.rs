@@ -2,12 +2,12 @@
 
 use super::{Bound, Lab, Output, dropout};
 use crate::compare;
-use eyekern::backend::{Backend, Gemm, Lora, Weight};
+use eyekern::backend::{Backend, Gemm, Lora, Stored};
 
 fn projection<B: Backend>(lab: &mut Lab<B>, (rows, inp, out): (usize, usize, usize), alpha: f64) -> Vec<Output> {
     let s = Gemm { rows, inp, out, alpha };
     let (x, bias) = (lab.float(rows * inp, 1.0), lab.float(out, 1.0));
-    let w = Weight::Float(lab.float(out * inp, 0.5));
+    let w = Stored::Float(lab.float(out * inp, 0.5));
     let mut y = lab.poison(rows * out);
     lab.b.linear(s, &x, &w, Some(&bias), &mut y).expect("linear");
     let mut plain = lab.poison(rows * out);

@@ -2,7 +2,7 @@
 
 use super::{Bound, Lab, Output, dropout};
 use crate::compare;
-use eyekern::backend::{Act, Affine, Backend, Heads, Norm, Rows, Turn, Weight};
+use eyekern::backend::{Act, Affine, Backend, Heads, Norm, Rows, Stored, Turn};
 
 /// Widths with and without 16-byte rows, below and above what a block takes at once.
 const WIDTHS: [usize; 5] = [8, 36, 64, 250, 2304];
@@ -108,8 +108,8 @@ fn embedding<B: Backend>(lab: &mut Lab<B>, width: usize, learned: bool, p: f32) 
     let tokens = lab.tokens(&[9, 1, 300], vocab);
     let (n, key) = (tokens.count, lab.ids_of(&[3, 2]));
     let s = Rows { n, width };
-    let table = Weight::Float(lab.float(vocab * width, 1.0));
-    let positions = Weight::Float(lab.float(300 * width, 1.0));
+    let table = Stored::Float(lab.float(vocab * width, 1.0));
+    let positions = Stored::Float(lab.float(300 * width, 1.0));
     let mut y = lab.poison(n * width);
     let places = learned.then_some(&positions);
     lab.b.embed(s, &tokens, &table, places, 1.5, dropout(p, &key, &tokens), &mut y).expect("embed");

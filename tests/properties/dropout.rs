@@ -7,13 +7,13 @@ use eyekern::backend::cpu::Cpu;
 use eyekern::backend::moments::Optim;
 use eyekern::backend::{Backend, Dropout, Rows, Tokens};
 use eyekern::data::{Batch, Example};
-use eyekern::model::adapter::{LoraConfig, Start, Targets};
+use eyekern::model::adapter::{AdapterInit, LoraConfig, Targets};
 use eyekern::model::config::Spec;
-use eyekern::model::decoder::{Decoder, Mode, Rates, Source};
+use eyekern::model::decoder::{Decoder, Init, Mode, Rates};
 use eyekern::model::params::Param;
 use eyekern::model::workspace::{Need, Recompute, Workspace};
 use eyekern::train::feed::Feed;
-use eyekern::train::step::{Capacity, Machine, Settings};
+use eyekern::train::step::{Capacity, Machine, StepSettings};
 
 /// Tokens of two examples: rows 4 and 9, at these positions.
 fn tokens(rows: [u32; 2], positions: [u32; 6]) -> Tokens<Cpu<f64>> {
@@ -57,8 +57,12 @@ fn seeded(rates: Rates, seed: u64) -> Machine<Cpu<f64>> {
     let mut model = models::random(&b, models::llama(), STD, false);
     models::adapt(&b, &mut model);
     let capacity = Capacity { tokens: CAPACITY, supervised: CAPACITY };
-    Machine::new(b, model, Settings { rule: COMPOSITE, rates, capacity, train: true, seed, ..Settings::default() })
-        .expect("allocates")
+    Machine::new(
+        b,
+        model,
+        StepSettings { rule: COMPOSITE, rates, capacity, train: true, seed, ..StepSettings::default() },
+    )
+    .expect("allocates")
 }
 
 /// Each kind of dropout acts, and draws anew with the seed, the step and the example.
@@ -91,9 +95,9 @@ fn every_kind_of_dropout_draws() {
 /// Rows that are the same in every column, whatever the layer: embeddings and biases of 1, projections of 0, one A.
 fn constant(b: &Cpu<f64>) -> Decoder<Cpu<f64>> {
     let spec = Spec { hidden: 24, inner: 24, ..models::llama() };
-    let mut model = Decoder::build(b, spec, &Source::Random { seed: 5, std: STD }, None, 64).expect("builds");
+    let mut model = Decoder::build(b, spec, &Init::Random { seed: 5, std: STD }, None, 64).expect("builds");
     let config = LoraConfig { r: 2, alpha: 2.0, dropout: 0.0, rslora: false, targets: Targets::AllLinear };
-    model.attach(b, &config, &Start::Fresh { seed: 1 }, Some(Optim::AdamW)).expect("attaches");
+    model.attach(b, &config, &AdapterInit::Fresh { seed: 1 }, Some(Optim::AdamW)).expect("attaches");
     let fill = |mut p: Param<_>, x: f64| p.set(b, &vec![x; p.len()]).expect("writes");
     fill(Param::Matrix(&mut model.embed), 1.0);
     for proj in model.layers.iter_mut().flat_map(|l| &mut l.proj) {

@@ -3,7 +3,7 @@
 use super::support::models::Method::{Full, Lora};
 use super::support::models::{self, COMPOSITE, DRY};
 use super::{BY_WEIGHT, LENGTHS, machine, packed};
-use eyekern::backend::Weight;
+use eyekern::backend::Stored;
 use eyekern::backend::cpu::Cpu;
 use eyekern::model::adapter::Adapter;
 use eyekern::model::config::{Positions, Spec};
@@ -12,8 +12,8 @@ use eyekern::model::params::Matrix;
 
 fn floats(matrix: &mut Matrix<Cpu<f64>>) -> &mut [f64] {
     match &mut matrix.w {
-        Weight::Float(w) => w,
-        Weight::Bf16(_) => panic!("nothing here is stored in bf16"),
+        Stored::Float(w) => w,
+        Stored::Bf16(_) => panic!("nothing here is stored in bf16"),
     }
 }
 

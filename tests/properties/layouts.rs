@@ -9,7 +9,7 @@ use eyekern::model::config::{Positions, Spec};
 use eyekern::model::decoder::Rates;
 use eyekern::model::rope::{Scaling, inverse_frequencies};
 use eyekern::train::feed::{Feed, chunks};
-use eyekern::train::step::{Capacity, Machine, Rule, Settings};
+use eyekern::train::step::{Capacity, Machine, Rule, StepSettings};
 
 /// The sixteen examples as micro-batches of one and of eight, packed, padded, and in other orders.
 fn layouts(examples: &[Example]) -> Vec<(&'static str, Vec<Batch>)> {
@@ -124,7 +124,7 @@ fn the_chunks_of_the_head_do_not_matter() {
         let mut machine = Machine::new(
             b,
             model,
-            Settings { rule, rates: DRY, capacity, train: true, seed: 3, ..Settings::default() },
+            StepSettings { rule, rates: DRY, capacity, train: true, seed: 3, ..StepSettings::default() },
         )
         .expect("allocates");
         step(&mut machine, std::slice::from_ref(batch))

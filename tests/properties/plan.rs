@@ -6,23 +6,23 @@ use super::{STD, packed};
 use eyekern::backend::cpu::Cpu;
 use eyekern::backend::moments::{Moments, Optim};
 use eyekern::backend::plan::Plan;
-use eyekern::backend::{Backend, Weight};
-use eyekern::model::adapter::{LoraConfig, Start, Targets};
+use eyekern::backend::{Backend, Stored};
+use eyekern::model::adapter::{AdapterInit, LoraConfig, Targets};
 use eyekern::model::config::{Positions, Spec};
-use eyekern::model::decoder::{Decoder, Source};
+use eyekern::model::decoder::{Decoder, Init};
 use eyekern::model::flops::Flops;
 use eyekern::model::params::{Param, Train};
 use eyekern::model::rope::{Scaling, inverse_frequencies};
 use eyekern::model::workspace::{Grads, Kept, Need, Recompute, Workspace};
-use eyekern::train::step::{Capacity, Machine, Settings};
+use eyekern::train::step::{Capacity, Machine, StepSettings};
 
 /// Values in the buffers of a parameter: itself and what trains it.
 fn values(param: &mut Param<Cpu<f32>>) -> usize {
     let own = match param {
         Param::Dense(p) => p.w.len(),
         Param::Matrix(p) => match &p.w {
-            Weight::Float(w) => w.len(),
-            Weight::Bf16(_) => panic!("nothing here is stored in bf16"),
+            Stored::Float(w) => w.len(),
+            Stored::Bf16(_) => panic!("nothing here is stored in bf16"),
         },
     };
     let Some(Train { grad, moments, master }) = param.train() else { return own };
@@ -83,11 +83,11 @@ const RANK: usize = 2;
 
 fn on<B: Backend>(b: &B, method: Method) -> Decoder<B> {
     let mut model =
-        Decoder::build(b, tiny(), &Source::Shapes { bf16: false }, (method == Full).then_some(Optim::AdamW), 32)
+        Decoder::build(b, tiny(), &Init::Shapes { bf16: false }, (method == Full).then_some(Optim::AdamW), 32)
             .expect("builds");
     if method == Lora {
         let config = LoraConfig { r: RANK, alpha: 1.0, dropout: 0.0, rslora: false, targets: Targets::AllLinear };
-        model.attach(b, &config, &Start::Shapes, Some(Optim::AdamW)).expect("attaches");
+        model.attach(b, &config, &AdapterInit::Shapes, Some(Optim::AdamW)).expect("attaches");
     }
     model
 }
@@ -134,7 +134,7 @@ fn the_plan_counts_the_flops_of_the_formula() {
         let mut machine = Machine::new(
             plan,
             model,
-            Settings { rule: COMPOSITE, rates: DRY, capacity, train: true, seed: 1, ..Settings::default() },
+            StepSettings { rule: COMPOSITE, rates: DRY, capacity, train: true, seed: 1, ..StepSettings::default() },
         )
         .expect("allocates");
         let (before, bytes) = (machine.backend.flops(), machine.backend.bytes());
@@ -160,7 +160,8 @@ fn model_flops_are_those_of_the_formula_and_of_the_plan() {
         let flops = Flops::of(&model);
         assert_eq!(flops, by_hand(method), "{method:?}");
         let capacity = Capacity { tokens: 10, supervised: 10 };
-        let mut machine = Machine::new(plan, model, Settings { capacity, ..Settings::default() }).expect("allocates");
+        let mut machine =
+            Machine::new(plan, model, StepSettings { capacity, ..StepSettings::default() }).expect("allocates");
         let examples = models::examples(&[10], 16, 0);
         machine.gradients(&packed(&examples), 1).expect("plans");
         // the scores that backward forms anew, half of what attention takes forward, are no model FLOPs
@@ -179,7 +180,7 @@ fn what_does_not_fit_is_refused() {
     let refused = |capacity: Capacity| {
         let b = Cpu::<f64>::new(1).expect("threads");
         let model = models::random(&b, models::llama(), STD, true);
-        let settings = Settings { rule: COMPOSITE, capacity, ..Settings::default() };
+        let settings = StepSettings { rule: COMPOSITE, capacity, ..StepSettings::default() };
         let mut machine = Machine::new(b, model, settings).expect("allocates");
         let examples = models::examples(&[9, 20], machine.model.spec.vocab, 1);
         let batch = models::batch(&examples.iter().collect::<Vec<_>>(), None);

@@ -8,13 +8,13 @@ use eyekern::backend::Backend;
 use eyekern::backend::cpu::{Cpu, Real};
 use eyekern::backend::moments::Optim;
 use eyekern::data::{Example, IGNORE};
-use eyekern::model::adapter::{LoraConfig, Start};
+use eyekern::model::adapter::{AdapterInit, LoraConfig};
 use eyekern::model::checkpoint::Checkpoint;
 use eyekern::model::config::Spec;
 use eyekern::model::decode::{Room, Session};
-use eyekern::model::decoder::{Decoder, Rates, Source};
+use eyekern::model::decoder::{Decoder, Init, Rates};
 use eyekern::train::recipe::Normalize;
-use eyekern::train::step::{Capacity, Machine, Rule, Settings};
+use eyekern::train::step::{Capacity, Machine, Rule, StepSettings};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -93,15 +93,20 @@ pub fn machine<R: Real>(model: &Path, adapter: Option<&Path>, setup: Setup) -> M
 pub fn machine_of<R: Real>(spec: Spec, model: &Path, adapter: Option<&Path>, setup: Setup) -> Machine<Cpu<R>> {
     let b = Cpu::<R>::new(setup.threads).expect("threads");
     let checkpoint = Checkpoint::open(model).expect("a fixture's weights");
-    let mut decoder =
-        Decoder::build(&b, spec, &Source::File(&checkpoint), setup.train_base.then_some(Optim::AdamW), 256)
-            .expect("builds");
+    let mut decoder = Decoder::build(&b, spec, &Init::File(&checkpoint), setup.train_base.then_some(Optim::AdamW), 256)
+        .expect("builds");
     if let Some(dir) = adapter {
         attach(&b, &mut decoder, dir);
     }
     let capacity = Capacity { tokens: 512, supervised: 512 };
-    let settings =
-        Settings { rule: setup.rule, rates: setup.rates, capacity, train: true, seed: 1, ..Settings::default() };
+    let settings = StepSettings {
+        rule: setup.rule,
+        rates: setup.rates,
+        capacity,
+        train: true,
+        seed: 1,
+        ..StepSettings::default()
+    };
     Machine::new(b, decoder, settings).expect("allocates")
 }
 
@@ -109,7 +114,7 @@ pub fn attach<B: Backend>(b: &B, decoder: &mut Decoder<B>, dir: &Path) -> LoraCo
     let config = LoraConfig::load(&dir.join("adapter_config.json")).expect("adapter config");
     let file = dir.join("adapter_model.safetensors");
     let weights = Checkpoint::files(file.clone(), &[file]).expect("adapter weights");
-    decoder.attach(b, &config, &Start::File(&weights), Some(Optim::AdamW)).expect("attaches");
+    decoder.attach(b, &config, &AdapterInit::File(&weights), Some(Optim::AdamW)).expect("attaches");
     config
 }
 

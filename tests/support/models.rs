@@ -4,14 +4,14 @@ use eyekern::backend::cpu::{Cpu, Real};
 use eyekern::backend::moments::Optim;
 use eyekern::backend::{Act, Backend, Norm};
 use eyekern::data::{Batch, Example, IGNORE, pack};
-use eyekern::model::adapter::{LoraConfig, Start, Targets};
+use eyekern::model::adapter::{AdapterInit, LoraConfig, Targets};
 use eyekern::model::config::{ConfigDropout, Family, Positions, Spec};
-use eyekern::model::decoder::{Decoder, Rates, Source};
+use eyekern::model::decoder::{Decoder, Init, Rates};
 use eyekern::model::params::Param;
 use eyekern::model::rope::{Scaling, inverse_frequencies};
 use eyekern::random::{Purpose, Stream};
 use eyekern::train::recipe::Normalize;
-use eyekern::train::step::{Capacity, Machine, Rule, Settings};
+use eyekern::train::step::{Capacity, Machine, Rule, StepSettings};
 
 /// Weighted cross-entropy and a preference term of about the same size.
 pub const COMPOSITE: Rule = Rule { normalize: Normalize::Tokens, gamma: 1.3, beta: 0.7, dpo_weights: false };
@@ -107,7 +107,7 @@ fn plain(spec: Spec) -> Spec {
 /// A model in which no value is negligible: matrices of deviation `std`, gains around 1, biases around 0.
 pub fn random<B: Backend>(b: &B, spec: Spec, std: f64, train: bool) -> Decoder<B> {
     let positions = spec.max_positions;
-    let mut model = Decoder::build(b, spec, &Source::Random { seed: 5, std }, train.then_some(Optim::AdamW), positions)
+    let mut model = Decoder::build(b, spec, &Init::Random { seed: 5, std }, train.then_some(Optim::AdamW), positions)
         .expect("builds");
     let mut stream = Stream::new(6, Purpose::Init, 1000);
     for mut param in model.base_params() {
@@ -123,7 +123,7 @@ pub fn random<B: Backend>(b: &B, spec: Spec, std: f64, train: bool) -> Decoder<B
 /// Adapters of rank 2 beside every projection, with both matrices away from zero.
 pub fn adapt<B: Backend>(b: &B, model: &mut Decoder<B>) {
     let config = LoraConfig { r: 2, alpha: 3.0, dropout: 0.0, rslora: false, targets: Targets::AllLinear };
-    model.attach(b, &config, &Start::Fresh { seed: 7 }, Some(Optim::AdamW)).expect("attaches");
+    model.attach(b, &config, &AdapterInit::Fresh { seed: 7 }, Some(Optim::AdamW)).expect("attaches");
     let mut stream = Stream::new(6, Purpose::Init, 2000);
     for mut param in model.adapter_params() {
         let values: Vec<f64> = (0..param.len()).map(|_| 0.3 * stream.normal()).collect();
@@ -139,7 +139,7 @@ pub enum Method {
 }
 
 /// A machine around a random model, with matrices of deviation `std`.
-pub fn machine<B: Backend>(b: B, (spec, std): (Spec, f64), method: Method, settings: Settings) -> Machine<B> {
+pub fn machine<B: Backend>(b: B, (spec, std): (Spec, f64), method: Method, settings: StepSettings) -> Machine<B> {
     let mut model = random(&b, spec, std, method == Method::Full);
     if method == Method::Lora {
         adapt(&b, &mut model);
@@ -157,7 +157,7 @@ pub fn build<R: Real>(
 ) -> Machine<Cpu<R>> {
     let b = Cpu::<R>::new(threads).expect("threads");
     let capacity = Capacity { tokens, supervised: tokens };
-    let settings = Settings { rule, rates, capacity, seed: 3, ..Settings::default() };
+    let settings = StepSettings { rule, rates, capacity, seed: 3, ..StepSettings::default() };
     machine(b, model, method, settings)
 }
 

@@ -6,7 +6,7 @@ use super::wide::{exp_of_row, scaled};
 use super::{Cpu, Heads, Tokens};
 
 /// `cache[at[t]] = qkv[t, q * dim..]`.
-pub(super) fn remember<R: Real>(s: Heads, at: &[u32], qkv: &[R], cache: &mut [R]) {
+pub(super) fn write_kv_cache<R: Real>(s: Heads, at: &[u32], qkv: &[R], cache: &mut [R]) {
     let kept = 2 * s.kv * s.dim;
     for (&at, row) in at[..s.tokens].iter().zip(qkv.chunks_exact(s.width())) {
         cache[at as usize * kept..][..kept].copy_from_slice(&row[s.q * s.dim..]);
@@ -70,7 +70,7 @@ mod tests {
             // the second sequence behind the third, with free rows between
             let at = vec![0, 1, 2, 3, 9, 5, 6];
             let mut cache = vec![f64::NAN; 12 * 2 * kv * dim];
-            b.remember(s, &at, &qkv, &mut cache).unwrap();
+            b.write_kv_cache(s, &at, &qkv, &mut cache).unwrap();
             let mut y = vec![f64::NAN; expected.len()];
             b.attention_cached(s, &tokens, &at, &qkv, &cache, &mut y).unwrap();
             assert!(y.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 1e-12), "{q} {kv} {dim}");

@@ -37,7 +37,7 @@ fn draw([seed, step, number]: [u32; 3], first: usize) -> [u32; GROUP / 2] {
 }
 
 /// A code is the upper bits of a float in (0, 1], counted down from those of 1.
-struct Format {
+struct FloatFormat {
     /// Bits of a float below those that a code has.
     dropped: u32,
     /// The code of 1.
@@ -45,11 +45,11 @@ struct Format {
 }
 
 /// 3 bits of mantissa; a sign goes before them.
-const SIGNED: Format = Format { dropped: 20, top: 127 };
+const SIGNED: FloatFormat = FloatFormat { dropped: 20, top: 127 };
 /// 4 bits of mantissa.
-const UNSIGNED: Format = Format { dropped: 19, top: 255 };
+const UNSIGNED: FloatFormat = FloatFormat { dropped: 19, top: 255 };
 
-impl Format {
+impl FloatFormat {
     /// The code of `x` in [0, 1] after `bits` is added to what is dropped: half of it for the nearest, anything below
     /// it at random for the mean.
     #[inline(always)]

@@ -1,14 +1,14 @@
 //! Token and position embeddings: gather forward, ordered scatter backward.
 
 use super::real::Real;
-use super::{Cpu, Dropout, Rows, Tokens, Weight};
+use super::{Cpu, Dropout, Rows, Stored, Tokens};
 
-impl<R: Real> Weight<Cpu<R>> {
+impl<R: Real> Stored<Cpu<R>> {
     /// Row `i` of a matrix of `width` columns, widened.
     fn row(&self, i: usize, width: usize) -> impl Iterator<Item = R> + '_ {
         let (full, narrow) = match self {
-            Weight::Float(w) => (&w[i * width..(i + 1) * width], [].as_slice()),
-            Weight::Bf16(w) => ([].as_slice(), &w[i * width..(i + 1) * width]),
+            Stored::Float(w) => (&w[i * width..(i + 1) * width], [].as_slice()),
+            Stored::Bf16(w) => ([].as_slice(), &w[i * width..(i + 1) * width]),
         };
         full.iter().copied().chain(narrow.iter().map(|&x| R::of_bf16(x)))
     }
@@ -19,8 +19,8 @@ impl<R: Real> Cpu<R> {
         &self,
         s: Rows,
         tokens: &Tokens<Self>,
-        table: &Weight<Self>,
-        positions: Option<&Weight<Self>>,
+        table: &Stored<Self>,
+        positions: Option<&Stored<Self>>,
         scale: f64,
         drop: Option<Dropout<Self>>,
         y: &mut [R],

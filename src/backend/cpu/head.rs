@@ -3,14 +3,14 @@
 use super::gemm::{Mat, gemm};
 use super::real::Real;
 use super::wide::{exp_of_row, exp_scaled, exp_sum, maximum, scaled};
-use super::{Cpu, Gemm, Head, Weight};
+use super::{Cpu, Gemm, Head, Stored};
 
 impl<R: Real> Cpu<R> {
     pub(super) fn logp(
         &self,
         s: Head,
         x: &[R],
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         labels: &[u32],
         logits: &mut [R],
         logp: &mut [R],
@@ -34,7 +34,7 @@ impl<R: Real> Cpu<R> {
         &self,
         s: Head,
         x: &[R],
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         labels: &[u32],
         logits: &mut [R],
         logp: &mut [R],
@@ -67,7 +67,7 @@ impl<R: Real> Cpu<R> {
         &self,
         s: Head,
         x: &[R],
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         labels: &[u32],
         logp: &[R],
         lse: &[R],
@@ -94,13 +94,13 @@ impl<R: Real> Cpu<R> {
     }
 
     /// `logits = scale x Wᵀ` for the chunk's rows.
-    fn logits(&self, s: Head, x: &[R], w: &Weight<Self>, logits: &mut [R]) {
+    fn logits(&self, s: Head, x: &[R], w: &Stored<Self>, logits: &mut [R]) {
         let x = &x[s.first * s.width..(s.first + s.rows) * s.width];
         self.times_weight(Gemm { rows: s.rows, inp: s.width, out: s.vocab, alpha: s.scale }, x, w, logits);
     }
 
     /// `dx = scale d_logits W` for the chunk's rows.
-    fn input_gradient(&self, s: Head, d_logits: &[R], w: &Weight<Self>, dx: &mut [R]) {
+    fn input_gradient(&self, s: Head, d_logits: &[R], w: &Stored<Self>, dx: &mut [R]) {
         let dx = &mut dx[s.first * s.width..(s.first + s.rows) * s.width];
         self.times_weight_bwd(Gemm { rows: s.rows, inp: s.width, out: s.vocab, alpha: s.scale }, d_logits, w, dx);
     }

@@ -2,10 +2,10 @@
 
 use super::gemm::{Mat, gemm};
 use super::real::Real;
-use super::{Cpu, Dropout, Gemm, Lora, Rows, Weight};
+use super::{Cpu, Dropout, Gemm, Lora, Rows, Stored};
 
 impl<R: Real> Cpu<R> {
-    pub(super) fn project(&self, s: Gemm, x: &[R], w: &Weight<Self>, bias: Option<&Vec<R>>, y: &mut [R]) {
+    pub(super) fn project(&self, s: Gemm, x: &[R], w: &Stored<Self>, bias: Option<&Vec<R>>, y: &mut [R]) {
         self.times_weight(s, x, w, y);
         if let Some(bias) = bias {
             let alpha = R::of(s.alpha);
@@ -21,7 +21,7 @@ impl<R: Real> Cpu<R> {
         &self,
         s: Gemm,
         x: &[R],
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         dy: &[R],
         dx: Option<&mut Vec<R>>,
         dw: Option<&mut Vec<R>>,

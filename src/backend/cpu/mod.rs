@@ -138,8 +138,8 @@ impl<R: Real> Backend for Cpu<R> {
         &self,
         s: Rows,
         tokens: &Tokens<Self>,
-        table: &Weight<Self>,
-        positions: Option<&Weight<Self>>,
+        table: &Stored<Self>,
+        positions: Option<&Stored<Self>>,
         scale: f64,
         drop: Option<Dropout<Self>>,
         y: &mut Vec<R>,
@@ -206,7 +206,7 @@ impl<R: Real> Backend for Cpu<R> {
         Ok(())
     }
 
-    fn linear(&self, s: Gemm, x: &Vec<R>, w: &Weight<Self>, bias: Option<&Vec<R>>, y: &mut Vec<R>) -> Result {
+    fn linear(&self, s: Gemm, x: &Vec<R>, w: &Stored<Self>, bias: Option<&Vec<R>>, y: &mut Vec<R>) -> Result {
         self.project(s, x, w, bias, y);
         Ok(())
     }
@@ -215,7 +215,7 @@ impl<R: Real> Backend for Cpu<R> {
         &self,
         s: Gemm,
         x: &Vec<R>,
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         dy: &Vec<R>,
         dx: Option<&mut Vec<R>>,
         dw: Option<&mut Vec<R>>,
@@ -293,8 +293,8 @@ impl<R: Real> Backend for Cpu<R> {
         Ok(())
     }
 
-    fn remember(&self, s: Heads, at: &Vec<u32>, qkv: &Vec<R>, cache: &mut Vec<R>) -> Result {
-        cache::remember(s, at, qkv, cache);
+    fn write_kv_cache(&self, s: Heads, at: &Vec<u32>, qkv: &Vec<R>, cache: &mut Vec<R>) -> Result {
+        cache::write_kv_cache(s, at, qkv, cache);
         Ok(())
     }
 
@@ -350,7 +350,7 @@ impl<R: Real> Backend for Cpu<R> {
         &self,
         s: Head,
         x: &Vec<R>,
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         labels: &Vec<u32>,
         logits: &mut Vec<R>,
         logp: &mut Vec<R>,
@@ -364,7 +364,7 @@ impl<R: Real> Backend for Cpu<R> {
         &self,
         s: Head,
         x: &Vec<R>,
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         labels: &Vec<u32>,
         logits: &mut Vec<R>,
         logp: &mut Vec<R>,
@@ -395,7 +395,7 @@ impl<R: Real> Backend for Cpu<R> {
         &self,
         s: Head,
         x: &Vec<R>,
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         labels: &Vec<u32>,
         logp: &Vec<R>,
         lse: &Vec<R>,

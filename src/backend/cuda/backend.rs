@@ -70,11 +70,11 @@ impl<D: Device> Cuda<D> {
     }
 }
 
-impl<D: Device> Weight<Cuda<D>> {
+impl<D: Device> Stored<Cuda<D>> {
     /// Trained or frozen, a weight is bf16 here.
     pub(super) fn bf16(&self) -> &Buffer<D, bf16> {
         match self {
-            Weight::Float(w) | Weight::Bf16(w) => w,
+            Stored::Float(w) | Stored::Bf16(w) => w,
         }
     }
 }
@@ -147,8 +147,8 @@ impl<D: Device> Backend for Cuda<D> {
         &self,
         s: Rows,
         tokens: &Tokens<Self>,
-        table: &Weight<Self>,
-        positions: Option<&Weight<Self>>,
+        table: &Stored<Self>,
+        positions: Option<&Stored<Self>>,
         scale: f64,
         drop: Option<Dropout<Self>>,
         y: &mut F<Self>,
@@ -222,7 +222,7 @@ impl<D: Device> Backend for Cuda<D> {
         self.masked(s, drop, d_sum, d_branch, false)
     }
 
-    fn linear(&self, s: Gemm, x: &F<Self>, w: &Weight<Self>, bias: Option<&F<Self>>, y: &mut F<Self>) -> Result {
+    fn linear(&self, s: Gemm, x: &F<Self>, w: &Stored<Self>, bias: Option<&F<Self>>, y: &mut F<Self>) -> Result {
         self.project(s, x, w, bias, y)
     }
 
@@ -230,7 +230,7 @@ impl<D: Device> Backend for Cuda<D> {
         &self,
         s: Gemm,
         x: &F<Self>,
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         dy: &F<Self>,
         dx: Option<&mut F<Self>>,
         dw: Option<&mut S<Self>>,
@@ -302,7 +302,7 @@ impl<D: Device> Backend for Cuda<D> {
         self.attend_bwd(s, tokens, qkv, drop, y, lse, dy, delta, d_qkv)
     }
 
-    fn remember(&self, s: Heads, at: &Ids<Self>, qkv: &F<Self>, cache: &mut F<Self>) -> Result {
+    fn write_kv_cache(&self, s: Heads, at: &Ids<Self>, qkv: &F<Self>, cache: &mut F<Self>) -> Result {
         self.keep(s, at, qkv, cache)
     }
 
@@ -354,7 +354,7 @@ impl<D: Device> Backend for Cuda<D> {
         &self,
         s: Head,
         x: &F<Self>,
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         labels: &Ids<Self>,
         logits: &mut Buffer<D, f32>,
         logp: &mut S<Self>,
@@ -367,7 +367,7 @@ impl<D: Device> Backend for Cuda<D> {
         &self,
         s: Head,
         x: &F<Self>,
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         labels: &Ids<Self>,
         logits: &mut Buffer<D, f32>,
         logp: &mut S<Self>,
@@ -396,7 +396,7 @@ impl<D: Device> Backend for Cuda<D> {
         &self,
         s: Head,
         x: &F<Self>,
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         labels: &Ids<Self>,
         logp: &S<Self>,
         lse: &S<Self>,

@@ -13,7 +13,7 @@ use super::cubin;
 use super::failure::{self, Gpu, START};
 use super::kernels::{CUBINS, HEADERS, SOURCES};
 use super::libraries::{self, DRIVER, Opened};
-use super::nvrtc::{Nvrtc, Source};
+use super::nvrtc::{KernelSource, Nvrtc};
 use crate::error::{Error, Result};
 use cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
 use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
@@ -251,7 +251,7 @@ impl Driver {
     }
 
     /// Code of a kernel file for this GPU; none if the file is not for it.
-    fn machine_code(&mut self, file: &Source) -> Result<Option<Cow<'static, [u8]>>> {
+    fn machine_code(&mut self, file: &KernelSource) -> Result<Option<Cow<'static, [u8]>>> {
         let architecture = architecture::of_device(self.properties.capability);
         if !wanted(file.name, &architecture) {
             return Ok(None);
@@ -262,7 +262,7 @@ impl Driver {
         self.compile(file).map(|code| Some(code.into()))
     }
 
-    fn compile(&mut self, file: &Source) -> Result<Vec<u8>> {
+    fn compile(&mut self, file: &KernelSource) -> Result<Vec<u8>> {
         let architecture = architecture::of_device(self.properties.capability);
         let gpu = &self.properties.gpu;
         let nvrtc = Nvrtc::find(None).map_err(|why| failure::no_kernels(gpu, &architecture, &why))?;
@@ -273,7 +273,7 @@ impl Driver {
     }
 
     /// Loads the kernels of one more file, compiled for this GPU by NVRTC.
-    pub fn add(&mut self, file: &Source) -> Result {
+    pub fn add(&mut self, file: &KernelSource) -> Result {
         let code = self.compile(file)?;
         self.load(file.name, &code)
     }

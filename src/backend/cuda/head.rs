@@ -2,7 +2,7 @@
 
 use super::backend::{Buffer, Cuda};
 use super::device::{Args, Device, Product, matrix, transpose};
-use crate::backend::{F, Head, Ids, Objective, S, Weight};
+use crate::backend::{F, Head, Ids, Objective, S, Stored};
 use crate::error::Result;
 
 /// Threads of a block that owns a row of logits.
@@ -10,13 +10,13 @@ const ROW: u32 = 512;
 
 impl<D: Device> Cuda<D> {
     /// `logits = scale x Wᵀ` of the chunk.
-    fn logits(&self, s: Head, x: &F<Self>, w: &Weight<Self>, logits: &mut Buffer<D, f32>) -> Result {
+    fn logits(&self, s: Head, x: &F<Self>, w: &Stored<Self>, logits: &mut Buffer<D, f32>) -> Result {
         let (x, w) = (matrix(&x.memory, s.first * s.width, s.width), transpose(&w.bf16().memory, 0, s.width));
         self.device.product(Product::new((s.rows, s.vocab, s.width), x, w).times(s.scale).wide(), &mut logits.memory)
     }
 
     /// `dx = scale d W` of the chunk, from the bf16 gradients in the front half of each row of f32 logits.
-    fn through(&self, s: Head, w: &Weight<Self>, logits: &Buffer<D, f32>, dx: &mut F<Self>) -> Result {
+    fn through(&self, s: Head, w: &Stored<Self>, logits: &Buffer<D, f32>, dx: &mut F<Self>) -> Result {
         let (d, w) = (matrix(&logits.memory, 0, 2 * s.vocab), matrix(&w.bf16().memory, 0, s.width));
         let product = Product::new((s.rows, s.width, s.vocab), d, w).times(s.scale).at(s.first * s.width, s.width);
         self.device.product(product, &mut dx.memory)
@@ -26,7 +26,7 @@ impl<D: Device> Cuda<D> {
         &self,
         s: Head,
         x: &F<Self>,
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         labels: &Ids<Self>,
         logits: &mut Buffer<D, f32>,
         logp: &mut S<Self>,
@@ -40,7 +40,7 @@ impl<D: Device> Cuda<D> {
         &self,
         s: Head,
         x: &F<Self>,
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         labels: &Ids<Self>,
         logits: &mut Buffer<D, f32>,
         logp: &mut S<Self>,
@@ -76,7 +76,7 @@ impl<D: Device> Cuda<D> {
         &self,
         s: Head,
         x: &F<Self>,
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         labels: &Ids<Self>,
         logp: &S<Self>,
         lse: &S<Self>,

@@ -1,6 +1,6 @@
 //! The kernels as the build embedded them: sources always, machine code where it had a compiler (build/cubins.rs).
 
-use super::nvrtc::Source;
+use super::nvrtc::KernelSource;
 
 /// Machine code of one kernel file for one architecture.
 #[derive(Debug)]
@@ -17,16 +17,16 @@ pub struct Cubin {
 
 /// What the build wrote; named here, so that each item has its documentation.
 mod embedded {
-    use super::{Cubin, Source};
+    use super::{Cubin, KernelSource};
     include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 }
 
 /// Version of the compiler behind [`CUBINS`]; none if the build had none.
 pub static COMPILER: Option<(i32, i32)> = embedded::COMPILER;
 /// kernels/*.cu.
-pub static SOURCES: &[Source<'static>] = embedded::SOURCES;
+pub static SOURCES: &[KernelSource<'static>] = embedded::SOURCES;
 /// kernels/*.cuh.
-pub static HEADERS: &[Source<'static>] = embedded::HEADERS;
+pub static HEADERS: &[KernelSource<'static>] = embedded::HEADERS;
 /// By source, then by architecture, older first.
 pub static CUBINS: &[Cubin] = embedded::CUBINS;
 

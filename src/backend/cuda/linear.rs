@@ -2,7 +2,7 @@
 
 use super::backend::Cuda;
 use super::device::{Device, Product, matrix, transpose};
-use crate::backend::{Dropout, F, Gemm, Lora, Rows, S, Weight};
+use crate::backend::{Dropout, F, Gemm, Lora, Rows, S, Stored};
 use crate::error::Result;
 
 impl<D: Device> Cuda<D> {
@@ -10,7 +10,7 @@ impl<D: Device> Cuda<D> {
         &self,
         s: Gemm,
         x: &F<Self>,
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         bias: Option<&F<Self>>,
         y: &mut F<Self>,
     ) -> Result {
@@ -29,7 +29,7 @@ impl<D: Device> Cuda<D> {
         &self,
         s: Gemm,
         x: &F<Self>,
-        w: &Weight<Self>,
+        w: &Stored<Self>,
         dy: &F<Self>,
         dx: Option<&mut F<Self>>,
         dw: Option<&mut S<Self>>,

@@ -13,7 +13,7 @@ pub const OPTIONS: [&str; 2] = ["--std=c++17", "--ptxas-options=-v"];
 
 /// A text and the name under which others include it, or errors quote it.
 #[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
+pub struct KernelSource<'a> {
     /// `norm.cu`, `prim.cuh`.
     pub name: &'a str,
     /// CUDA C++.
@@ -108,7 +108,12 @@ impl Nvrtc {
 
     /// Compiles a kernel file for an architecture (`sm_90a`); `headers` is what it may include. Threads may compile at
     /// once. Fails with the compiler's messages.
-    pub fn compile(&self, file: Source, headers: &[Source], architecture: &str) -> Result<Compiled, String> {
+    pub fn compile(
+        &self,
+        file: KernelSource,
+        headers: &[KernelSource],
+        architecture: &str,
+    ) -> Result<Compiled, String> {
         let names = strings(headers.iter().map(|header| header.name))?;
         let texts = strings(headers.iter().map(|header| header.text))?;
         let target = format!("--gpu-architecture={architecture}");

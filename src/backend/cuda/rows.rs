@@ -4,7 +4,7 @@
 use super::attention::padded;
 use super::backend::{Cuda, optional};
 use super::device::{Args, Device};
-use crate::backend::{Act, Affine, Dropout, F, Heads, Ids, Norm, Rows, S, Tokens, Turn, Weight};
+use crate::backend::{Act, Affine, Dropout, F, Heads, Ids, Norm, Rows, S, Stored, Tokens, Turn};
 use crate::error::Result;
 
 /// Whether means are taken off, and what is added to the variance.
@@ -29,8 +29,8 @@ impl<D: Device> Cuda<D> {
         &self,
         s: Rows,
         tokens: &Tokens<Self>,
-        table: &Weight<Self>,
-        positions: Option<&Weight<Self>>,
+        table: &Stored<Self>,
+        positions: Option<&Stored<Self>>,
         scale: f64,
         drop: Option<Dropout<Self>>,
         y: &mut F<Self>,
@@ -39,7 +39,7 @@ impl<D: Device> Cuda<D> {
             .address(tokens.ids.address())
             .address(tokens.pos.address())
             .address(table.bf16().address())
-            .address(optional(positions.map(Weight::bf16)))
+            .address(optional(positions.map(Stored::bf16)))
             .float(scale)
             .words(&Dropout::words(drop))
             .address(y.address())

@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::error::Result;
 use crate::model::config::Spec;
 use crate::model::decode::{Room, Session};
-use crate::model::decoder::{Decoder, Source};
+use crate::model::decoder::{Decoder, Init};
 use crate::model::sample::Sampling;
 use crate::random::{Purpose, Stream};
 use serde_json::json;
@@ -43,7 +43,7 @@ impl Job for Continuations<'_> {
         }
         let prompts = self.prompts();
         let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-        let source = Source::Random { seed: args.seed, std: 0.02 };
+        let source = Init::Random { seed: args.seed, std: 0.02 };
         let (length, more) = ((args.prompt + args.new_tokens) as usize, args.new_tokens as usize);
         let model = Decoder::build(&b, self.spec, &source, None, length)?;
         let room = Room::of(prompts.iter().map(|p| p.len()), more);

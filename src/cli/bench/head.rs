@@ -3,7 +3,7 @@
 use super::case::{Case, Cost, call};
 use super::kernels::Sizes;
 use super::lab::Lab;
-use crate::backend::{Backend, Head, Ids, Objective, S, Weight, scalar, tally};
+use crate::backend::{Backend, Head, Ids, Objective, S, Stored, scalar, tally};
 use crate::error::Result;
 use crate::random::{Purpose, Stream};
 use crate::train::feed::{Feed, chunks};
@@ -35,7 +35,7 @@ pub fn cases<B: Backend + 'static>(s: Sizes) -> Vec<Case<B>> {
 /// A frozen head over `rows` rows, with a weight on each loss.
 struct Pass<B: Backend> {
     feed: Feed<B>,
-    w: Weight<B>,
+    w: Stored<B>,
     scalars: S<B>,
     sums: S<B>,
     row_start: Ids<B>,

@@ -1,6 +1,6 @@
 //! Inputs for timing: never zeros, on which a GPU can be faster than on real numbers.
 
-use crate::backend::{Backend, Elem, F, Ids, S, Tokens, Weight};
+use crate::backend::{Backend, Elem, F, Ids, S, Stored, Tokens};
 use crate::error::Result;
 use crate::random::{Purpose, Stream};
 
@@ -49,8 +49,8 @@ impl<'b, B: Backend> Lab<'b, B> {
     }
 
     /// A frozen matrix in working precision, of the size that initial values have.
-    pub fn weight(&mut self, n: usize) -> Result<Weight<B>> {
-        Ok(Weight::Float(self.float(n, 0.03)?))
+    pub fn weight(&mut self, n: usize) -> Result<Stored<B>> {
+        Ok(Stored::Float(self.float(n, 0.03)?))
     }
 
     /// Room for activations that are written.

@@ -6,10 +6,10 @@ use super::site::Site;
 use super::{Format, Job, Method, StepArgs, Terminal, model, object};
 use crate::backend::AdamW;
 use crate::error::Result;
-use crate::model::adapter::{LoraConfig, Start, Targets};
+use crate::model::adapter::{AdapterInit, LoraConfig, Targets};
 use crate::model::config::Spec;
-use crate::model::decoder::{Decoder, Source};
-use crate::train::step::{Capacity, Machine, Settings, Update};
+use crate::model::decoder::{Decoder, Init};
+use crate::train::step::{Capacity, Machine, StepSettings, Update};
 use serde_json::json;
 use std::time::Instant;
 
@@ -33,17 +33,17 @@ impl Steps<'_> {
 
     fn machine<B: Site>(&self, b: B) -> Result<(Machine<B>, usize)> {
         let args = self.args;
-        let source = Source::Random { seed: args.seed, std: 0.02 };
+        let source = Init::Random { seed: args.seed, std: 0.02 };
         let (positions, full) = (args.seq as usize, args.method == Method::Full);
         let mut model = Decoder::build(&b, self.spec.clone(), &source, full.then_some(args.optim), positions)?;
         if !full {
             let (r, targets) = (args.rank as usize, Targets::AllLinear);
             let lora = LoraConfig { r, alpha: 2.0 * r as f64, dropout: 0.0, rslora: false, targets };
-            model.attach(&b, &lora, &Start::Fresh { seed: args.seed }, Some(args.optim))?;
+            model.attach(&b, &lora, &AdapterInit::Fresh { seed: args.seed }, Some(args.optim))?;
         }
         let trained = model.trained().iter().map(|p| p.len()).sum();
         let capacity = Capacity { tokens: args.batch as usize * args.seq as usize, supervised: 0 };
-        Ok((Machine::new(b, model, Settings { capacity, seed: args.seed, ..Settings::default() })?, trained))
+        Ok((Machine::new(b, model, StepSettings { capacity, seed: args.seed, ..StepSettings::default() })?, trained))
     }
 }
 

@@ -9,16 +9,16 @@ use crate::backend::Backend;
 use crate::backend::plan::Plan;
 use crate::choices::Choice;
 use crate::data::cache;
-use crate::data::corpus::{self, Source};
-use crate::data::prompt::{self, Task};
-use crate::data::prompts::{self, Prompt};
+use crate::data::corpus::{self, DataSource};
+use crate::data::requests::{self, Prompt};
+use crate::data::template::{self, Task};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::adapter::AdapterFiles;
 use crate::model::decode::{self, Room, Session};
-use crate::model::decoder::{self, Decoder};
-use crate::model::generate::{self, Asked};
+use crate::model::decoder::{Decoder, Init};
+use crate::model::generate::{self, GenerationConfig};
 use crate::model::sample::Sampling;
 use crate::train::meter::Meter;
 use crate::train::prepare::ModelFiles;
@@ -111,7 +111,7 @@ struct Generation {
     /// Where rows go; text goes to the terminal.
     output: Option<Output>,
     sampling: Sampling,
-    most: usize,
+    max_new_tokens: usize,
     ends: Vec<u32>,
     stops: Vec<String>,
 }
@@ -136,16 +136,17 @@ pub fn run(args: &GenerateArgs, out: &mut Terminal) -> Result {
                        rows of `input_ids`";
             return Err(Error::file(&files.dir, why));
         }
-        (data, tokenizer) => prompts::read(&source(data), tokenizer.as_ref(), files.spec.vocab, args.task)?,
+        (data, tokenizer) => requests::read(&source(data), tokenizer.as_ref(), files.spec.vocab, args.task)?,
     };
-    let most = args.max_new_tokens as usize;
-    check_lengths(args, &files, &prompts, most)?;
+    let max_new_tokens = args.max_new_tokens as usize;
+    check_lengths(args, &files, &prompts, max_new_tokens)?;
     let output = match &args.output {
         None => None,
         Some(file) => {
             files::refuse_input("-o", file, &args.data)?;
-            let basis = basis(args, &files, adapter.as_ref(), tokenizer.as_ref(), (&sampling, ends.as_slice()))?;
-            let (output, done) = Output::open(file, &prompts, basis, args.overwrite)?;
+            let fingerprint =
+                fingerprint(args, &files, adapter.as_ref(), tokenizer.as_ref(), (&sampling, ends.as_slice()))?;
+            let (output, done) = Output::open(file, &prompts, fingerprint, args.overwrite)?;
             if done > 0 {
                 out.note(&format!("note: {}: {done} of {} rows are there already", file.display(), prompts.len()));
             }
@@ -156,10 +157,10 @@ pub fn run(args: &GenerateArgs, out: &mut Terminal) -> Result {
     if prompts.is_empty() {
         return Ok(());
     }
-    note_lengths(&files, &prompts, most, out);
+    note_lengths(&files, &prompts, max_new_tokens, out);
     let batch = usize::from(args.batch_size).min(prompts.len());
     let stops = args.stop.clone();
-    let job = Generation { files, adapter, tokenizer, prompts, batch, output, sampling, most, ends, stops };
+    let job = Generation { files, adapter, tokenizer, prompts, batch, output, sampling, max_new_tokens, ends, stops };
     device::run(job, args.device, out)
 }
 
@@ -193,10 +194,10 @@ fn tokenizer(args: &GenerateArgs, files: &ModelFiles) -> Result<Option<Tokenizer
     Ok(Some(tokenizer))
 }
 
-fn source(data: &[PathBuf]) -> Source {
+fn source(data: &[PathBuf]) -> DataSource {
     match data {
-        [source, target] => Source::Parallel(source.clone(), target.clone()),
-        _ => Source::Jsonl(data[0].clone()),
+        [source, target] => DataSource::Parallel(source.clone(), target.clone()),
+        _ => DataSource::Jsonl(data[0].clone()),
     }
 }
 
@@ -220,7 +221,7 @@ fn text_prompt(args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Prompt> {
         let at = e.utf8_error().valid_up_to() + 1;
         Error::file(place, format!("not UTF-8 (at byte {at}); save the text as UTF-8"))
     })?;
-    let ids = tokenizer.encode_prompt(&prompt::render(args.task, &text))?;
+    let ids = tokenizer.encode_prompt(&template::render(args.task, &text))?;
     if ids.is_empty() {
         return Err(Error::file(place, "the prompt is empty; give the text to continue"));
     }
@@ -229,7 +230,7 @@ fn text_prompt(args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Prompt> {
 
 /// All that decides the text of a row beside its prompt: the bytes of the model, the adapter and the tokenizer, and the
 /// options. Where a file lies, the device and the batch are not part of it.
-fn basis(
+fn fingerprint(
     args: &GenerateArgs,
     model: &ModelFiles,
     adapter: Option<&AdapterFiles>,
@@ -245,23 +246,23 @@ fn basis(
 }
 
 /// Notes that rotary positions go on behind those that the model was made for.
-fn note_lengths(files: &ModelFiles, prompts: &[Prompt], most: usize, out: &mut Terminal) {
+fn note_lengths(files: &ModelFiles, prompts: &[Prompt], max_new_tokens: usize, out: &mut Terminal) {
     let (longest, known) = (prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0), files.spec.max_positions);
-    if longest + most > known {
+    if longest + max_new_tokens > known {
         out.note(&format!(
-            "note: a prompt of {longest} tokens and --max-new-tokens {most} reach beyond the {known} positions that the \
+            "note: a prompt of {longest} tokens and --max-new-tokens {max_new_tokens} reach beyond the {known} positions that the \
              model was made for; what comes there may be poor"
         ));
     }
 }
 
 /// Refuses prompts that leave no room for the tokens asked for.
-fn check_lengths(args: &GenerateArgs, files: &ModelFiles, prompts: &[Prompt], most: usize) -> Result {
+fn check_lengths(args: &GenerateArgs, files: &ModelFiles, prompts: &[Prompt], max_new_tokens: usize) -> Result {
     let Some(limit) = decode::longest(&files.spec) else { return Ok(()) };
-    let Some(long) = prompts.iter().find(|p| p.ids.len() + most > limit) else { return Ok(()) };
+    let Some(long) = prompts.iter().find(|p| p.ids.len() + max_new_tokens > limit) else { return Ok(()) };
     let n = long.ids.len();
     let why = format!(
-        "a prompt of {n} tokens and --max-new-tokens {most} exceed the {limit} positions of the model; {}",
+        "a prompt of {n} tokens and --max-new-tokens {max_new_tokens} exceed the {limit} positions of the model; {}",
         if n < limit { format!("lower --max-new-tokens to {}", limit - n) } else { "shorten the prompt".into() }
     );
     match &args.data[..] {
@@ -272,12 +273,15 @@ fn check_lengths(args: &GenerateArgs, files: &ModelFiles, prompts: &[Prompt], mo
 
 impl Generation {
     fn positions(&self) -> usize {
-        self.prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0) + self.most
+        self.prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0) + self.max_new_tokens
     }
 
     /// What the largest batch needs.
     fn room(&self) -> Room {
-        let rooms = self.prompts.chunks(self.batch).map(|batch| Room::of(batch.iter().map(|p| p.ids.len()), self.most));
+        let rooms = self
+            .prompts
+            .chunks(self.batch)
+            .map(|batch| Room::of(batch.iter().map(|p| p.ids.len()), self.max_new_tokens));
         rooms.fold(Room::default(), Room::max)
     }
 }
@@ -288,7 +292,7 @@ impl Job for Generation {
     fn bytes(&self) -> Result<u64> {
         let plan = Plan::default();
         let bf16 = self.files.checkpoint.main_dtype() == Dtype::BF16;
-        let shapes = decoder::Source::Shapes { bf16 };
+        let shapes = Init::Shapes { bf16 };
         let mut model = Decoder::build(&plan, self.files.spec.clone(), &shapes, None, self.positions())?;
         if let Some(adapter) = &self.adapter {
             adapter.attach_shapes(&plan, &mut model)?;
@@ -310,16 +314,16 @@ impl Job for Generation {
     }
 
     fn on<B: Backend>(mut self, backend: B, meter: Meter<B>, out: &mut Terminal) -> Result {
-        let source = decoder::Source::File(&self.files.checkpoint);
+        let source = Init::File(&self.files.checkpoint);
         let mut model = Decoder::build(&backend, self.files.spec.clone(), &source, None, self.positions())?;
         if let Some(adapter) = &self.adapter {
             adapter.attach(&backend, &mut model)?;
         }
         let mut session = Session::new(&backend, &model, self.room())?;
         let mut output = self.output.take();
-        let asked = Asked {
+        let config = GenerationConfig {
             sampling: self.sampling,
-            most: self.most,
+            max_new_tokens: self.max_new_tokens,
             ends: &self.ends,
             stops: &self.stops,
             tokenizer: self.tokenizer.as_ref(),
@@ -329,10 +333,10 @@ impl Job for Generation {
         let (mut rows, mut tokens) = (0, 0);
         for batch in self.prompts.chunks(self.batch) {
             let done = match &mut output {
-                None => generate::batch(&mut session, batch, &asked, |_, text| out.print(text))?,
+                None => generate::batch(&mut session, batch, &config, |_, text| out.print(text))?,
                 Some(output) => {
-                    let done = generate::batch(&mut session, batch, &asked, |_, _| ())?;
-                    output.write(batch, &done, asked.tokenizer.is_some())?;
+                    let done = generate::batch(&mut session, batch, &config, |_, _| ())?;
+                    output.write(batch, &done, config.tokenizer.is_some())?;
                     done
                 }
             };

@@ -1,7 +1,7 @@
 //! Continued rows in a file that can be gone on with: one JSON object a line, in the order of the data. Each begins with
 //! its line in the data and a key: a hash of all that decides its text. A file is gone on with only where these agree.
 
-use crate::data::prompts::Prompt;
+use crate::data::requests::Prompt;
 use crate::error::{Error, Result};
 use crate::model::generate::Continuation;
 use serde_json::{Map, Value};
@@ -14,14 +14,19 @@ pub struct Output {
     path: PathBuf,
     file: File,
     /// What decides the text of every row, beside its prompt.
-    basis: blake3::Hash,
+    fingerprint: blake3::Hash,
 }
 
 impl Output {
     /// Opens or creates the file; returns how many of the first prompts it has already. A row behind the last whole line
     /// that is begun, of a run that was cut short, is taken off. Refuses a file that was not written from these prompts
-    /// on this basis.
-    pub fn open(path: &Path, prompts: &[Prompt], basis: blake3::Hash, overwrite: bool) -> Result<(Output, usize)> {
+    /// with this fingerprint.
+    pub fn open(
+        path: &Path,
+        prompts: &[Prompt],
+        fingerprint: blake3::Hash,
+        overwrite: bool,
+    ) -> Result<(Output, usize)> {
         let text = match std::fs::read(path) {
             Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
             _ if overwrite => Vec::new(),
@@ -35,24 +40,24 @@ impl Output {
             Err(Error::row(path, n + 1, why))
         };
         for (n, line) in lines.iter().enumerate() {
-            if prompts.get(n).is_none_or(|prompt| !belongs(line, prompt, &basis)) {
+            if prompts.get(n).is_none_or(|prompt| !belongs(line, prompt, &fingerprint)) {
                 return other(n);
             }
         }
         let torn = &text[whole..];
-        if !torn.is_empty() && prompts.get(lines.len()).is_none_or(|prompt| !begins(torn, prompt, &basis)) {
+        if !torn.is_empty() && prompts.get(lines.len()).is_none_or(|prompt| !begins(torn, prompt, &fingerprint)) {
             return other(lines.len());
         }
         let opened = File::options().create(true).write(true).truncate(false).open(path);
         let mut file = opened.map_err(Error::io(path, "create"))?;
         file.set_len(whole as u64).map_err(Error::io(path, "write"))?;
         file.seek(SeekFrom::End(0)).map_err(Error::io(path, "write"))?;
-        Ok((Output { path: path.to_path_buf(), file, basis }, lines.len()))
+        Ok((Output { path: path.to_path_buf(), file, fingerprint }, lines.len()))
     }
 
     /// Adds the continuations of these prompts; with their text where there is a tokenizer.
     pub fn write(&mut self, prompts: &[Prompt], done: &[Continuation], text: bool) -> Result {
-        let line = |(prompt, done)| line(prompt, &self.basis, done, text) + "\n";
+        let line = |(prompt, done)| line(prompt, &self.fingerprint, done, text) + "\n";
         let lines: String = prompts.iter().zip(done).map(line).collect();
         self.file.write_all(lines.as_bytes()).map_err(Error::io(&self.path, "write"))
     }
@@ -60,9 +65,9 @@ impl Output {
 
 /// The fields of a row that are known before it is continued, in their order: its line and the key, then at its end the
 /// target as text or, without a tokenizer, as ids.
-fn known(prompt: &Prompt, basis: &blake3::Hash) -> [(&'static str, Value); 3] {
+fn known(prompt: &Prompt, fingerprint: &blake3::Hash) -> [(&'static str, Value); 3] {
     let mut hash = blake3::Hasher::new();
-    hash.update(basis.as_bytes());
+    hash.update(fingerprint.as_bytes());
     for id in &prompt.ids {
         hash.update(&id.to_le_bytes());
     }
@@ -74,21 +79,21 @@ fn known(prompt: &Prompt, basis: &blake3::Hash) -> [(&'static str, Value); 3] {
     [("row", Value::from(prompt.row + 1)), ("key", key.into()), ("target", target)]
 }
 
-fn belongs(line: &[u8], prompt: &Prompt, basis: &blake3::Hash) -> bool {
+fn belongs(line: &[u8], prompt: &Prompt, fingerprint: &blake3::Hash) -> bool {
     let Ok(row) = serde_json::from_slice::<Value>(line) else { return false };
-    known(prompt, basis).iter().all(|(key, value)| row.get(key) == Some(value))
+    known(prompt, fingerprint).iter().all(|(key, value)| row.get(key) == Some(value))
 }
 
 /// Whether a line that was cut short is the beginning of this prompt's.
-fn begins(torn: &[u8], prompt: &Prompt, basis: &blake3::Hash) -> bool {
-    let [row, key, _] = known(prompt, basis);
+fn begins(torn: &[u8], prompt: &Prompt, fingerprint: &blake3::Hash) -> bool {
+    let [row, key, _] = known(prompt, fingerprint);
     let whole = object([row, key]);
     let start = whole.trim_end_matches('}').as_bytes();
     torn.starts_with(start) || start.starts_with(torn)
 }
 
-fn line(prompt: &Prompt, basis: &blake3::Hash, done: &Continuation, text: bool) -> String {
-    let [row, key, target] = known(prompt, basis);
+fn line(prompt: &Prompt, fingerprint: &blake3::Hash, done: &Continuation, text: bool) -> String {
+    let [row, key, target] = known(prompt, fingerprint);
     let text = text.then(|| ("text", Value::from(done.text.as_str())));
     let ids = ("ids", Value::from(done.ids.as_slice()));
     let finish = ("finish", Value::from(done.finish.to_string()));

@@ -4,19 +4,17 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use clap::ValueEnum;
-
-use super::InspectArgs;
 use super::terminal::Terminal;
-use crate::data::attention::Drawing;
-use crate::data::corpus::{self, Source};
+use super::{Format, InspectArgs};
+use crate::data::corpus::{self, DataSource};
 use crate::data::shown::Shown;
 use crate::data::survey::{Ask, Rows, Survey};
 use crate::data::tokenizer::Tokenizer;
+use crate::data::weights::drawn::Drawing;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{config, hub};
-use crate::report::html;
+use crate::render::html;
 use crate::train::recipe::{self, Recipe};
 use crate::train::{prepare, salience};
 
@@ -24,15 +22,6 @@ mod map;
 mod page;
 mod path;
 mod summary;
-
-/// How the summary is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// A table, a histogram and rows, for people.
-    Text,
-    /// One JSON object.
-    Json,
-}
 
 /// Lines of a data file, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +43,8 @@ const MOST: usize = 500;
 
 /// What there is to show.
 struct Inspected<'a> {
-    source: &'a Source,
-    others: Option<&'a Source>,
+    source: &'a DataSource,
+    others: Option<&'a DataSource>,
     recipe: &'a Recipe,
     drawing: Option<&'a Drawing>,
     survey: Survey,
@@ -67,11 +56,11 @@ pub fn run(args: &InspectArgs, out: &mut Terminal) -> Result {
     let recipe = recipe(args)?;
     let (source, others) = (source(args, &recipe)?, others(args, &recipe)?);
     if let Some(page) = &args.html {
-        let data = [Some(&source), others.as_ref()].into_iter().flatten().flat_map(Source::files);
+        let data = [Some(&source), others.as_ref()].into_iter().flatten().flat_map(DataSource::files);
         files::refuse_input("--html", page, data.chain(args.recipe.as_deref()).chain(args.priors.as_deref()))?;
     }
     let (tokenizer, vocab) = tokenizer(&recipe)?;
-    if let (Source::Parallel(..), None) = (&source, &tokenizer) {
+    if let (DataSource::Parallel(..), None) = (&source, &tokenizer) {
         let why = "text needs a tokenizer: name one with --tokenizer FILE, or a model that has one with --model DIR";
         return Err(Error::Usage(why.into()));
     }
@@ -113,15 +102,15 @@ fn recipe(args: &InspectArgs) -> Result<Recipe> {
     Ok(recipe)
 }
 
-fn of_files(files: &[PathBuf]) -> Option<Source> {
+fn of_files(files: &[PathBuf]) -> Option<DataSource> {
     match files {
         [] => None,
-        [file] => Some(Source::Jsonl(file.clone())),
-        [source, target, ..] => Some(Source::Parallel(source.clone(), target.clone())),
+        [file] => Some(DataSource::Jsonl(file.clone())),
+        [source, target, ..] => Some(DataSource::Parallel(source.clone(), target.clone())),
     }
 }
 
-fn source(args: &InspectArgs, recipe: &Recipe) -> Result<Source> {
+fn source(args: &InspectArgs, recipe: &Recipe) -> Result<DataSource> {
     let of_recipe = Some(&recipe.data.train_file).filter(|source| !source.file().as_os_str().is_empty());
     of_files(&args.data).or(of_recipe.cloned()).ok_or_else(|| {
         let why = "nothing to inspect: give a JSONL file, two parallel text files, or --recipe RECIPE.toml";
@@ -129,7 +118,7 @@ fn source(args: &InspectArgs, recipe: &Recipe) -> Result<Source> {
     })
 }
 
-fn others(args: &InspectArgs, recipe: &Recipe) -> Result<Option<Source>> {
+fn others(args: &InspectArgs, recipe: &Recipe) -> Result<Option<DataSource>> {
     if args.against.len() > 2 {
         let why = "--against is given more than twice: once for a JSONL file, twice for two parallel files";
         return Err(Error::Usage(why.into()));
@@ -151,7 +140,7 @@ fn rows(args: &InspectArgs) -> Result<Rows> {
 }
 
 /// A row that was named must be there.
-fn refuse_missing(args: &InspectArgs, source: &Source, shown: &[Shown]) -> Result {
+fn refuse_missing(args: &InspectArgs, source: &DataSource, shown: &[Shown]) -> Result {
     let there = |lines: &Lines| shown.iter().any(|row| lines.0.contains(&row.line));
     let Some(Lines(range)) = args.rows.iter().find(|lines| !there(lines)) else { return Ok(()) };
     let lines = if range.start() == range.end() {

@@ -1,9 +1,9 @@
-//! The page: what is shown of rows, as the plain strings of [`crate::report::html`].
+//! The page: what is shown of rows, as the plain strings of [`crate::render::html`].
 
 use super::path::{self, Segment};
 use super::{Inspected, map, summary};
 use crate::data::shown::{Kind, Scan, Shown};
-use crate::report::html::{Card, Code, Page, Row, Subword, Token};
+use crate::render::html::{Card, Code, Page, Row, Subword, Token};
 use crate::salience::Label;
 
 /// The page of what was inspected.

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::{Inspected, path};
 use crate::cli::terminal::Terminal;
-use crate::data::corpus::Source;
+use crate::data::corpus::DataSource;
 use crate::data::survey::{Finding, Spread};
-use crate::report::html::{Bars, Fact};
+use crate::render::html::{Bars, Fact};
 use crate::train::salience;
 
 /// Parts of the histogram.
@@ -33,10 +33,10 @@ fn rows(finding: &Finding) -> String {
 }
 
 /// What a source is called.
-pub fn name(source: &Source) -> String {
+pub fn name(source: &DataSource) -> String {
     match source {
-        Source::Jsonl(file) => file.display().to_string(),
-        Source::Parallel(source, target) => format!("{} + {}", source.display(), target.display()),
+        DataSource::Jsonl(file) => file.display().to_string(),
+        DataSource::Parallel(source, target) => format!("{} + {}", source.display(), target.display()),
     }
 }
 

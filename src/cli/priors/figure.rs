@@ -1,7 +1,7 @@
 //! The picture of priors: a density per label on the left, the most frequent n-grams on the right.
 
 use super::show::{order, rarity, spell};
-use crate::report::svg::{self, Anchor, Bar, Font, GRID, INK, MUTED, Paint, SERIES, Scale, Svg};
+use crate::render::svg::{self, Anchor, Bar, Font, GRID, INK, MUTED, Paint, SERIES, Scale, Svg};
 use crate::salience::Label;
 use crate::salience::beta::Beta;
 use crate::salience::priors::Priors;

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
-use super::EXIT_CODES;
 use super::terminal::Terminal;
+use super::{EXIT_CODES, Format};
 use crate::error::Result;
 
 mod build;
@@ -105,15 +105,6 @@ pub struct ShowArgs {
     /// Also draw the densities and the most frequent n-grams.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
-}
-
-/// How priors are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Tables.
-    Text,
-    /// One JSON object.
-    Json,
 }
 
 /// Runs the subcommand.

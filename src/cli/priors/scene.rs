@@ -1,6 +1,6 @@
 //! The picture of one participant's fixations over the code they looked at.
 
-use crate::report::svg::{Anchor, Font, GRID, INK, MUTED, Paint, Svg, ramp};
+use crate::render::svg::{Anchor, Font, GRID, INK, MUTED, Paint, Svg, ramp};
 use crate::salience::gaze::boxes::Hit;
 use crate::salience::gaze::build::{Study, Viewing};
 

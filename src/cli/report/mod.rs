@@ -5,7 +5,7 @@ mod page;
 use super::terminal::Terminal;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::report::html::run::render;
+use crate::render::html::run::render;
 use crate::train::history::History;
 use clap::Args;
 use std::path::{Path, PathBuf};

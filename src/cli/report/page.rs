@@ -1,10 +1,10 @@
-//! What the page of a run says, as the plain strings of [`crate::report::html::run`].
+//! What the page of a run says, as the plain strings of [`crate::render::html::run`].
 
 use crate::cli::progress::{self, span};
-use crate::report::chart::{Chart, Kind, Line, draw};
-use crate::report::html::Fact;
-use crate::report::html::run::Page;
-use crate::report::svg::{SERIES, short};
+use crate::render::chart::{Chart, Kind, Line, draw};
+use crate::render::html::Fact;
+use crate::render::html::run::Page;
+use crate::render::svg::{SERIES, short};
 use crate::train::history::{Evaluation, History, Step};
 use std::path::Path;
 

@@ -1,6 +1,6 @@
-use super::super::attention::{Attention, Writing};
-use super::super::prompt::Task;
 use super::super::samples::*;
+use super::super::template::Task;
+use super::super::weights::drawn::{PathReading, Writing};
 use super::*;
 use crate::error::Error;
 use crate::salience::Label;
@@ -8,15 +8,15 @@ use crate::salience::align::{Align, Salience};
 use crate::salience::labels::Calls;
 use crate::salience::priors::Priors;
 use crate::salience::syntax::Language;
-use crate::salience::weights::Settings;
+use crate::salience::weights::WeightSettings;
 
 fn reading(task: Task, max_length: usize) -> Reading {
     Reading { task, max_length, ..Reading::default() }
 }
 
-fn write(dir: &tempfile::TempDir, name: &str, text: &str) -> Source {
+fn write(dir: &tempfile::TempDir, name: &str, text: &str) -> DataSource {
     std::fs::write(dir.path().join(name), text).unwrap();
-    Source::Jsonl(dir.path().join(name))
+    DataSource::Jsonl(dir.path().join(name))
 }
 
 fn survey_of(jsonl: &str, reading: &Reading, drawing: Option<&Drawing>, rows: Rows) -> (Survey, Vec<Shown>) {
@@ -75,7 +75,7 @@ fn counts_are_those_of_training() {
     let reading = reading(Task::None, 6);
     let (survey, _) = survey_of(&jsonl, &reading, None, Rows::First(1));
     let corpus = corpus::read_str(&jsonl, std::path::Path::new("d"), Some(&plain()), 512, &reading).unwrap();
-    assert_eq!(survey.counts, corpus.report);
+    assert_eq!(survey.counts, corpus.counts);
 }
 
 #[test]
@@ -139,10 +139,11 @@ fn a_tokenizer_is_needed_for_eos_and_rows_for_anything() {
 
 fn drawn(uniform: bool) -> (Reading, Drawing) {
     let target = Some(Writing::Code(Language::Java));
-    let attention = Attention { align: Align::TargetAst, calls: Calls::Syntax, source: None, target };
+    let paths = PathReading { align: Align::TargetAst, calls: Calls::Syntax, source: None, target };
     let priors = Priors::builtin("combined").unwrap();
-    let salience = Salience { priors, path: Default::default(), weights: Settings::default(), align: Align::TargetAst };
-    let reading = Reading { attention: Some(attention), ..reading(Task::Translation, 500) };
+    let salience =
+        Salience { priors, path: Default::default(), weights: WeightSettings::default(), align: Align::TargetAst };
+    let reading = Reading { paths: Some(paths), ..reading(Task::Translation, 500) };
     (reading, Drawing { salience, seed: 7, uniform })
 }
 

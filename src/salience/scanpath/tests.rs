@@ -99,7 +99,7 @@ fn segments_by_hand() {
 fn the_same_key_gives_the_same_path_and_another_another() {
     let priors = Priors::builtin("combined").unwrap();
     let code = random_spans(300, 1);
-    let draw = |mode, dynamic, key| ScanPath::draw(&code, &priors, &Settings { mode, dynamic, max_lines: 4 }, key);
+    let draw = |mode, dynamic, key| ScanPath::draw(&code, &priors, &PathSettings { mode, dynamic, max_lines: 4 }, key);
     for mode in [Mode::Paper, Mode::Artifact] {
         let fixed = draw(mode, false, KEY);
         assert_eq!(fixed, draw(mode, false, KEY));
@@ -142,7 +142,7 @@ fn segments_cover_the_mask_once_for_any_input() {
         for mode in [Mode::Paper, Mode::Artifact] {
             let key = Key { seed, ..KEY };
             let mask = mask(&code, &priors, mode, key);
-            let path = ScanPath::draw(&code, &priors, &Settings { mode, ..Default::default() }, key);
+            let path = ScanPath::draw(&code, &priors, &PathSettings { mode, ..Default::default() }, key);
             let covered: Vec<usize> = path.segments.iter().flat_map(|s| s.places().to_vec()).collect();
             assert_eq!(covered, (0..code.len()).filter(|&i| mask[i]).collect::<Vec<_>>());
             assert!(covered.iter().all(|&i| code[i].label.is_some_and(|label| priors.beta(label).is_some())));
@@ -197,7 +197,7 @@ fn time_grows_with_the_number_of_tokens_alone() {
     let same: Vec<Span> = code.iter().map(|span| Span { label: Some(Loop), ..*span }).collect();
     for spans in [&code, &same] {
         let start = std::time::Instant::now();
-        let path = ScanPath::draw(spans, &priors, &Settings::default(), KEY);
+        let path = ScanPath::draw(spans, &priors, &PathSettings::default(), KEY);
         let elapsed = start.elapsed();
         assert!(path.segments.len() > 10_000);
         eprintln!("200,000 tokens: {elapsed:?}");

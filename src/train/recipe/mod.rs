@@ -18,7 +18,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::data::corpus::Source;
+use crate::data::corpus::DataSource;
 use crate::error::{Error, Result};
 pub use layers::environment;
 pub use sections::{
@@ -115,7 +115,7 @@ impl Recipe {
                 "model.model_name_or_path is missing: give a model directory or the id of a cached one".into(),
             );
         }
-        if self.data.train_file == Source::Jsonl(PathBuf::new()) {
+        if self.data.train_file == DataSource::Jsonl(PathBuf::new()) {
             return fail(
                 "data.train_file is missing: give a JSONL file, or two parallel text files as [\"source\", \"target\"]"
                     .into(),

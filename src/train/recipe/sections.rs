@@ -6,10 +6,10 @@ use super::value::Range::{Above, Any, AtLeast, Below, Within};
 use super::value::{MOST, Value, section};
 use crate::backend::moments::Optim;
 use crate::choices::choices;
-use crate::data::attention::Writing;
-use crate::data::corpus::Source;
+use crate::data::corpus::DataSource;
 use crate::data::pack::Batching;
-use crate::data::prompt::Task;
+use crate::data::template::Task;
+use crate::data::weights::drawn::Writing;
 use crate::model::adapter::Targets;
 use crate::model::workspace::Recompute;
 use crate::salience::align::Align;
@@ -88,15 +88,15 @@ choices! {
     }
 }
 
-impl Value for Source {
+impl Value for DataSource {
     fn kind() -> String {
         "a JSONL file, or two parallel text files as [\"source\", \"target\"]".into()
     }
     fn read(value: &toml::Value) -> Option<Self> {
         match value {
-            toml::Value::String(file) => Some(Source::Jsonl(file.into())),
+            toml::Value::String(file) => Some(DataSource::Jsonl(file.into())),
             toml::Value::Array(pair) => match pair.as_slice() {
-                [source, target] => Some(Source::Parallel(PathBuf::read(source)?, PathBuf::read(target)?)),
+                [source, target] => Some(DataSource::Parallel(PathBuf::read(source)?, PathBuf::read(target)?)),
                 _ => None,
             },
             _ => None,
@@ -104,14 +104,14 @@ impl Value for Source {
     }
     fn write(&self) -> Option<toml::Value> {
         match self {
-            Source::Jsonl(file) => file.write(),
-            Source::Parallel(source, target) => Some(toml::Value::Array(vec![source.write()?, target.write()?])),
+            DataSource::Jsonl(file) => file.write(),
+            DataSource::Parallel(source, target) => Some(toml::Value::Array(vec![source.write()?, target.write()?])),
         }
     }
     fn map_paths(&mut self, f: &dyn Fn(&Path) -> PathBuf) {
         match self {
-            Source::Jsonl(file) => file.map_paths(f),
-            Source::Parallel(source, target) => {
+            DataSource::Jsonl(file) => file.map_paths(f),
+            DataSource::Parallel(source, target) => {
                 source.map_paths(f);
                 target.map_paths(f);
             }
@@ -187,7 +187,7 @@ macro_rules! serialize_as_written {
         }
     )+};
 }
-serialize_as_written!(Source, Targets, OffPath, Writing);
+serialize_as_written!(DataSource, Targets, OffPath, Writing);
 
 section! {
     /// The model that training starts from.
@@ -209,9 +209,9 @@ section! {
     /// What is learned from.
     Data = "data" {
         /// Training examples. Required.
-        train_file: Source = Source::Jsonl(PathBuf::new()), Any;
+        train_file: DataSource = DataSource::Jsonl(PathBuf::new()), Any;
         /// Examples for the evaluation loss.
-        validation_file: Option<Source> = None, Any;
+        validation_file: Option<DataSource> = None, Any;
         /// The prompt template put around plain code; "none" where rows bring their own prompt.
         task: Task = Task::None, Any;
         /// Longest example in tokens; what is beyond is cut off, counted and reported.

@@ -59,7 +59,7 @@ fn text_is_toml_or_else_a_string() {
     .unwrap();
     assert_eq!(recipe.train.lr_scheduler_type, Schedule::Cosine);
     assert_eq!(recipe.train.method, Method::Full);
-    assert_eq!(recipe.data.validation_file, Some(Source::Parallel("a.java".into(), "b.cs".into())));
+    assert_eq!(recipe.data.validation_file, Some(DataSource::Parallel("a.java".into(), "b.cs".into())));
     assert_eq!(recipe.data.prompt_weight, Some(-0.5));
     assert!(!recipe.data.shuffle);
     assert_eq!(recipe.lora.target_modules, Targets::Named(vec!["q_proj".into()]));
@@ -202,8 +202,8 @@ fn paths_in_a_file_are_relative_to_it() {
     let recipe = load(Some(&path), &[], &["objective.reference_model=ref"]).unwrap();
     assert_eq!(recipe.model.model_name_or_path, at("tiny").to_string_lossy());
     assert_eq!(recipe.model.tokenizer, Some("/t".into()));
-    assert_eq!(recipe.data.train_file, Source::Jsonl(at("d.jsonl")));
-    assert_eq!(recipe.data.validation_file, Some(Source::Parallel(at("a"), at("b"))));
+    assert_eq!(recipe.data.train_file, DataSource::Jsonl(at("d.jsonl")));
+    assert_eq!(recipe.data.validation_file, Some(DataSource::Parallel(at("a"), at("b"))));
     assert_eq!(recipe.train.output_dir, at("../out"));
     assert_eq!(recipe.objective.reference_model, Some("ref".into()));
     let dotted = load(Some(&saved("[model]\nmodel_name_or_path = './none'\n[data]\ntrain_file = 'd'\n").1), &[], &[]);

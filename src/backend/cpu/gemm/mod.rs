@@ -25,9 +25,9 @@ pub use lanes::{Product, Side, Target};
 
 use super::Cpu;
 use super::real::Real;
-use crate::backend::{Gemm, Weight};
+use crate::backend::{Gemm, Stored};
 use half::bf16;
-use pack::Stored;
+use pack::Widen;
 use std::ops::Range;
 
 /// A matrix read through two strides (in elements).
@@ -70,10 +70,10 @@ pub(in crate::backend) enum Right<'a, R> {
 
 impl<'a, R: Real> Right<'a, R> {
     /// A weight `[rows, cols]`.
-    pub(super) fn weight(w: &'a Weight<Cpu<R>>, cols: usize) -> Self {
+    pub(super) fn weight(w: &'a Stored<Cpu<R>>, cols: usize) -> Self {
         match w {
-            Weight::Float(w) => Right::Full(Mat::rows(w, cols)),
-            Weight::Bf16(w) => Right::Bf16(Mat::rows(w, cols)),
+            Stored::Float(w) => Right::Full(Mat::rows(w, cols)),
+            Stored::Bf16(w) => Right::Bf16(Mat::rows(w, cols)),
         }
     }
 
@@ -279,7 +279,7 @@ fn shares<T: Send>(
 }
 
 /// A single row `a`, as in each step of a generation: `b` is read once and as it is stored.
-fn row<R: Real, S: Stored<R> + Sync>(a: &[R], b: Mat<S>, c: &mut [R], alpha: R, accumulate: bool, threads: usize) {
+fn row<R: Real, S: Widen<R> + Sync>(a: &[R], b: Mat<S>, c: &mut [R], alpha: R, accumulate: bool, threads: usize) {
     if b.row == 1 {
         return shares(c, (1, 1), 0..c.len(), Tasks::new(c.len(), GROUP, threads), &|columns, c| {
             for (j, c) in columns.zip(c) {
@@ -298,13 +298,13 @@ fn row<R: Real, S: Stored<R> + Sync>(a: &[R], b: Mat<S>, c: &mut [R], alpha: R, 
 
 impl<R: Real> Cpu<R> {
     /// `y = alpha x Wᵀ`; `x [rows, inp]`, `W [out, inp]`, `y [rows, out]`.
-    pub(super) fn times_weight(&self, s: Gemm, x: &[R], w: &Weight<Self>, y: &mut [R]) {
+    pub(super) fn times_weight(&self, s: Gemm, x: &[R], w: &Stored<Self>, y: &mut [R]) {
         let (x, w) = (Mat::rows(x, s.inp), Right::weight(w, s.inp).t());
         self.run(|| gemm((s.rows, s.out, s.inp), x, w, y, s.out, s.alpha, false, self.threads));
     }
 
     /// `dx = alpha dy W`; shapes as in [`Cpu::times_weight`].
-    pub(super) fn times_weight_bwd(&self, s: Gemm, dy: &[R], w: &Weight<Self>, dx: &mut [R]) {
+    pub(super) fn times_weight_bwd(&self, s: Gemm, dy: &[R], w: &Stored<Self>, dx: &mut [R]) {
         let (dy, w) = (Mat::rows(dy, s.out), Right::weight(w, s.inp));
         self.run(|| gemm((s.rows, s.inp, s.out), dy, w, dx, s.inp, s.alpha, false, self.threads));
     }

@@ -11,7 +11,7 @@ use crate::backend::cpu::wide::{dot, sum_of_pairs, wide};
 use half::bf16;
 
 /// A value of an operand as it is stored.
-pub(in crate::backend) trait Stored<R>: Copy {
+pub(in crate::backend) trait Widen<R>: Copy {
     /// The same in working precision.
     fn widen(self) -> R;
     /// The inner product.
@@ -34,7 +34,7 @@ wide! {
     }
 }
 
-impl<R: Real> Stored<R> for R {
+impl<R: Real> Widen<R> for R {
     #[inline(always)]
     fn widen(self) -> R {
         self
@@ -47,7 +47,7 @@ impl<R: Real> Stored<R> for R {
     }
 }
 
-impl<R: Real> Stored<R> for bf16 {
+impl<R: Real> Widen<R> for bf16 {
     #[inline(always)]
     fn widen(self) -> R {
         R::of_bf16(self)
@@ -87,7 +87,7 @@ pub(super) fn left<R: Real, const MR: usize>(a: Mat<R>, m: usize, depth: usize, 
 
 /// `to` becomes the panels of `b [depth, n]`, `[depth][NR]` each.
 #[inline(always)]
-pub(super) fn right<L: Lanes<R, W>, R: Real, S: Stored<R>, const W: usize, const NR: usize>(
+pub(super) fn right<L: Lanes<R, W>, R: Real, S: Widen<R>, const W: usize, const NR: usize>(
     b: Mat<S>,
     n: usize,
     depth: usize,
@@ -125,7 +125,7 @@ pub(super) fn right<L: Lanes<R, W>, R: Real, S: Stored<R>, const W: usize, const
 
 /// Columns that are contiguous in memory become rows of the panel, by squares of 8; gives the depth that is done.
 #[inline(always)]
-fn turn<L: Lanes<R, W>, R: Real, S: Stored<R>, const W: usize, const NR: usize>(
+fn turn<L: Lanes<R, W>, R: Real, S: Widen<R>, const W: usize, const NR: usize>(
     b: Mat<S>,
     depth: usize,
     panel: &mut [R],

@@ -5,9 +5,9 @@
 
 use std::borrow::Cow;
 
-use super::Example;
-use super::spans::covering;
-use super::tokenizer::Piece;
+use super::given::covering;
+use crate::data::Example;
+use crate::data::tokenizer::Piece;
 use crate::salience::Span;
 use crate::salience::align::{self, Align, Salience, Side};
 use crate::salience::labels::{self, Calls};
@@ -26,7 +26,7 @@ pub enum Writing {
 
 /// How rows are read for weights of scan paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attention {
+pub struct PathReading {
     /// How weights cross from the code to the target.
     pub align: Align,
     /// How the names of called functions are told from other words.
@@ -74,7 +74,7 @@ pub struct Look {
     pub by: Vec<Weighs>,
 }
 
-impl Attention {
+impl PathReading {
     /// The text that paths are drawn through, and in which byte of it the target begins (for [`Align::Identity`]).
     pub(crate) fn looked_at<'a>(&self, texts: Texts<'a>) -> (Cow<'a, str>, Option<usize>) {
         match self.align {
@@ -184,22 +184,22 @@ impl Drawing {
 
 #[cfg(test)]
 mod tests {
-    use super::super::corpus::Reading;
-    use super::super::prompt::Task;
-    use super::super::rows::{Row, RowReader};
-    use super::super::samples::*;
-    use super::super::tokenizer::Tokenizer;
     use super::*;
+    use crate::data::corpus::Reading;
+    use crate::data::rows::{Row, RowReader};
+    use crate::data::samples::*;
+    use crate::data::template::Task;
+    use crate::data::tokenizer::Tokenizer;
     use crate::salience::Label;
     use crate::salience::priors::Priors;
-    use crate::salience::weights::{OffPath, Scope, Settings};
+    use crate::salience::weights::{OffPath, Scope, WeightSettings};
 
-    fn attention(align: Align) -> Attention {
-        Attention { align, calls: Calls::Syntax, source: None, target: None }
+    fn paths(align: Align) -> PathReading {
+        PathReading { align, calls: Calls::Syntax, source: None, target: None }
     }
 
-    fn row(tokenizer: &Tokenizer, attention: Attention, task: Task, line: &str) -> Result<Row, String> {
-        let reading = Reading { task, max_length: 500, attention: Some(attention), ..Reading::default() };
+    fn row(tokenizer: &Tokenizer, paths: PathReading, task: Task, line: &str) -> Result<Row, String> {
+        let reading = Reading { task, max_length: 500, paths: Some(paths), ..Reading::default() };
         RowReader { tokenizer: Some(tokenizer), vocab: 512, reading: &reading, keep_texts: false, open: false }
             .json(line)
     }
@@ -222,7 +222,7 @@ mod tests {
             .iter()
             .zip(&row.example.labels)
             .zip(&look.by)
-            .filter(|((_, label), _)| **label != super::super::IGNORE)
+            .filter(|((_, label), _)| **label != crate::data::IGNORE)
             .map(|((&id, _), b)| (tokenizer.token_text(id), by(b)))
             .collect()
     }
@@ -236,8 +236,7 @@ mod tests {
     fn subwords_take_the_token_that_covers_most_of_them() {
         let target = "int x=int;";
         let line = serde_json::json!({"code": "int y;", "content": target}).to_string();
-        let read =
-            |tokenizer: &Tokenizer| row(tokenizer, attention(Align::TargetAst), Task::Translation, &line).unwrap();
+        let read = |tokenizer: &Tokenizer| row(tokenizer, paths(Align::TargetAst), Task::Translation, &line).unwrap();
         let tokenizer = plain();
         let expected =
             [("int", "int"), (" ", "rest"), ("x", "x"), ("=", "="), ("int", "int"), (";", "rest"), ("</s>", "given")];
@@ -245,7 +244,7 @@ mod tests {
 
         let target = "x = x";
         let line = serde_json::json!({"code": "x", "content": target}).to_string();
-        let row = row(&metaspace(), attention(Align::TargetAst), Task::Translation, &line).unwrap();
+        let row = row(&metaspace(), paths(Align::TargetAst), Task::Translation, &line).unwrap();
         // "▁x" at the start and behind a space, the mark of a space alone
         let by: Vec<_> = shown(&metaspace(), &row, target);
         assert_eq!(by, pairs(&[(" x", "x"), (" ", "rest"), ("=", "="), (" x", "x"), ("</s>", "given")]));
@@ -255,7 +254,7 @@ mod tests {
     fn blanks_inside_a_token_are_off_the_path() {
         let target = "// x  x";
         let line = serde_json::json!({"code": "x", "content": target}).to_string();
-        let row = row(&plain(), attention(Align::TargetAst), Task::Translation, &line).unwrap();
+        let row = row(&plain(), paths(Align::TargetAst), Task::Translation, &line).unwrap();
         let by = shown(&plain(), &row, target);
         assert_eq!(by[0], ("/".into(), target.into()));
         assert!(by.iter().filter(|(text, _)| text.trim().is_empty()).all(|(_, by)| by == "rest"), "{by:?}");
@@ -265,7 +264,7 @@ mod tests {
     fn every_alignment_looks_where_it_should() {
         let code = "int f() {\n  return a;\n}";
         let by = |align, task, line: &str, looked_at: &str| {
-            shown(&plain(), &row(&plain(), attention(align), task, line).unwrap(), looked_at)
+            shown(&plain(), &row(&plain(), paths(align), task, line).unwrap(), looked_at)
         };
         let copy = serde_json::json!({"code": code}).to_string();
         let words = |list: Vec<(String, String)>| -> String {
@@ -280,10 +279,10 @@ mod tests {
         let goes_on = serde_json::json!({"prompt": "int f() {\n", "completion": "  return a;\n}"}).to_string();
         assert_eq!(words(by(Align::Identity, Task::None, &goes_on, code)), "returna");
         let other = serde_json::json!({"code": code, "content": "the a of return"}).to_string();
-        let error = row(&plain(), attention(Align::Identity), Task::Translation, &other).unwrap_err();
+        let error = row(&plain(), paths(Align::Identity), Task::Translation, &other).unwrap_err();
         assert!(error.starts_with("the target is no part of the source"), "{error}");
         // lexical: the same words, here those of a natural language
-        let text = Attention { target: Some(Writing::Words), ..attention(Align::Lexical) };
+        let text = PathReading { target: Some(Writing::Words), ..paths(Align::Lexical) };
         let summary = row(&plain(), text, Task::Summarization, &other).unwrap();
         assert_eq!(words(shown(&plain(), &summary, code)), "areturn");
         for align in [Align::BroadcastMean, Align::BroadcastMax] {
@@ -293,17 +292,17 @@ mod tests {
 
     #[test]
     fn languages_come_from_the_recipe_then_the_row_then_java() {
-        let labels = |attention, line: &str| -> Vec<Label> {
-            let row = row(&plain(), attention, Task::Copy, line).unwrap();
+        let labels = |paths, line: &str| -> Vec<Label> {
+            let row = row(&plain(), paths, Task::Copy, line).unwrap();
             row.look.unwrap().spans.iter().filter_map(|span| span.label).collect()
         };
         // `#` begins a comment in Python only, `def` a function
         let python = r##"{"code": "def f(a):\n    return a # b", "lang": "python"}"##;
-        let here = labels(attention(Align::Identity), python);
+        let here = labels(paths(Align::Identity), python);
         assert!(here.contains(&Label::Comment) && here.contains(&Label::FunctionDeclaration), "{here:?}");
-        let java = Attention { source: Some(Language::Java), ..attention(Align::Identity) };
+        let java = PathReading { source: Some(Language::Java), ..paths(Align::Identity) };
         assert!(!labels(java, python).contains(&Label::Comment));
-        assert!(!labels(attention(Align::Identity), &python.replace("lang", "language")).contains(&Label::Comment));
+        assert!(!labels(paths(Align::Identity), &python.replace("lang", "language")).contains(&Label::Comment));
         let error = row(&plain(), java, Task::Copy, r#"{"code": "a", "lang": "cobol"}"#).unwrap_err();
         assert!(error.starts_with("`lang`: unknown language \"cobol\": one of java, c-sharp,"), "{error}");
     }
@@ -332,11 +331,11 @@ mod tests {
                  `code` and `content`, or unset salience.condition",
             ),
         ] {
-            assert_eq!(row(&plain(), attention(Align::TargetAst), Task::None, line).unwrap_err(), why);
+            assert_eq!(row(&plain(), paths(Align::TargetAst), Task::None, line).unwrap_err(), why);
         }
     }
 
-    fn drawing(align: Align, weights: Settings) -> Drawing {
+    fn drawing(align: Align, weights: WeightSettings) -> Drawing {
         let priors = Priors::builtin("combined").unwrap();
         Drawing { salience: Salience { priors, path: Default::default(), weights, align }, seed: 7, uniform: false }
     }
@@ -346,12 +345,12 @@ mod tests {
     fn weights_and_roles_reach_the_example() {
         let code = "public int size() { if (n == 0) { return 0; } return n; }";
         let line = serde_json::json!({"code": code, "content": code}).to_string();
-        let attention = attention(Align::TargetAst);
+        let paths = paths(Align::TargetAst);
         let reading = Reading {
             task: Task::Translation,
             max_length: 500,
             prompt_weight: Some(0.25),
-            attention: Some(attention),
+            paths: Some(paths),
             ..Reading::default()
         };
         let row =
@@ -359,7 +358,7 @@ mod tests {
                 .json(&line)
                 .unwrap();
         let (plain_example, look) = (row.example, row.look.unwrap());
-        let settings = Settings { w_base: 2.0, off_path: OffPath::Number(0.5), ..Settings::default() };
+        let settings = WeightSettings { w_base: 2.0, off_path: OffPath::Number(0.5), ..WeightSettings::default() };
         let drawing = drawing(Align::TargetAst, settings);
         let mut example = plain_example.clone();
         drawing.apply(&mut example, &look, 0);
@@ -382,7 +381,7 @@ mod tests {
         assert!(uniform.weights.iter().all(|w| [1.0, 0.25].contains(w)));
 
         // only the path: everything else of the target weighs 0, but EOS
-        let only = Settings { scope: Scope::Path, ..settings };
+        let only = WeightSettings { scope: Scope::Path, ..settings };
         let mut path_only = plain_example.clone();
         self::drawing(Align::TargetAst, only).apply(&mut path_only, &look, 0);
         for t in 0..path_only.ids.len() {

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use super::json;
-use super::tokenizer::Piece;
+use crate::data::json;
+use crate::data::tokenizer::Piece;
 
 /// The spans of one text, in bytes and in order.
 #[derive(Debug, Default)]

@@ -59,8 +59,8 @@ pub fn render(page: &Page) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::chart::{Chart, Kind, Line, draw};
-    use crate::report::svg::SERIES;
+    use crate::render::chart::{Chart, Kind, Line, draw};
+    use crate::render::svg::SERIES;
 
     const HOSTILE: &str = "</pre></td><script>alert(1)</script><img src=x onerror=\"alert(1)\">\u{202e}\0";
 

@@ -1,9 +1,9 @@
 //! Rows as prompts to continue: what training puts before the first supervised token, with the target kept beside it.
 
 use super::IGNORE;
-use super::corpus::{self, Reading, Source};
-use super::prompt::Task;
+use super::corpus::{self, DataSource, Reading};
 use super::rows::{Row, RowReader};
+use super::template::Task;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
@@ -24,7 +24,7 @@ pub struct Prompt {
 /// left out. Everything before the first supervised token is the prompt, nothing is cut.
 ///
 /// Errors name the first line that cannot be used, and the remedy.
-pub fn read(source: &Source, tokenizer: Option<&Tokenizer>, vocab: usize, task: Task) -> Result<Vec<Prompt>> {
+pub fn read(source: &DataSource, tokenizer: Option<&Tokenizer>, vocab: usize, task: Task) -> Result<Vec<Prompt>> {
     let reading = Reading { task, max_length: usize::MAX, ..Reading::default() };
     let reader = RowReader { tokenizer, vocab, reading: &reading, keep_texts: true, open: true };
     let mut prompts = Vec::new();
@@ -72,7 +72,7 @@ mod tests {
         let file = dir.path().join("d.jsonl");
         std::fs::write(&file, jsonl).unwrap();
         let place = format!("{}/", dir.path().display());
-        read(&Source::Jsonl(file), tokenizer, 512, task).map_err(|e| e.to_string().replace(&place, ""))
+        read(&DataSource::Jsonl(file), tokenizer, 512, task).map_err(|e| e.to_string().replace(&place, ""))
     }
 
     /// Ids and target of the one row.
@@ -112,13 +112,13 @@ mod tests {
 
     #[test]
     fn tasks_make_the_prompt() {
-        let template = super::super::prompt::render(Task::Translation, "a");
+        let template = super::super::template::render(Task::Translation, "a");
         let (ids, target, text) = one(r#"{"code": "a"}"#, Task::Translation);
         assert_eq!(ids, with_bos().encode_prompt(&template).unwrap());
         assert_eq!((target, text), (vec![], String::new()));
         // completion cuts the code, copy asks for all of it
         let (ids, target, text) = one(r#"{"code": "a\nx"}"#, Task::Completion);
-        let template = super::super::prompt::render(Task::Completion, "a");
+        let template = super::super::template::render(Task::Completion, "a");
         assert_eq!((ids, target, text.as_str()), (with_bos().encode_prompt(&template).unwrap(), vec![120], "x"));
         assert_eq!(one(r#"{"code": "x"}"#, Task::Copy).2, "x");
         assert_eq!(one(r#"{"prompt": "i", "code": "x"}"#, Task::Copy).2, "x");
@@ -156,6 +156,6 @@ mod tests {
         assert_eq!(why(r#"{"input_ids": [5], "labels": [5]}"#), format!("d.jsonl:1: {nothing}"));
         assert!(why("{\"text\": 1}").starts_with("d.jsonl:1: no text to train on"));
         assert!(why("{\"input_ids\": 1}").starts_with("d.jsonl:1: `input_ids` must be a list"));
-        assert!(read(&Source::Jsonl(Path::new("nowhere").into()), None, 9, Task::None).is_err());
+        assert!(read(&DataSource::Jsonl(Path::new("nowhere").into()), None, 9, Task::None).is_err());
     }
 }

@@ -3,7 +3,7 @@
 
 use super::prepare::{ModelFiles, Origin, Prepared};
 use crate::backend::Backend;
-use crate::data::corpus::Source;
+use crate::data::corpus::DataSource;
 use crate::error::Result;
 use crate::files;
 use std::collections::BTreeMap;
@@ -46,18 +46,19 @@ const FILES: [&str; 8] = [
 
 /// What decides the bits of a run: recipe keys with their TOML, keys that name files with the hash of the content.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Basis(BTreeMap<String, String>);
+pub struct Fingerprint(BTreeMap<String, String>);
 
-impl Basis {
+impl Fingerprint {
     /// Of a run on a backend. Reads all files once, to hash them; fails where one cannot be read.
-    pub fn of<B: Backend>(prepared: &Prepared) -> Result<Basis> {
+    pub fn of<B: Backend>(prepared: &Prepared) -> Result<Fingerprint> {
         let Prepared { recipe, origin, tokenizer, .. } = prepared;
-        let mut basis = recipe.assignments();
-        basis.retain(|key, _| !FREE.contains(&key.as_str()) && !FILES.contains(&key.as_str()));
+        let mut fingerprint = recipe.assignments();
+        fingerprint.retain(|key, _| !FREE.contains(&key.as_str()) && !FILES.contains(&key.as_str()));
         let precision = std::any::type_name::<B::Float>().rsplit("::").next().unwrap_or_default();
-        basis.insert("precision".into(), precision.into());
-        basis.insert("eyekern".into(), env!("CARGO_PKG_VERSION").into());
-        let mut add = |key: &str, hash: blake3::Hash| basis.insert(key.into(), format!("blake3 {}", hash.to_hex()));
+        fingerprint.insert("precision".into(), precision.into());
+        fingerprint.insert("eyekern".into(), env!("CARGO_PKG_VERSION").into());
+        let mut add =
+            |key: &str, hash: blake3::Hash| fingerprint.insert(key.into(), format!("blake3 {}", hash.to_hex()));
         if let Origin::Files(model) = origin {
             add("model.model_name_or_path", model.digest()?);
         }
@@ -78,12 +79,12 @@ impl Basis {
             add("objective.reference_model", ModelFiles::open(&dir.to_string_lossy())?.digest()?);
         }
         let ids = tokenizer.iter().flat_map(|t| [("bos", t.bos()), ("eos", Some(t.eos()))]);
-        basis.extend(ids.filter_map(|(name, id)| Some((format!("model.tokenizer.{name}"), id?.to_string()))));
-        Ok(Basis(basis))
+        fingerprint.extend(ids.filter_map(|(name, id)| Some((format!("model.tokenizer.{name}"), id?.to_string()))));
+        Ok(Fingerprint(fingerprint))
     }
 
     /// What is not as it was, a phrase each: `train.learning_rate was 1e-4 and is 2e-4`.
-    pub fn changes(&self, now: &Basis) -> Vec<String> {
+    pub fn changes(&self, now: &Fingerprint) -> Vec<String> {
         let keys: std::collections::BTreeSet<&String> = self.0.keys().chain(now.0.keys()).collect();
         let show = |value: Option<&String>| {
             value.map_or("not there", |v| v.get(..19).filter(|_| hashed(v)).unwrap_or(v)).to_string()
@@ -93,7 +94,7 @@ impl Basis {
     }
 
     /// Whether all files have the same content.
-    pub fn same_files(&self, now: &Basis) -> bool {
+    pub fn same_files(&self, now: &Fingerprint) -> bool {
         FILES.iter().all(|&key| self.0.get(key) == now.0.get(key))
     }
 }
@@ -103,7 +104,7 @@ fn hashed(value: &str) -> bool {
 }
 
 /// Of all files of a source; `None` where one is no ordinary file, as a pipe cannot be read twice.
-fn content(source: &Source) -> Result<Option<blake3::Hash>> {
+fn content(source: &DataSource) -> Result<Option<blake3::Hash>> {
     let mut hash = blake3::Hasher::new();
     for file in source.files() {
         if !Path::is_file(file) {
