@@ -7,10 +7,7 @@
 use criterion::{Criterion, SamplingMode, Throughput};
 use eyekern::backend::cpu::Cpu;
 use eyekern::backend::moments::{Moments, Optim};
-use eyekern::backend::{
-    Act, AdamW, Affine, Backend, Dropout, Gemm, Head, Heads, Lora, Norm, Objective, Rows, Stored, Tokens, Turn, Update,
-    scalar, tally,
-};
+use eyekern::backend::*;
 use eyekern::choices::Choice;
 use eyekern::error::Result;
 use eyekern::random::{Purpose, Stream};

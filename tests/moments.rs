@@ -2,7 +2,7 @@
 
 use eyekern::backend::cpu::{Cpu, Real};
 use eyekern::backend::moments::{Codes, GROUP, Moments, Optim, SMALLEST};
-use eyekern::backend::{AdamW, Backend, Update, scalar};
+use eyekern::backend::{AdamW, OptimOps, Update, scalar};
 use eyekern::random::{Purpose, Stream, philox};
 
 const ADAMW: AdamW = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };

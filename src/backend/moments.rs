@@ -14,7 +14,7 @@
 //!
 //! A step is computed in full from the decoded moments and rounded once at its end. docs/training.md has the error.
 
-use super::{Backend, S};
+use super::{Memory, S};
 use crate::choices::choices;
 use crate::error::Result;
 
@@ -35,14 +35,14 @@ pub const GROUP: usize = 256;
 pub const SMALLEST: usize = 4096;
 
 /// Values as codes; the device and the host agree on them to the bit.
-pub struct Codes<B: Backend> {
+pub struct Codes<B: Memory> {
     /// `[len]`.
     pub codes: B::Buf<u8>,
     /// `[len / GROUP]`, rounded up.
     pub absmax: S<B>,
 }
 
-impl<B: Backend> Codes<B> {
+impl<B: Memory> Codes<B> {
     /// Zeros.
     pub fn new(b: &B, len: usize) -> Result<Codes<B>> {
         Ok(Codes { codes: b.alloc(len)?, absmax: b.alloc(len.div_ceil(GROUP))? })
@@ -50,7 +50,7 @@ impl<B: Backend> Codes<B> {
 }
 
 /// Both moments of a parameter of `len` values.
-pub enum Moments<B: Backend> {
+pub enum Moments<B: Memory> {
     /// As they are, `[len]` each.
     Full {
         /// Mean of gradients.
@@ -67,7 +67,7 @@ pub enum Moments<B: Backend> {
     },
 }
 
-impl<B: Backend> Moments<B> {
+impl<B: Memory> Moments<B> {
     /// Zeros.
     pub fn new(b: &B, len: usize, optim: Optim) -> Result<Moments<B>> {
         Ok(match optim {

@@ -1,6 +1,8 @@
 //! A backend that computes nothing and counts everything: bytes, FLOPs, launches. The dry run for free.
 
 use super::*;
+use crate::error::Result;
+use half::bf16;
 use std::cell::Cell;
 use std::marker::PhantomData;
 
@@ -79,12 +81,12 @@ impl<E: Elem> Plan<E> {
 
     /// Floating-point operations of all products so far, attention included; a multiply-add counts 2.
     pub fn flops(&self) -> u64 {
-        self.products.get() + self.attention()
+        self.products.get() + self.attention_flops()
     }
 
-    /// Those of attention; it is causal and counts half of the packed buffer, as if that were one example: an upper
+    /// FLOPs of attention. It is causal and counts half of the packed buffer, as if that were one example: an upper
     /// bound.
-    pub fn attention(&self) -> u64 {
+    pub fn attention_flops(&self) -> u64 {
         self.attention.get()
     }
 
@@ -121,15 +123,15 @@ fn product(m: usize, n: usize, k: usize) -> usize {
     2 * m * n * k
 }
 
-#[rustfmt::skip] // one operation a line: the signatures stand in the trait
-impl<E: Elem> Backend for Plan<E> {
+impl<E: Elem> Memory for Plan<E> {
     type Float = E;
     type Stat = f32;
     type Logit = f32;
     type Buf<T: Elem> = Counted;
 
     const MASTER: bool = size_of::<E>() < size_of::<f32>();
-    const LOGIT_BYTES: usize = if Self::MASTER { cuda::Cuda::<cuda::gpu::Gpu>::LOGIT_BYTES } else { cpu::Cpu::<f32>::LOGIT_BYTES };
+    const LOGIT_BYTES: usize =
+        if Self::MASTER { cuda::Cuda::<cuda::gpu::Gpu>::LOGIT_BYTES } else { cpu::Cpu::<f32>::LOGIT_BYTES };
 
     fn alloc<T: Elem>(&self, n: usize) -> Result<Counted> {
         let bytes = (n * size_of::<T>()) as u64;
@@ -145,58 +147,178 @@ impl<E: Elem> Backend for Plan<E> {
         host.fill(T::default());
         Ok(())
     }
-    fn zero<T: Elem>(&self, _: &mut Counted, _: usize) -> Result { self.count(0) }
-    fn float(_: f64) -> E { E::default() }
-    fn stat(x: f64) -> f32 { x as f32 }
-    fn from_float(_: E) -> f64 { 0.0 }
-    fn from_stat(x: f32) -> f64 { f64::from(x) }
-    fn from_logit(x: f32) -> f64 { f64::from(x) }
-
-    fn embed(&self, _: Rows, _: &Tokens<Self>, _: &Stored<Self>, _: Option<&Stored<Self>>, _: f64, _: Option<Dropout<Self>>, _: &mut Counted) -> Result { self.count(0) }
-    fn embed_bwd(&self, _: Rows, _: &Tokens<Self>, _: f64, _: Option<Dropout<Self>>, _: &Counted, _: Option<&mut Counted>, _: Option<&mut Counted>) -> Result { self.count(0) }
-    fn norm(&self, _: Rows, _: Norm, _: &Counted, _: Affine<Self>, _: &mut Counted, _: &mut Counted) -> Result { self.count(0) }
-    fn add_norm(&self, _: Rows, _: Norm, _: &Counted, _: &Counted, _: Option<Dropout<Self>>, _: &mut Counted, _: Affine<Self>, _: &mut Counted, _: &mut Counted) -> Result { self.count(0) }
-    fn norm_bwd(&self, _: Rows, _: Norm, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: Option<&Counted>, _: &mut Counted, _: Option<&mut Counted>, _: Option<&mut Counted>) -> Result { self.count(0) }
-    fn dropout_bwd(&self, _: Rows, _: Dropout<Self>, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
-
-    fn linear(&self, s: Gemm, _: &Counted, _: &Stored<Self>, _: Option<&Counted>, _: &mut Counted) -> Result {
-        self.count(product(s.rows, s.out, s.inp))
+    fn zero<T: Elem>(&self, _: &mut Counted, _: usize) -> Result {
+        self.count(0)
     }
-    fn linear_bwd(&self, s: Gemm, _: &Counted, _: &Stored<Self>, _: &Counted, dx: Option<&mut Counted>, dw: Option<&mut Counted>, _: Option<&mut Counted>) -> Result {
+    fn float(_: f64) -> E {
+        E::default()
+    }
+    fn stat(x: f64) -> f32 {
+        x as f32
+    }
+    fn from_float(_: E) -> f64 {
+        0.0
+    }
+    fn from_stat(x: f32) -> f64 {
+        f64::from(x)
+    }
+    fn from_logit(x: f32) -> f64 {
+        f64::from(x)
+    }
+}
+
+/// Operations of which only the FLOPs count: `name(s: Shape, types of the operands) = FLOPs`.
+macro_rules! operations {
+    ($($name:ident($s:ident: $shape:ty $(, $operand:ty)*) = $flops:expr;)*) => {$(
+        fn $name(&self, $s: $shape, $(_: $operand),*) -> Result {
+            self.count($flops)
+        }
+    )*};
+}
+
+type C = Counted;
+
+impl<E: Elem> EmbedOps for Plan<E> {
+    operations! {
+        embed(_s: Rows, &Tokens<Self>, &Stored<Self>, Option<&Stored<Self>>, f64, Option<Dropout<Self>>, &mut C) = 0;
+        embed_bwd(_s: Rows, &Tokens<Self>, f64, Option<Dropout<Self>>, &C, Option<&mut C>, Option<&mut C>) = 0;
+    }
+}
+
+impl<E: Elem> NormOps for Plan<E> {
+    operations! {
+        norm(_s: Rows, Norm, &C, Affine<Self>, &mut C, &mut C) = 0;
+        add_norm(_s: Rows, Norm, &C, &C, Option<Dropout<Self>>, &mut C, Affine<Self>, &mut C, &mut C) = 0;
+        norm_bwd(_s: Rows, Norm, &C, &C, &C, &C, Option<&C>, &mut C, Option<&mut C>, Option<&mut C>) = 0;
+        dropout_bwd(_s: Rows, Dropout<Self>, &C, &mut C) = 0;
+    }
+}
+
+impl<E: Elem> LinearOps for Plan<E> {
+    operations! {
+        linear(s: Gemm, &C, &Stored<Self>, Option<&C>, &mut C) = product(s.rows, s.out, s.inp);
+        lora(s: Lora, &C, &C, &C, Option<Dropout<Self>>, &mut C, &mut C, &mut C) =
+            product(s.rows, s.rank, s.inp) + product(s.rows, s.out, s.rank);
+    }
+
+    fn linear_bwd(
+        &self,
+        s: Gemm,
+        _: &C,
+        _: &Stored<Self>,
+        _: &C,
+        dx: Option<&mut C>,
+        dw: Option<&mut C>,
+        _: Option<&mut C>,
+    ) -> Result {
         self.count((usize::from(dx.is_some()) + usize::from(dw.is_some())) * product(s.rows, s.out, s.inp))
     }
-    fn lora(&self, s: Lora, _: &Counted, _: &Counted, _: &Counted, _: Option<Dropout<Self>>, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
-        self.count(product(s.rows, s.rank, s.inp) + product(s.rows, s.out, s.rank))
+
+    fn lora_bwd(
+        &self,
+        s: Lora,
+        _: &C,
+        _: &C,
+        _: &C,
+        _: Option<Dropout<Self>>,
+        _: &C,
+        _: &C,
+        _: &mut C,
+        _: &mut C,
+        dx: Option<&mut C>,
+        _: &mut C,
+        _: &mut C,
+    ) -> Result {
+        let through_a = (1 + usize::from(dx.is_some())) * product(s.rows, s.rank, s.inp);
+        self.count(2 * product(s.rows, s.out, s.rank) + through_a)
     }
-    fn lora_bwd(&self, s: Lora, _: &Counted, _: &Counted, _: &Counted, _: Option<Dropout<Self>>, _: &Counted, _: &Counted, _: &mut Counted, _: &mut Counted, dx: Option<&mut Counted>, _: &mut Counted, _: &mut Counted) -> Result {
-        self.count(2 * product(s.rows, s.out, s.rank) + (1 + usize::from(dx.is_some())) * product(s.rows, s.rank, s.inp))
+}
+
+impl<E: Elem> RopeOps for Plan<E> {
+    operations! {
+        rope(_s: Heads, &Tokens<Self>, &C, Turn, &mut C) = 0;
     }
-    fn rope(&self, _: Heads, _: &Tokens<Self>, _: &Counted, _: Turn, _: &mut Counted) -> Result { self.count(0) }
-    fn attention(&self, s: Heads, _: &Tokens<Self>, _: &Counted, _: Option<Dropout<Self>>, _: &mut Counted, _: &mut Counted) -> Result {
+}
+
+impl<E: Elem> AttentionOps for Plan<E> {
+    fn attention(&self, s: Heads, _: &Tokens<Self>, _: &C, _: Option<Dropout<Self>>, _: &mut C, _: &mut C) -> Result {
         self.attend(s, 2, cpu::attention::room(s, s.tokens))
     }
-    fn attention_bwd(&self, s: Heads, _: &Tokens<Self>, _: &Counted, _: Option<Dropout<Self>>, _: &Counted, _: &Counted, _: &Counted, _: &mut Counted, _: &mut Counted) -> Result {
+
+    fn attention_bwd(
+        &self,
+        s: Heads,
+        _: &Tokens<Self>,
+        _: &C,
+        _: Option<Dropout<Self>>,
+        _: &C,
+        _: &C,
+        _: &C,
+        _: &mut C,
+        _: &mut C,
+    ) -> Result {
         self.attend(s, 5, cpu::attention::room_bwd(s))
     }
-    fn write_kv_cache(&self, _: Heads, _: &Counted, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
-    fn attention_cached(&self, s: Heads, _: &Tokens<Self>, _: &Counted, _: &Counted, cache: &Counted, _: &mut Counted) -> Result {
+}
+
+impl<E: Elem> CacheOps for Plan<E> {
+    operations! {
+        write_kv_cache(_s: Heads, &C, &C, &mut C) = 0;
+    }
+
+    fn attention_cached(&self, s: Heads, _: &Tokens<Self>, _: &C, _: &C, cache: &C, _: &mut C) -> Result {
         // as if every token saw the whole cache: an upper bound
         self.count(2 * product(s.tokens, cache.len / (2 * s.kv * s.dim).max(1), s.q * s.dim))
     }
-    fn act(&self, _: Rows, _: Act, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
-    fn act_bwd(&self, _: Rows, _: Act, _: &Counted, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
-    fn gather(&self, _: Rows, _: &Counted, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
-    fn gather_bwd(&self, _: Rows, _: &Counted, _: usize, _: Option<&Counted>, _: &Counted, _: &mut Counted) -> Result { self.count(0) }
-    fn head_logp(&self, s: Head, _: &Counted, _: &Stored<Self>, _: &Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
-        self.count(product(s.rows, s.vocab, s.width))
+}
+
+impl<E: Elem> ActOps for Plan<E> {
+    operations! {
+        act(_s: Rows, Act, &C, &mut C) = 0;
+        act_bwd(_s: Rows, Act, &C, &C, &mut C) = 0;
     }
-    fn head_unit(&self, s: Head, _: &Counted, _: &Stored<Self>, _: &Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted, _: &mut Counted) -> Result {
-        self.count(2 * product(s.rows, s.vocab, s.width))
+}
+
+impl<E: Elem> HeadOps for Plan<E> {
+    operations! {
+        gather(_s: Rows, &C, &C, &mut C) = 0;
+        gather_bwd(_s: Rows, &C, usize, Option<&C>, &C, &mut C) = 0;
+        head_logp(s: Head, &C, &Stored<Self>, &C, &mut C, &mut C, &mut C) = product(s.rows, s.vocab, s.width);
+        head_unit(s: Head, &C, &Stored<Self>, &C, &mut C, &mut C, &mut C, &mut C) =
+            2 * product(s.rows, s.vocab, s.width);
     }
-    fn objective(&self, _: Objective, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &mut Counted, _: &mut Counted) -> Result { self.count(0) }
-    fn head_bwd(&self, s: Head, _: &Counted, _: &Stored<Self>, _: &Counted, _: &Counted, _: &Counted, _: &Counted, _: &mut Counted, _: &mut Counted, dw: Option<&mut Counted>) -> Result {
+
+    fn head_bwd(
+        &self,
+        s: Head,
+        _: &C,
+        _: &Stored<Self>,
+        _: &C,
+        _: &C,
+        _: &C,
+        _: &C,
+        _: &mut C,
+        _: &mut C,
+        dw: Option<&mut C>,
+    ) -> Result {
         self.count((1 + usize::from(dw.is_some())) * product(s.rows, s.vocab, s.width))
     }
-    fn clip(&self, _: &[(&Counted, usize)], _: &mut Counted) -> Result { self.count(0) }
-    fn adamw(&self, _: AdamW, _: &Counted, _: &Counted, _: &mut [Update<Self>]) -> Result { self.count(0) }
 }
+
+impl<E: Elem> ObjectiveOps for Plan<E> {
+    operations! {
+        objective(_s: Objective, &C, &C, &C, &C, &C, &C, &mut C, &mut C) = 0;
+    }
+}
+
+impl<E: Elem> OptimOps for Plan<E> {
+    fn clip(&self, _: &[(&C, usize)], _: &mut C) -> Result {
+        self.count(0)
+    }
+
+    fn adamw(&self, _: AdamW, _: &C, _: &C, _: &mut [Update<Self>]) -> Result {
+        self.count(0)
+    }
+}
+
+impl<E: Elem> Backend for Plan<E> {}

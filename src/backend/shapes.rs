@@ -121,7 +121,7 @@ pub enum Turn {
     Inverse,
 }
 
-/// The composite objective of a chunk of active rows (docs of [`crate::backend::Backend::objective`]).
+/// The composite objective of a chunk of active rows (docs of [`crate::backend::ObjectiveOps::objective`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Objective {
     /// First active row of the chunk.
@@ -162,7 +162,7 @@ pub mod scalar {
     pub const SCALARS: usize = 8;
 }
 
-/// Where each sum lies in the `[TALLY]` buffer that [`crate::backend::Backend::objective`] adds to.
+/// Where each sum lies in the `[TALLY]` buffer that [`crate::backend::ObjectiveOps::objective`] adds to.
 pub mod tally {
     /// Sum of w * nll.
     pub const WEIGHTED: usize = 0;

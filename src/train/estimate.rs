@@ -228,7 +228,7 @@ pub fn work(prepared: &Prepared) -> Result<Work> {
 
 /// What `pass` takes, of attention only the share of keys that are seen.
 fn flops(machine: &mut Machine<Plan>, share: f64, pass: impl FnOnce(&mut Machine<Plan>) -> Result) -> Result<f64> {
-    let counted = |plan: &Plan| (plan.attention() as f64, (plan.flops() - plan.attention()) as f64);
+    let counted = |plan: &Plan| (plan.attention_flops() as f64, (plan.flops() - plan.attention_flops()) as f64);
     let before = counted(&machine.backend);
     pass(machine)?;
     let after = counted(&machine.backend);

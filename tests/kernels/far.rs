@@ -11,7 +11,8 @@ use eyekern::backend::cuda::emulated::{Blocks, Emulator, Memory, Schedule};
 use eyekern::backend::cuda::{Arg, Cuda, Geometry, TensorMap};
 use eyekern::backend::moments::{GROUP, Moments, Optim};
 use eyekern::backend::{
-    Act, AdamW, Affine, Backend, Elem, F, Gemm, Head, Heads, Norm, Rows, S, Stored, Tokens, Turn, Update, scalar,
+    Act, AdamW, Affine, Backend, Elem, F, Gemm, Head, HeadOps, Heads, Memory as _, Norm, Rows, S, Stored, Tokens, Turn,
+    Update, scalar,
 };
 use eyekern::error::Result;
 

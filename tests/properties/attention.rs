@@ -1,7 +1,7 @@
 //! Attention alone, over segments of many blocks: forward against its definition, backward against forward.
 
 use eyekern::backend::cpu::Cpu;
-use eyekern::backend::{Backend, Dropout, Heads, Tokens};
+use eyekern::backend::{AttentionOps, Dropout, Heads, Tokens};
 use eyekern::random::{Purpose, Stream};
 
 const KEY: [u32; 2] = [5, 3];

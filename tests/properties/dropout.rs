@@ -5,7 +5,7 @@ use super::support::{difference, norm, relative};
 use super::{CAPACITY, STD, packed};
 use eyekern::backend::cpu::Cpu;
 use eyekern::backend::moments::Optim;
-use eyekern::backend::{Backend, Dropout, Rows, Tokens};
+use eyekern::backend::{Dropout, NormOps, Rows, Tokens};
 use eyekern::data::{Batch, Example};
 use eyekern::model::adapter::{AdapterInit, LoraConfig, Targets};
 use eyekern::model::config::Spec;

@@ -2,7 +2,8 @@
 
 use super::real::Real;
 use super::wide::{sigmoid, wide};
-use super::{Act, Cpu, Rows};
+use super::{Act, ActOps, Cpu, Rows};
+use crate::error::Result;
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 /// Cubic coefficient of GELU's tanh form (Hendrycks and Gimpel 2016).
@@ -63,17 +64,18 @@ wide! {
     }
 }
 
-impl<R: Real> Cpu<R> {
-    pub(super) fn activate(&self, s: Rows, kind: Act, x: &[R], y: &mut [R]) {
+impl<R: Real> ActOps for Cpu<R> {
+    fn act(&self, s: Rows, kind: Act, x: &Vec<R>, y: &mut Vec<R>) -> Result {
         let inner = s.width * kind.fan_in();
         self.blocks(&mut y[..s.n * s.width], s.width, |first, rows| {
             for (row, x) in rows.chunks_exact_mut(s.width).zip(x[first * inner..].chunks_exact(inner)) {
                 forward(kind, x, row);
             }
         });
+        Ok(())
     }
 
-    pub(super) fn activate_bwd(&self, s: Rows, kind: Act, x: &[R], dy: &[R], dx: &mut [R]) {
+    fn act_bwd(&self, s: Rows, kind: Act, x: &Vec<R>, dy: &Vec<R>, dx: &mut Vec<R>) -> Result {
         let inner = s.width * kind.fan_in();
         self.blocks(&mut dx[..s.n * inner], inner, |first, rows| {
             let (x, dy) = (x[first * inner..].chunks_exact(inner), dy[first * s.width..].chunks_exact(s.width));
@@ -81,5 +83,6 @@ impl<R: Real> Cpu<R> {
                 backward(kind, x, dy, row);
             }
         });
+        Ok(())
     }
 }

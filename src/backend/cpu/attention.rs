@@ -11,7 +11,8 @@
 use super::gemm::{Mat, gemm};
 use super::real::Real;
 use super::wide::{dot, exp_of_row, scaled, wide};
-use super::{BLOCK, Cpu, Dropout, Heads, Tokens};
+use super::{AttentionOps, BLOCK, Cpu, Dropout, Heads, Tokens};
+use crate::error::Result;
 use std::ops::Range;
 
 /// Rows of a block in backward.
@@ -200,16 +201,16 @@ impl<R: Real> Output<'_, R> {
     }
 }
 
-impl<R: Real> Cpu<R> {
-    pub(super) fn attend(
+impl<R: Real> AttentionOps for Cpu<R> {
+    fn attention(
         &self,
         s: Heads,
         tokens: &Tokens<Self>,
-        qkv: &[R],
+        qkv: &Vec<R>,
         drop: Option<Dropout<Self>>,
-        y: &mut [R],
-        lse: &mut [R],
-    ) {
+        y: &mut Vec<R>,
+        lse: &mut Vec<R>,
+    ) -> Result {
         let input = Input { s, tokens, qkv, drop };
         let out = s.q * s.dim;
         self.blocks2((&mut y[..s.tokens * out], out), (&mut lse[..s.tokens * s.q], s.q), |at, y, lse| {
@@ -243,20 +244,21 @@ impl<R: Real> Cpu<R> {
                 }
             });
         });
+        Ok(())
     }
 
-    pub(super) fn attend_bwd(
+    fn attention_bwd(
         &self,
         s: Heads,
         tokens: &Tokens<Self>,
-        qkv: &[R],
+        qkv: &Vec<R>,
         drop: Option<Dropout<Self>>,
-        y: &[R],
-        lse: &[R],
-        dy: &[R],
-        delta: &mut [R],
-        d_qkv: &mut [R],
-    ) {
+        y: &Vec<R>,
+        lse: &Vec<R>,
+        dy: &Vec<R>,
+        delta: &mut Vec<R>,
+        d_qkv: &mut Vec<R>,
+    ) -> Result {
         let (out, width) = (s.q * s.dim, s.width());
         self.blocks(&mut delta[..s.tokens * s.q], s.q, |first, rows| {
             for (i, delta) in rows.iter_mut().enumerate() {
@@ -280,5 +282,6 @@ impl<R: Real> Cpu<R> {
                 }
             });
         }
+        Ok(())
     }
 }

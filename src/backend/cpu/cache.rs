@@ -3,27 +3,28 @@
 use super::gemm::{Mat, gemm};
 use super::real::Real;
 use super::wide::{exp_of_row, scaled};
-use super::{Cpu, Heads, Tokens};
+use super::{CacheOps, Cpu, Heads, Tokens};
+use crate::error::Result;
 
-/// `cache[at[t]] = qkv[t, q * dim..]`.
-pub(super) fn write_kv_cache<R: Real>(s: Heads, at: &[u32], qkv: &[R], cache: &mut [R]) {
-    let kept = 2 * s.kv * s.dim;
-    for (&at, row) in at[..s.tokens].iter().zip(qkv.chunks_exact(s.width())) {
-        cache[at as usize * kept..][..kept].copy_from_slice(&row[s.q * s.dim..]);
+impl<R: Real> CacheOps for Cpu<R> {
+    fn write_kv_cache(&self, s: Heads, at: &Vec<u32>, qkv: &Vec<R>, cache: &mut Vec<R>) -> Result {
+        let kept = 2 * s.kv * s.dim;
+        for (&at, row) in at[..s.tokens].iter().zip(qkv.chunks_exact(s.width())) {
+            cache[at as usize * kept..][..kept].copy_from_slice(&row[s.q * s.dim..]);
+        }
+        Ok(())
     }
-}
 
-impl<R: Real> Cpu<R> {
     /// A task is a query head of a token; its scores are formed whole, since a row of them is short.
-    pub(super) fn attend_cached(
+    fn attention_cached(
         &self,
         s: Heads,
         tokens: &Tokens<Self>,
-        at: &[u32],
-        qkv: &[R],
-        cache: &[R],
-        y: &mut [R],
-    ) {
+        at: &Vec<u32>,
+        qkv: &Vec<R>,
+        cache: &Vec<R>,
+        y: &mut Vec<R>,
+    ) -> Result {
         let kept = 2 * s.kv * s.dim;
         self.blocks(&mut y[..s.tokens * s.q * s.dim], s.dim, |first, heads| {
             for (i, y) in heads.chunks_exact_mut(s.dim).enumerate() {
@@ -40,13 +41,14 @@ impl<R: Real> Cpu<R> {
                 });
             }
         });
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Backend;
+    use crate::backend::AttentionOps;
     use crate::random::{Purpose, Stream};
 
     /// Rows of the packed buffer, kept in other places of a cache, give what attention in the buffer gives.

@@ -1,7 +1,8 @@
 //! Token and position embeddings: gather forward, ordered scatter backward.
 
 use super::real::Real;
-use super::{Cpu, Dropout, Rows, Stored, Tokens};
+use super::{Cpu, Dropout, EmbedOps, Rows, Stored, Tokens};
+use crate::error::Result;
 
 impl<R: Real> Stored<Cpu<R>> {
     /// Row `i` of a matrix of `width` columns, widened.
@@ -14,8 +15,8 @@ impl<R: Real> Stored<Cpu<R>> {
     }
 }
 
-impl<R: Real> Cpu<R> {
-    pub(super) fn embed_rows(
+impl<R: Real> EmbedOps for Cpu<R> {
+    fn embed(
         &self,
         s: Rows,
         tokens: &Tokens<Self>,
@@ -23,8 +24,8 @@ impl<R: Real> Cpu<R> {
         positions: Option<&Stored<Self>>,
         scale: f64,
         drop: Option<Dropout<Self>>,
-        y: &mut [R],
-    ) {
+        y: &mut Vec<R>,
+    ) -> Result {
         let scale = R::of(scale);
         self.blocks(&mut y[..s.n * s.width], s.width, |first, rows| {
             for (r, row) in rows.chunks_exact_mut(s.width).enumerate() {
@@ -42,19 +43,20 @@ impl<R: Real> Cpu<R> {
                 }
             }
         });
+        Ok(())
     }
 
     /// Tokens in order within each column, so that the sums have one order whatever the threads do.
-    pub(super) fn embed_scatter(
+    fn embed_bwd(
         &self,
         s: Rows,
         tokens: &Tokens<Self>,
         scale: f64,
         drop: Option<Dropout<Self>>,
-        dy: &[R],
+        dy: &Vec<R>,
         d_table: Option<&mut Vec<R>>,
         d_positions: Option<&mut Vec<R>>,
-    ) {
+    ) -> Result {
         let scatter = |d: &mut [R], index: &[u32], scale: R| {
             self.with_scratch(s.width, |masked| {
                 for (t, &i) in index[..s.n].iter().enumerate() {
@@ -73,5 +75,6 @@ impl<R: Real> Cpu<R> {
         if let Some(d) = d_positions {
             scatter(d, &tokens.pos, R::of(1.0));
         }
+        Ok(())
     }
 }

@@ -3,19 +3,45 @@
 use super::gemm::{Mat, gemm};
 use super::real::Real;
 use super::wide::{exp_of_row, exp_scaled, exp_sum, maximum, scaled};
-use super::{Cpu, Gemm, Head, Stored};
+use super::{Cpu, Gemm, Head, HeadOps, Rows, Stored};
+use crate::error::Result;
 
-impl<R: Real> Cpu<R> {
-    pub(super) fn logp(
+impl<R: Real> HeadOps for Cpu<R> {
+    fn gather(&self, s: Rows, rows: &Vec<u32>, x: &Vec<R>, y: &mut Vec<R>) -> Result {
+        for (&row, out) in rows[..s.n].iter().zip(y.chunks_exact_mut(s.width)) {
+            out.copy_from_slice(&x[row as usize * s.width..][..s.width]);
+        }
+        Ok(())
+    }
+
+    fn gather_bwd(
+        &self,
+        s: Rows,
+        rows: &Vec<u32>,
+        total: usize,
+        coef: Option<&Vec<R>>,
+        dy: &Vec<R>,
+        dx: &mut Vec<R>,
+    ) -> Result {
+        dx[..total * s.width].fill(R::of(0.0));
+        for (i, (&row, grad)) in rows[..s.n].iter().zip(dy.chunks_exact(s.width)).enumerate() {
+            let factor = coef.map_or(R::of(1.0), |coef| coef[i]);
+            let out = &mut dx[row as usize * s.width..][..s.width];
+            out.iter_mut().zip(grad).for_each(|(out, &grad)| *out = factor * grad);
+        }
+        Ok(())
+    }
+
+    fn head_logp(
         &self,
         s: Head,
-        x: &[R],
+        x: &Vec<R>,
         w: &Stored<Self>,
-        labels: &[u32],
-        logits: &mut [R],
-        logp: &mut [R],
-        lse: &mut [R],
-    ) {
+        labels: &Vec<u32>,
+        logits: &mut Vec<R>,
+        logp: &mut Vec<R>,
+        lse: &mut Vec<R>,
+    ) -> Result {
         self.logits(s, x, w, logits);
         let logits = &*logits;
         let (logp, lse) = (&mut logp[s.first..s.first + s.rows], &mut lse[s.first..s.first + s.rows]);
@@ -27,20 +53,21 @@ impl<R: Real> Cpu<R> {
                 *logp = row[labels[s.first + first + r] as usize] - *lse;
             }
         });
+        Ok(())
     }
 
-    /// [`Cpu::logp`] and the gradient of each row's `-log p`, with one exponential a logit.
-    pub(super) fn unit(
+    /// With one exponential a logit.
+    fn head_unit(
         &self,
         s: Head,
-        x: &[R],
+        x: &Vec<R>,
         w: &Stored<Self>,
-        labels: &[u32],
-        logits: &mut [R],
-        logp: &mut [R],
-        lse: &mut [R],
-        dx: &mut [R],
-    ) {
+        labels: &Vec<u32>,
+        logits: &mut Vec<R>,
+        logp: &mut Vec<R>,
+        lse: &mut Vec<R>,
+        dx: &mut Vec<R>,
+    ) -> Result {
         self.logits(s, x, w, logits);
         let rows = s.first..s.first + s.rows;
         let (logp, labels) = (&mut logp[rows.clone()], &labels[rows.clone()]);
@@ -60,22 +87,22 @@ impl<R: Real> Cpu<R> {
             row[label as usize] = minus_one(*logp);
         }
         self.input_gradient(s, logits, w, dx);
+        Ok(())
     }
 
-    /// `coef` times the gradient of each row's `-log p`.
-    pub(super) fn logp_bwd(
+    fn head_bwd(
         &self,
         s: Head,
-        x: &[R],
+        x: &Vec<R>,
         w: &Stored<Self>,
-        labels: &[u32],
-        logp: &[R],
-        lse: &[R],
-        coef: &[R],
-        logits: &mut [R],
-        dx: &mut [R],
+        labels: &Vec<u32>,
+        logp: &Vec<R>,
+        lse: &Vec<R>,
+        coef: &Vec<R>,
+        logits: &mut Vec<R>,
+        dx: &mut Vec<R>,
         dw: Option<&mut Vec<R>>,
-    ) {
+    ) -> Result {
         let logits = &mut logits[..s.rows * s.vocab];
         self.blocks(logits, s.vocab, |first, rows| {
             for (r, row) in rows.chunks_exact_mut(s.vocab).enumerate() {
@@ -91,8 +118,11 @@ impl<R: Real> Cpu<R> {
             self.run(|| gemm((s.vocab, s.width, s.rows), dt, x, dw, s.width, s.scale, true, self.threads));
         }
         self.input_gradient(s, logits, w, dx);
+        Ok(())
     }
+}
 
+impl<R: Real> Cpu<R> {
     /// `logits = scale x Wᵀ` for the chunk's rows.
     fn logits(&self, s: Head, x: &[R], w: &Stored<Self>, logits: &mut [R]) {
         let x = &x[s.first * s.width..(s.first + s.rows) * s.width];

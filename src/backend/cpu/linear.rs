@@ -2,10 +2,11 @@
 
 use super::gemm::{Mat, gemm};
 use super::real::Real;
-use super::{Cpu, Dropout, Gemm, Lora, Rows, Stored};
+use super::{Cpu, Dropout, Gemm, LinearOps, Lora, Rows, Stored};
+use crate::error::Result;
 
-impl<R: Real> Cpu<R> {
-    pub(super) fn project(&self, s: Gemm, x: &[R], w: &Stored<Self>, bias: Option<&Vec<R>>, y: &mut [R]) {
+impl<R: Real> LinearOps for Cpu<R> {
+    fn linear(&self, s: Gemm, x: &Vec<R>, w: &Stored<Self>, bias: Option<&Vec<R>>, y: &mut Vec<R>) -> Result {
         self.times_weight(s, x, w, y);
         if let Some(bias) = bias {
             let alpha = R::of(s.alpha);
@@ -15,18 +16,19 @@ impl<R: Real> Cpu<R> {
                 }
             });
         }
+        Ok(())
     }
 
-    pub(super) fn project_bwd(
+    fn linear_bwd(
         &self,
         s: Gemm,
-        x: &[R],
+        x: &Vec<R>,
         w: &Stored<Self>,
-        dy: &[R],
+        dy: &Vec<R>,
         dx: Option<&mut Vec<R>>,
         dw: Option<&mut Vec<R>>,
         d_bias: Option<&mut Vec<R>>,
-    ) {
+    ) -> Result {
         if let Some(dx) = dx {
             self.times_weight_bwd(s, dy, w, dx);
         }
@@ -40,19 +42,20 @@ impl<R: Real> Cpu<R> {
                 sums.iter_mut().zip(&dy[t * s.out + c..]).for_each(|(sum, &dy)| *sum += alpha * dy);
             });
         }
+        Ok(())
     }
 
-    pub(super) fn adapt(
+    fn lora(
         &self,
         s: Lora,
-        x: &[R],
-        a: &[R],
-        b: &[R],
+        x: &Vec<R>,
+        a: &Vec<R>,
+        b: &Vec<R>,
         drop: Option<Dropout<Self>>,
-        scratch: &mut [R],
-        low: &mut [R],
-        y: &mut [R],
-    ) {
+        scratch: &mut Vec<R>,
+        low: &mut Vec<R>,
+        y: &mut Vec<R>,
+    ) -> Result {
         let x = self.dropped(s, x, drop, scratch);
         self.run(|| {
             let (x, at) = (Mat::rows(x, s.inp), Mat::rows(a, s.inp).t());
@@ -60,23 +63,24 @@ impl<R: Real> Cpu<R> {
             let (low, bt) = (Mat::rows(low, s.rank), Mat::rows(b, s.rank).t());
             gemm((s.rows, s.out, s.rank), low, bt, &mut y[s.col..], s.stride, s.scale, true, self.threads);
         });
+        Ok(())
     }
 
-    pub(super) fn adapt_bwd(
+    fn lora_bwd(
         &self,
         s: Lora,
-        x: &[R],
-        a: &[R],
-        b: &[R],
+        x: &Vec<R>,
+        a: &Vec<R>,
+        b: &Vec<R>,
         drop: Option<Dropout<Self>>,
-        low: &[R],
-        dy: &[R],
-        scratch: &mut [R],
-        d_low: &mut [R],
+        low: &Vec<R>,
+        dy: &Vec<R>,
+        scratch: &mut Vec<R>,
+        d_low: &mut Vec<R>,
         dx: Option<&mut Vec<R>>,
-        da: &mut [R],
-        db: &mut [R],
-    ) {
+        da: &mut Vec<R>,
+        db: &mut Vec<R>,
+    ) -> Result {
         let dy = &dy[s.col..];
         self.run(|| {
             let (dyt, low) = (Mat::rows(dy, s.stride).t(), Mat::rows(low, s.rank));
@@ -89,7 +93,7 @@ impl<R: Real> Cpu<R> {
             let (dlt, x) = (Mat::rows(d_low, s.rank).t(), Mat::rows(x, s.inp));
             gemm((s.rank, s.inp, s.rows), dlt, x, da, s.inp, 1.0, true, self.threads);
         });
-        let Some(dx) = dx else { return };
+        let Some(dx) = dx else { return Ok(()) };
         let (dl, a) = (Mat::rows(d_low, s.rank), Mat::rows(a, s.inp));
         match drop {
             None => self.run(|| gemm((s.rows, s.inp, s.rank), dl, a, dx, s.inp, 1.0, true, self.threads)),
@@ -102,8 +106,11 @@ impl<R: Real> Cpu<R> {
                 });
             }
         }
+        Ok(())
     }
+}
 
+impl<R: Real> Cpu<R> {
     /// The adapter's input: `x` itself, or its masked copy in `scratch`.
     fn dropped<'a>(&self, s: Lora, x: &'a [R], drop: Option<Dropout<Self>>, scratch: &'a mut [R]) -> &'a [R] {
         match drop {

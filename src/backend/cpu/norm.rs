@@ -5,7 +5,8 @@
 
 use super::real::Real;
 use super::wide::{sum_of, sum_of_pairs, wide};
-use super::{Affine, Cpu, Dropout, Norm, Rows};
+use super::{Affine, Cpu, Dropout, Norm, NormOps, Rows};
+use crate::error::Result;
 
 wide! {
     /// One row: `y = (x - mean) / dev * gain + bias`; gives mean and 1 / deviation.
@@ -45,19 +46,8 @@ wide! {
     }
 }
 
-impl<R: Real> Cpu<R> {
-    /// `sum = skip + mask * branch`.
-    pub(super) fn residual(&self, s: Rows, skip: &[R], branch: &[R], drop: Option<Dropout<Self>>, sum: &mut [R]) {
-        self.blocks(&mut sum[..s.n * s.width], s.width, |first, rows| {
-            rows.copy_from_slice(&branch[first * s.width..][..rows.len()]);
-            if let Some(drop) = drop {
-                drop.rows(first, s.width, rows);
-            }
-            rows.iter_mut().zip(&skip[first * s.width..]).for_each(|(sum, &skip)| *sum += skip);
-        });
-    }
-
-    pub(super) fn normalise(&self, s: Rows, kind: Norm, x: &[R], affine: Affine<Self>, y: &mut [R], stat: &mut [R]) {
+impl<R: Real> NormOps for Cpu<R> {
+    fn norm(&self, s: Rows, kind: Norm, x: &Vec<R>, affine: Affine<Self>, y: &mut Vec<R>, stat: &mut Vec<R>) -> Result {
         let bias = affine.bias.map(|bias| &bias[..]);
         self.blocks2((&mut y[..s.n * s.width], s.width), (&mut stat[..s.n * 2], 2), |first, rows, stats| {
             let rows = rows.chunks_exact_mut(s.width).zip(x[first * s.width..].chunks_exact(s.width));
@@ -65,21 +55,44 @@ impl<R: Real> Cpu<R> {
                 stat.copy_from_slice(&forward(kind, x, affine.gain, bias, row));
             }
         });
+        Ok(())
     }
 
-    pub(super) fn normalise_bwd(
+    fn add_norm(
         &self,
         s: Rows,
         kind: Norm,
-        x: &[R],
-        gain: &[R],
-        stat: &[R],
-        dy: &[R],
+        skip: &Vec<R>,
+        branch: &Vec<R>,
+        drop: Option<Dropout<Self>>,
+        sum: &mut Vec<R>,
+        affine: Affine<Self>,
+        y: &mut Vec<R>,
+        stat: &mut Vec<R>,
+    ) -> Result {
+        self.blocks(&mut sum[..s.n * s.width], s.width, |first, rows| {
+            rows.copy_from_slice(&branch[first * s.width..][..rows.len()]);
+            if let Some(drop) = drop {
+                drop.rows(first, s.width, rows);
+            }
+            rows.iter_mut().zip(&skip[first * s.width..]).for_each(|(sum, &skip)| *sum += skip);
+        });
+        self.norm(s, kind, sum, affine, y, stat)
+    }
+
+    fn norm_bwd(
+        &self,
+        s: Rows,
+        kind: Norm,
+        x: &Vec<R>,
+        gain: &Vec<R>,
+        stat: &Vec<R>,
+        dy: &Vec<R>,
         d_skip: Option<&Vec<R>>,
-        dx: &mut [R],
+        dx: &mut Vec<R>,
         d_gain: Option<&mut Vec<R>>,
         d_bias: Option<&mut Vec<R>>,
-    ) {
+    ) -> Result {
         self.blocks(&mut dx[..s.n * s.width], s.width, |first, rows| {
             for (t, row) in (first..).zip(rows.chunks_exact_mut(s.width)) {
                 let at = t * s.width..(t + 1) * s.width;
@@ -102,5 +115,11 @@ impl<R: Real> Cpu<R> {
                 sums.iter_mut().zip(&dy[t * s.width + c..]).for_each(|(sum, &dy)| *sum += dy);
             });
         }
+        Ok(())
+    }
+
+    fn dropout_bwd(&self, s: Rows, drop: Dropout<Self>, d_sum: &Vec<R>, d_branch: &mut Vec<R>) -> Result {
+        self.masked(s, drop, d_sum, d_branch);
+        Ok(())
     }
 }

@@ -3,8 +3,9 @@
 use super::coded::{self, Part};
 use super::real::Real;
 use super::wide::wide;
-use super::{AdamW, BLOCK, Cpu, Update, scalar};
+use super::{AdamW, BLOCK, Cpu, OptimOps, Update, scalar};
 use crate::backend::moments::{GROUP, Moments};
+use crate::error::Result;
 
 /// Values per partial sum of the norm: the order of the sum is fixed by this, not by the threads. Also a task of the
 /// update.
@@ -53,9 +54,9 @@ wide! {
     }
 }
 
-impl<R: Real> Cpu<R> {
+impl<R: Real> OptimOps for Cpu<R> {
     /// PyTorch's `clip_grad_norm_`: factor = min(1, max_norm / (norm + 1e-6)).
-    pub(super) fn clip_factor(&self, grads: &[(&Vec<R>, usize)], scalars: &mut [R]) {
+    fn clip(&self, grads: &[(&Vec<R>, usize)], scalars: &mut Vec<R>) -> Result {
         use rayon::prelude::*;
         let square = |part: &[R]| part.iter().map(|g| g.f64() * g.f64()).sum::<f64>();
         let mut total = 0.0;
@@ -70,15 +71,25 @@ impl<R: Real> Cpu<R> {
         let max = scalars[scalar::MAX_NORM].f64();
         scalars[scalar::SQ_NORM] = R::of(total);
         scalars[scalar::CLIP] = R::of(if max > 0.0 { (max / (total.sqrt() + 1e-6)).min(1.0) } else { 1.0 });
+        Ok(())
     }
 
+    fn adamw(&self, k: AdamW, key: &Vec<u32>, scalars: &Vec<R>, updates: &mut [Update<Self>]) -> Result {
+        if scalars[scalar::SQ_NORM].is_finite() {
+            updates.iter_mut().zip(0..).for_each(|(u, number)| self.update(k, [key[0], key[1], number], scalars, u));
+        }
+        Ok(())
+    }
+}
+
+impl<R: Real> Cpu<R> {
     /// Whether one thread goes through so many values: there is no other, or they are not worth it.
     fn alone(&self, values: usize) -> bool {
         self.pool.is_none() || values < PART * BLOCK
     }
 
     /// `rounding` is what moments in 8 bits are rounded by: seed, step, and the parameter's number.
-    pub(super) fn update(&self, k: AdamW, rounding: [u32; 3], scalars: &[R], u: &mut Update<Self>) {
+    fn update(&self, k: AdamW, rounding: [u32; 3], scalars: &[R], u: &mut Update<Self>) {
         use rayon::prelude::*;
         let k = Step::new(k, scalars, u.decay);
         let (n, alone) = (u.len, self.alone(u.len));

@@ -1,10 +1,11 @@
 //! Rotary positions on the packed buffer, in place. The gradient of a rotation is the rotation back.
 
 use super::real::Real;
-use super::{Cpu, Heads, Tokens, Turn};
+use super::{Cpu, Heads, RopeOps, Tokens, Turn};
+use crate::error::Result;
 
-impl<R: Real> Cpu<R> {
-    pub(super) fn rotate(&self, s: Heads, tokens: &Tokens<Self>, table: &[R], turn: Turn, qkv: &mut [R]) {
+impl<R: Real> RopeOps for Cpu<R> {
+    fn rope(&self, s: Heads, tokens: &Tokens<Self>, table: &Vec<R>, turn: Turn, qkv: &mut Vec<R>) -> Result {
         let (width, half) = (s.width(), s.dim / 2);
         let sign = R::of(if turn == Turn::Forward { 1.0 } else { -1.0 });
         self.blocks(&mut qkv[..s.tokens * width], width, |first, rows| {
@@ -21,5 +22,6 @@ impl<R: Real> Cpu<R> {
                 }
             }
         });
+        Ok(())
     }
 }

@@ -1,9 +1,9 @@
-//! Launches of the attention kernels: a kernel per padded head width, tiles from `kernels/attention_fwd.cu` and
-//! `kernels/attention_bwd.cu`; for Hopper those of `kernels/attention_*.sm90.cu`; and of those on a cache, `kernels/attention_cached.cu`.
+//! Launches of the attention kernels: a kernel per padded head width, with tiles as in `kernels/attention_fwd.cu` and
+//! `kernels/attention_bwd.cu`, and on Hopper as in `kernels/attention_*.sm90.cu`.
 
 use super::backend::Cuda;
 use super::device::{Args, Device, halves};
-use crate::backend::{Dropout, F, Heads, Ids, S, Tokens};
+use crate::backend::{AttentionOps, Dropout, F, Heads, S, Tokens};
 use crate::error::{Error, Result};
 
 /// Head widths that kernels are compiled for; others are padded to the next.
@@ -55,7 +55,7 @@ pub fn padded(dim: usize) -> Result<usize> {
 }
 
 /// The kernels' struct of that name (kernels/attention.cuh).
-fn words(s: Heads) -> [u64; 4] {
+pub(super) fn words(s: Heads) -> [u64; 4] {
     let scale = s.scale as f32;
     let log2 = (s.scale * std::f64::consts::LOG2_E) as f32;
     [
@@ -114,8 +114,10 @@ impl<D: Device> Cuda<D> {
     fn on_hopper(&self, s: Heads, drop: Option<Dropout<Self>>) -> bool {
         self.hopper && matches!(s.dim, 64 | 128) && s.scale > 0.0 && drop.is_none()
     }
+}
 
-    pub(super) fn attend(
+impl<D: Device> AttentionOps for Cuda<D> {
+    fn attention(
         &self,
         s: Heads,
         tokens: &Tokens<Self>,
@@ -147,7 +149,7 @@ impl<D: Device> Cuda<D> {
         self.blocks(&format!("attention_fwd_{width}"), grid, tiles.threads, tiles.shared(width), args)
     }
 
-    pub(super) fn attend_bwd(
+    fn attention_bwd(
         &self,
         s: Heads,
         tokens: &Tokens<Self>,
@@ -196,39 +198,5 @@ impl<D: Device> Cuda<D> {
             self.blocks(&format!("attention_{kernel}_{width}"), grid, tiles.threads, tiles.shared(width), args)?;
         }
         Ok(())
-    }
-
-    pub(super) fn keep(&self, s: Heads, at: &Ids<Self>, qkv: &F<Self>, cache: &mut F<Self>) -> Result {
-        let (from, kept) = (s.q * s.dim, 2 * s.kv * s.dim);
-        let args = Args::default()
-            .address(at.address())
-            .address(qkv.address())
-            .address(cache.address())
-            .int(s.width())
-            .int(from)
-            .int(kept);
-        self.per_row("cache_rows", s.tokens, kept, args)
-    }
-
-    pub(super) fn attend_cached(
-        &self,
-        s: Heads,
-        tokens: &Tokens<Self>,
-        at: &Ids<Self>,
-        qkv: &F<Self>,
-        cache: &F<Self>,
-        y: &mut F<Self>,
-    ) -> Result {
-        padded(s.dim)?; // those that a prompt can be read with
-        let args = Args::default()
-            .words(&words(s))
-            .address(tokens.pos.address())
-            .address(at.address())
-            .address(qkv.address())
-            .address(cache.address())
-            .address(y.address());
-        // of each warp: largest score, sum, weighted values
-        let warps = 4;
-        self.blocks("attention_cached", [s.tokens, s.q], 32 * warps, warps * (2 + s.dim as u32) * 4, args)
     }
 }

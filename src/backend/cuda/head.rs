@@ -1,28 +1,39 @@
-//! The LM head on active rows, and the objective between its two passes.
+//! The LM head on active rows.
 
-use super::backend::{Buffer, Cuda};
+use super::backend::{Buffer, Cuda, optional};
 use super::device::{Args, Device, Product, matrix, transpose};
-use crate::backend::{F, Head, Ids, Objective, S, Stored};
+use crate::backend::{F, Head, HeadOps, Ids, Memory, Rows, S, Stored};
 use crate::error::Result;
 
 /// Threads of a block that owns a row of logits.
 const ROW: u32 = 512;
 
-impl<D: Device> Cuda<D> {
-    /// `logits = scale x Wᵀ` of the chunk.
-    fn logits(&self, s: Head, x: &F<Self>, w: &Stored<Self>, logits: &mut Buffer<D, f32>) -> Result {
-        let (x, w) = (matrix(&x.memory, s.first * s.width, s.width), transpose(&w.bf16().memory, 0, s.width));
-        self.device.product(Product::new((s.rows, s.vocab, s.width), x, w).times(s.scale).wide(), &mut logits.memory)
+impl<D: Device> HeadOps for Cuda<D> {
+    fn gather(&self, s: Rows, rows: &Ids<Self>, x: &F<Self>, y: &mut F<Self>) -> Result {
+        let args = Args::default().address(rows.address()).address(x.address()).address(y.address()).int(s.width);
+        self.per_row("gather", s.n, s.width, args)
     }
 
-    /// `dx = scale d W` of the chunk, from the bf16 gradients in the front half of each row of f32 logits.
-    fn through(&self, s: Head, w: &Stored<Self>, logits: &Buffer<D, f32>, dx: &mut F<Self>) -> Result {
-        let (d, w) = (matrix(&logits.memory, 0, 2 * s.vocab), matrix(&w.bf16().memory, 0, s.width));
-        let product = Product::new((s.rows, s.width, s.vocab), d, w).times(s.scale).at(s.first * s.width, s.width);
-        self.device.product(product, &mut dx.memory)
+    fn gather_bwd(
+        &self,
+        s: Rows,
+        rows: &Ids<Self>,
+        total: usize,
+        coef: Option<&S<Self>>,
+        dy: &F<Self>,
+        dx: &mut F<Self>,
+    ) -> Result {
+        self.zero(dx, total * s.width)?;
+        let args = Args::default()
+            .address(rows.address())
+            .address(optional(coef))
+            .address(dy.address())
+            .address(dx.address())
+            .int(s.width);
+        self.per_row("scatter", s.n, s.width, args)
     }
 
-    pub(super) fn logp(
+    fn head_logp(
         &self,
         s: Head,
         x: &F<Self>,
@@ -36,7 +47,7 @@ impl<D: Device> Cuda<D> {
         self.rows_of_logits("head_logp", s, labels, logits, logp, lse)
     }
 
-    pub(super) fn unit(
+    fn head_unit(
         &self,
         s: Head,
         x: &F<Self>,
@@ -52,27 +63,7 @@ impl<D: Device> Cuda<D> {
         self.through(s, w, logits, dx)
     }
 
-    /// `head_logp` or `head_unit`: a block per row of logits.
-    fn rows_of_logits(
-        &self,
-        kernel: &str,
-        s: Head,
-        labels: &Ids<Self>,
-        logits: &mut Buffer<D, f32>,
-        logp: &mut S<Self>,
-        lse: &mut S<Self>,
-    ) -> Result {
-        let args = Args::default()
-            .address(logits.address())
-            .address(labels.address())
-            .address(logp.address())
-            .address(lse.address())
-            .int(s.vocab)
-            .int(s.first);
-        self.blocks(kernel, [s.rows, 1], ROW, 32 * 4, args)
-    }
-
-    pub(super) fn logp_bwd(
+    fn head_bwd(
         &self,
         s: Head,
         x: &F<Self>,
@@ -100,36 +91,39 @@ impl<D: Device> Cuda<D> {
         let product = Product::new((s.vocab, s.width, s.rows), d, x).times(s.scale).wide().added();
         self.device.product(product, &mut dw.memory)
     }
+}
 
-    pub(super) fn coefficients(
+impl<D: Device> Cuda<D> {
+    /// `logits = scale x Wᵀ` of the chunk.
+    fn logits(&self, s: Head, x: &F<Self>, w: &Stored<Self>, logits: &mut Buffer<D, f32>) -> Result {
+        let (x, w) = (matrix(&x.memory, s.first * s.width, s.width), transpose(&w.bf16().memory, 0, s.width));
+        self.device.product(Product::new((s.rows, s.vocab, s.width), x, w).times(s.scale).wide(), &mut logits.memory)
+    }
+
+    /// `dx = scale d W` of the chunk, from the bf16 gradients in the front half of each row of f32 logits.
+    fn through(&self, s: Head, w: &Stored<Self>, logits: &Buffer<D, f32>, dx: &mut F<Self>) -> Result {
+        let (d, w) = (matrix(&logits.memory, 0, 2 * s.vocab), matrix(&w.bf16().memory, 0, s.width));
+        let product = Product::new((s.rows, s.width, s.vocab), d, w).times(s.scale).at(s.first * s.width, s.width);
+        self.device.product(product, &mut dx.memory)
+    }
+
+    /// `head_logp` or `head_unit`: a block per row of logits.
+    fn rows_of_logits(
         &self,
-        s: Objective,
-        row_start: &Ids<Self>,
-        logp: &S<Self>,
-        weight: &S<Self>,
-        path: &Ids<Self>,
-        ref_logp: &S<Self>,
-        scalars: &S<Self>,
-        coef: &mut S<Self>,
-        tally: &mut S<Self>,
+        kernel: &str,
+        s: Head,
+        labels: &Ids<Self>,
+        logits: &mut Buffer<D, f32>,
+        logp: &mut S<Self>,
+        lse: &mut S<Self>,
     ) -> Result {
         let args = Args::default()
-            .address(row_start.address())
+            .address(logits.address())
+            .address(labels.address())
             .address(logp.address())
-            .address(weight.address())
-            .address(path.address())
-            .address(ref_logp.address())
-            .address(scalars.address())
-            .address(coef.address())
-            .address(tally.address())
-            .int(s.first)
-            .int(s.rows)
-            .int(s.first_example)
-            .int(s.examples)
-            .float(s.gamma)
-            .float(s.beta)
-            .int(s.weighted_pairs.into());
-        let threads = 256;
-        self.blocks("objective", [1, 1], threads, threads * 8, args)
+            .address(lse.address())
+            .int(s.vocab)
+            .int(s.first);
+        self.blocks(kernel, [s.rows, 1], ROW, 32 * 4, args)
     }
 }

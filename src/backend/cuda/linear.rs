@@ -1,19 +1,12 @@
 //! Projections and the low-rank adapters beside them: products of bf16 matrices with sums in f32.
 
 use super::backend::Cuda;
-use super::device::{Device, Product, matrix, transpose};
-use crate::backend::{Dropout, F, Gemm, Lora, Rows, S, Stored};
+use super::device::{Args, Device, Product, matrix, transpose};
+use crate::backend::{Dropout, F, Gemm, LinearOps, Lora, Rows, S, Stored};
 use crate::error::Result;
 
-impl<D: Device> Cuda<D> {
-    pub(super) fn project(
-        &self,
-        s: Gemm,
-        x: &F<Self>,
-        w: &Stored<Self>,
-        bias: Option<&F<Self>>,
-        y: &mut F<Self>,
-    ) -> Result {
+impl<D: Device> LinearOps for Cuda<D> {
+    fn linear(&self, s: Gemm, x: &F<Self>, w: &Stored<Self>, bias: Option<&F<Self>>, y: &mut F<Self>) -> Result {
         let (x, w) = (matrix(&x.memory, 0, s.inp), transpose(&w.bf16().memory, 0, s.inp));
         let product = Product::new((s.rows, s.out, s.inp), x, w).times(s.alpha);
         // the library adds a bias after its scale
@@ -25,7 +18,7 @@ impl<D: Device> Cuda<D> {
         }
     }
 
-    pub(super) fn project_bwd(
+    fn linear_bwd(
         &self,
         s: Gemm,
         x: &F<Self>,
@@ -51,7 +44,7 @@ impl<D: Device> Cuda<D> {
         }
     }
 
-    pub(super) fn adapt(
+    fn lora(
         &self,
         s: Lora,
         x: &F<Self>,
@@ -70,7 +63,7 @@ impl<D: Device> Cuda<D> {
         self.device.product(up, &mut y.memory)
     }
 
-    pub(super) fn adapt_bwd(
+    fn lora_bwd(
         &self,
         s: Lora,
         x: &F<Self>,
@@ -105,6 +98,14 @@ impl<D: Device> Cuda<D> {
                 self.masked(Rows { n: s.rows, width: s.inp }, drop, scratch, dx, true)
             }
         }
+    }
+}
+
+impl<D: Device> Cuda<D> {
+    /// `y[t] += alpha * bias`.
+    fn add_bias(&self, s: Rows, bias: &F<Self>, alpha: f64, y: &mut F<Self>) -> Result {
+        let args = Args::default().address(y.address()).address(bias.address()).float(alpha).int(s.width);
+        self.per_row("add_bias", s.n, s.width, args)
     }
 
     /// The adapter's input: `x` itself, or its masked copy in `scratch`.

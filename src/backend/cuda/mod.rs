@@ -1,14 +1,16 @@
 //! NVIDIA GPUs: hand-written kernels, their compiler, the driver, and an emulator that runs the same kernels.
 
-#![allow(clippy::too_many_arguments)] // operations name their operands, as in the trait
-
+mod act;
 pub mod architecture;
 mod arguments;
 mod attention;
 mod backend;
+mod cache;
 pub mod cubin;
 pub mod device;
 pub mod driver;
+mod dropout;
+mod embed;
 #[cfg(feature = "emulator")]
 pub mod emulated;
 #[cfg(feature = "emulator")]
@@ -20,10 +22,12 @@ pub mod kernels;
 pub mod libraries;
 mod linear;
 mod lt;
+mod norm;
 pub mod nvrtc;
+mod objective;
 mod optim;
 mod plans;
-mod rows;
+mod rope;
 pub mod selftest;
 
 pub use arguments::{Arg, Geometry, TensorMap};

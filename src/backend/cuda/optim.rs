@@ -3,7 +3,7 @@
 use super::backend::{Buffer, Cuda};
 use super::device::{Args, Device};
 use crate::backend::moments::Moments;
-use crate::backend::{AdamW, Backend, Ids, S, Update};
+use crate::backend::{AdamW, Ids, Memory, OptimOps, S, Update};
 use crate::error::Result;
 
 /// Values of a block, and of a partial sum of the norm: the order of the sum follows from this and the lengths alone.
@@ -70,8 +70,8 @@ impl Blocks {
     }
 }
 
-impl<D: Device> Cuda<D> {
-    pub(super) fn clip_factor(&self, grads: &[(&S<Self>, usize)], scalars: &mut S<Self>) -> Result {
+impl<D: Device> OptimOps for Cuda<D> {
+    fn clip(&self, grads: &[(&S<Self>, usize)], scalars: &mut S<Self>) -> Result {
         let mut blocks = Blocks::default();
         let row = |(grad, len): &(&S<Self>, usize)| [0, 0, grad.address(), 0, 0, *len as u64, blocks.take(*len), 0];
         let rows: Vec<Row> = grads.iter().map(row).collect();
@@ -87,7 +87,7 @@ impl<D: Device> Cuda<D> {
         self.blocks("clip_factor", [1, 1], THREADS, THREADS * 8, args)
     }
 
-    pub(super) fn update(&self, k: AdamW, key: &Ids<Self>, scalars: &S<Self>, updates: &[Update<Self>]) -> Result {
+    fn adamw(&self, k: AdamW, key: &Ids<Self>, scalars: &S<Self>, updates: &mut [Update<Self>]) -> Result {
         let (mut full, mut coded): (Vec<Row>, Vec<CodedRow>) = Default::default();
         let (mut blocks, mut blocks_coded) = (Blocks::default(), Blocks::default());
         for (number, u) in updates.iter().enumerate() {

@@ -5,7 +5,7 @@ use super::arguments::{Arg, Geometry};
 use super::backend::Cuda;
 use super::device::Device;
 use super::driver::Driver;
-use crate::backend::{Backend, F, Heads, Tokens};
+use crate::backend::{AttentionOps, F, Heads, Memory, Tokens};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
 use half::bf16;

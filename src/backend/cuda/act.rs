@@ -1,0 +1,32 @@
+//! SwiGLU and the two GELUs.
+
+use super::backend::Cuda;
+use super::device::{Args, Device};
+use crate::backend::{Act, ActOps, F, Rows};
+use crate::error::Result;
+
+/// The kernels' enum of that name (kernels/act.cu).
+fn number(kind: Act) -> usize {
+    match kind {
+        Act::SwiGlu => 0,
+        Act::GeluTanh => 1,
+        Act::GeluErf => 2,
+    }
+}
+
+impl<D: Device> ActOps for Cuda<D> {
+    fn act(&self, s: Rows, kind: Act, x: &F<Self>, y: &mut F<Self>) -> Result {
+        let args = Args::default().address(x.address()).address(y.address()).int(s.width).int(number(kind));
+        self.per_row("act", s.n, s.width, args)
+    }
+
+    fn act_bwd(&self, s: Rows, kind: Act, x: &F<Self>, dy: &F<Self>, dx: &mut F<Self>) -> Result {
+        let args = Args::default()
+            .address(x.address())
+            .address(dy.address())
+            .address(dx.address())
+            .int(s.width)
+            .int(number(kind));
+        self.per_row("act_bwd", s.n, s.width, args)
+    }
+}

@@ -1,0 +1,56 @@
+//! Number types and buffers of a device.
+
+use crate::error::Result;
+use half::bf16;
+
+/// An element of a device buffer.
+pub trait Elem: bytemuck::Pod + Default + Send + Sync {}
+impl Elem for u8 {}
+impl Elem for u32 {}
+impl Elem for f32 {}
+impl Elem for f64 {}
+impl Elem for bf16 {}
+
+/// A buffer in working precision.
+pub type F<B> = <B as Memory>::Buf<<B as Memory>::Float>;
+/// A buffer of statistics: losses, log-sum-exps, weight gradients, optimiser state.
+pub type S<B> = <B as Memory>::Buf<<B as Memory>::Stat>;
+/// A buffer of ids, positions, offsets.
+pub type Ids<B> = <B as Memory>::Buf<u32>;
+
+/// Memory of a device, in its number types.
+pub trait Memory: Sized {
+    /// Activations and working weights.
+    type Float: Elem;
+    /// Statistics, gradients of weights, optimiser state.
+    type Stat: Elem;
+    /// Logits, which need more than bf16: their differences are what a preference is made of.
+    type Logit: Elem;
+    /// Device memory.
+    type Buf<T: Elem>;
+
+    /// Whether trained weights keep a copy in `Stat` beside the working copy.
+    const MASTER: bool;
+    /// Bytes that the logits of a chunk of rows may take, unless one example needs more. The head's weight is read once
+    /// for each chunk.
+    const LOGIT_BYTES: usize;
+
+    /// `n` zeros.
+    fn alloc<T: Elem>(&self, n: usize) -> Result<Self::Buf<T>>;
+    /// Copies `host` to `dst[0..host.len()]`.
+    fn write<T: Elem>(&self, dst: &mut Self::Buf<T>, host: &[T]) -> Result;
+    /// Copies `src[0..host.len()]` to `host`.
+    fn read<T: Elem>(&self, src: &Self::Buf<T>, host: &mut [T]) -> Result;
+    /// Sets `buf[0..n]` to zero.
+    fn zero<T: Elem>(&self, buf: &mut Self::Buf<T>, n: usize) -> Result;
+    /// A host value in working precision.
+    fn float(x: f64) -> Self::Float;
+    /// A host value as a statistic.
+    fn stat(x: f64) -> Self::Stat;
+    /// A working value on the host.
+    fn from_float(x: Self::Float) -> f64;
+    /// A statistic on the host.
+    fn from_stat(x: Self::Stat) -> f64;
+    /// A logit on the host.
+    fn from_logit(x: Self::Logit) -> f64;
+}
