@@ -7,7 +7,7 @@ use eyekern::backend::Backend;
 use eyekern::backend::cpu::Cpu;
 use eyekern::data::Batch;
 use eyekern::model::config::{Positions, Spec};
-use eyekern::model::decoder::Rates;
+use eyekern::model::forward::Rates;
 use eyekern::model::rope::{Scaling, inverse_frequencies};
 use eyekern::model::workspace::{Need, Recompute, Workspace};
 use eyekern::train::step::{Capacity, Machine, StepSettings};

@@ -1,13 +1,15 @@
-//! Continuing sequences: prompts are read at once, then each step takes one token of every sequence that goes on.
+//! Decoding with a KV cache: the prompts of a batch are read at once, then each step adds one token to every sequence
+//! that has not ended.
 //!
-//! Keys and values of each layer are kept in a cache, so that a step costs one row per sequence. A sequence owns
-//! consecutive rows of the cache, as many as it may grow to; lengths may differ, and who is not named in a step has left
-//! the batch. Nothing is kept for a gradient: one set of activations serves all layers.
+//! A step costs one row per sequence. A sequence owns consecutive rows of the cache, as many as it may grow to. Lengths
+//! may differ, and a sequence that a step does not name has left the batch. Nothing is kept for a gradient: all layers
+//! share one set of activations.
 
 use super::config::Positions;
-use super::decoder::{Decoder, Mode};
-use super::workspace::Kept;
-use crate::backend::{Backend, F, Head, Heads, Ids, Rows, S, Tokens};
+use super::decoder::Decoder;
+use super::forward::Mode;
+use super::workspace::{Need, Workspace};
+use crate::backend::{Backend, F, Head, Ids, Rows, S, Tokens};
 use crate::error::Result;
 
 /// What the largest batch needs.
@@ -65,19 +67,11 @@ pub struct Session<'a, B: Backend> {
     at: Ids<B>,
     /// Keys and values of each layer, `[rows, 2 kv dim]`.
     cache: Vec<F<B>>,
-    /// Residual stream, `[T, H]`.
-    x: F<B>,
-    /// Residual stream between attention and MLP, `[T, H]`.
-    mid: F<B>,
-    kept: Kept<B>,
-    branch: F<B>,
-    hidden: F<B>,
-    stat: S<B>,
-    scratch: F<B>,
+    work: Workspace<B>,
     /// Last token of each sequence in the pass, `[N]`.
     last: Ids<B>,
     active: F<B>,
-    /// Of no one: the head forms logits on its way to log p.
+    /// Placeholder labels; `head_logp` requires them.
     labels: Ids<B>,
     logp: S<B>,
     lse: S<B>,
@@ -106,13 +100,7 @@ impl<'a, B: Backend> Session<'a, B> {
             },
             at: b.alloc(t)?,
             cache: (0..s.layers).map(|_| b.alloc(room.rows * row)).collect::<Result<_>>()?,
-            x: b.alloc(t * s.hidden)?,
-            mid: b.alloc(t * s.hidden)?,
-            kept: Kept::new(b, s, &model.layers, t)?,
-            branch: b.alloc(t * s.hidden)?,
-            hidden: b.alloc(t * s.hidden)?,
-            stat: b.alloc(t * 2)?,
-            scratch: b.alloc(0)?,
+            work: Workspace::new(b, model, Need::inference(t))?,
             last: b.alloc(n)?,
             active: b.alloc(n * s.hidden)?,
             labels: b.alloc(n)?,
@@ -161,44 +149,31 @@ impl<'a, B: Backend> Session<'a, B> {
         self.pass(&ids, &pos, &at, &last, false)
     }
 
-    /// One pass. Whole prompts are seen in the packed buffer, single tokens look into the cache.
+    /// One pass. Prompts attend in the packed buffer, single tokens to the cache.
     fn pass(&mut self, ids: &[u32], pos: &[u32], at: &[u32], last: &[u32], whole: bool) -> Result<Vec<f32>> {
-        let Session { b, model, tokens, cache, x, mid, kept, branch, hidden, stat, scratch, .. } = self;
-        let (b, s) = (*b, &model.spec);
+        let Session { b, model, tokens, cache, work, .. } = self;
         tokens.count = ids.len();
         b.write(&mut tokens.ids, ids)?;
         b.write(&mut tokens.pos, pos)?;
         b.write(&mut self.at, at)?;
-        let (tokens, at, mode) = (&*tokens, &self.at, Mode::eval(true));
-        let rows = Rows { n: tokens.count, width: s.hidden };
-        let positions = model.positions.as_ref().map(|p| &p.w);
-        b.embed(rows, tokens, &model.embed.w, positions, s.embed_scale, None, x)?;
-        for l in 0..s.layers {
-            let norm = model.layers[l].norms[0].affine();
-            if l == 0 {
-                b.norm(rows, s.norm, x, norm, &mut kept.h1, &mut kept.stat1)?;
-            } else {
-                b.add_norm(rows, s.norm, mid, branch, None, x, norm, &mut kept.h1, &mut kept.stat1)?;
+        let at = &self.at;
+        model.forward_with(b, work, tokens, &Mode::eval(true), |pass, heads, qkv, att, lse| {
+            let cache = &mut cache[pass.layer];
+            pass.b.write_kv_cache(heads, at, qkv, cache)?;
+            match whole {
+                true => pass.attention(heads, qkv, att, lse),
+                false => pass.b.attention_cached(heads, pass.tokens, at, qkv, cache, att),
             }
-            let cache = &mut cache[l];
-            model.block(b, l, x, mid, kept, branch, scratch, tokens, &mode, |heads: Heads, qkv, att, lse| {
-                b.write_kv_cache(heads, at, qkv, cache)?;
-                match whole {
-                    true => b.attention(heads, tokens, qkv, None, att, lse),
-                    false => b.attention_cached(heads, tokens, at, qkv, cache, att),
-                }
-            })?;
-        }
-        b.add_norm(rows, s.norm, mid, branch, None, x, model.final_norm.affine(), hidden, stat)?;
+        })?;
         self.logits(last)
     }
 
-    /// Logits of these rows of `hidden`, `[n, vocab]`.
+    /// Logits of these rows of the hidden states, `[n, vocab]`.
     fn logits(&mut self, rows: &[u32]) -> Result<Vec<f32>> {
-        let Session { b, model, hidden, last, active, labels, logp, lse, logits, host, .. } = self;
+        let Session { b, model, work, last, active, labels, logp, lse, logits, host, .. } = self;
         let (n, s) = (rows.len(), &model.spec);
         b.write(last, rows)?;
-        b.gather(Rows { n, width: s.hidden }, last, hidden, active)?;
+        b.gather(Rows { n, width: s.hidden }, last, &work.hidden, active)?;
         let head = Head { first: 0, rows: n, width: s.hidden, vocab: s.vocab, scale: s.logit_scale };
         b.head_logp(head, active, model.head_weight(), labels, logits, logp, lse)?;
         let host = &mut host[..n * s.vocab];

@@ -1,4 +1,4 @@
-//! The decoder: its parameters and its forward pass, for every architecture and backend.
+//! The parameters of a decoder, for every architecture and backend.
 
 use super::adapter::Adapter;
 use super::checkpoint::{Checkpoint, Values};
@@ -6,14 +6,15 @@ use super::config::{Positions, Spec};
 use super::names::{self, Layout, Module, Part, Tensor};
 use super::params::{Dense, Matrix, Param};
 use super::rope;
-use super::workspace::{Kept, Workspace};
 use crate::backend::moments::Optim;
-use crate::backend::{Affine, Backend, Dropout, F, Gemm, Heads, Ids, Lora, Rows, S, Stored, Tokens, Turn};
+use crate::backend::{Affine, Backend, Gemm, Heads, Lora, Norm, S, Stored};
 use crate::error::Result;
 use crate::random::{Purpose, Stream};
 
 /// A norm's parameters.
 pub struct NormParams<B: Backend> {
+    /// RMSNorm or LayerNorm, with its epsilon.
+    pub kind: Norm,
     /// Scale, `[hidden]`.
     pub gain: Dense<B>,
     /// Shift, `[hidden]` (LayerNorm).
@@ -182,7 +183,7 @@ impl<B: Backend> Decoder<B> {
         };
         let norm = |part: &dyn Fn(bool) -> Part| -> Result<NormParams<B>> {
             let gain = Dense::vector(b, spec.hidden, &fuse(get(&|p| p == part(false))?).into_f32(), train)?;
-            Ok(NormParams { gain, bias: vector(spec.hidden, &|p| p == part(true))? })
+            Ok(NormParams { kind: spec.norm, gain, bias: vector(spec.hidden, &|p| p == part(true))? })
         };
         let projection = |layer: usize, module: Module| -> Result<Projection<B>> {
             let (out, inp) = (names::fan_out(&spec, module), names::fan_in(&spec, module));
@@ -285,193 +286,5 @@ impl<B: Backend> Decoder<B> {
             Part::Weight(l, m, row) => Some((Param::Matrix(&mut self.layers[l].proj[m as usize].w), row)),
             Part::Bias(l, m, row) => self.layers[l].proj[m as usize].bias.as_mut().map(|p| (Param::Dense(p), row)),
         }
-    }
-}
-
-/// How a pass runs: with or without adapters, and with which dropout.
-pub struct Mode<'a, B: Backend> {
-    /// Whether adapters take part; off for the reference pass.
-    pub adapters: bool,
-    /// Rates and key of a training pass; `None` draws nothing.
-    pub dropout: Option<(&'a Rates, &'a Ids<B>)>,
-}
-
-impl<B: Backend> Mode<'_, B> {
-    /// Without dropout.
-    pub fn eval(adapters: bool) -> Self {
-        Mode { adapters, dropout: None }
-    }
-}
-
-/// Dropout rates of the recipe, each in [0, 1).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Rates {
-    /// On the embedding.
-    pub embd: f32,
-    /// On attention probabilities.
-    pub attention: f32,
-    /// On the two block outputs.
-    pub resid: f32,
-    /// On adapter inputs.
-    pub lora: f32,
-}
-
-/// Which module of a layer draws a mask; the low bits are left to heads.
-#[derive(Clone, Copy)]
-pub(super) enum Site {
-    Embedding,
-    Attention,
-    Residual(usize),
-    Adapter(Module, usize),
-}
-
-impl<'a, B: Backend> Mode<'a, B> {
-    /// The dropout of a site, where its rate is not zero.
-    pub(super) fn at(&self, layer: usize, site: Site, tokens: &'a Tokens<B>) -> Option<Dropout<'a, B>> {
-        let (rates, key) = self.dropout?;
-        let (p, kind) = match site {
-            Site::Embedding => (rates.embd, 0),
-            Site::Attention => (rates.attention, 1),
-            Site::Residual(which) => (rates.resid, 2 + which),
-            Site::Adapter(module, slice) => (rates.lora, 4 + 3 * module as usize + slice),
-        };
-        (p > 0.0).then_some(Dropout { p, module: ((layer << 16) | (kind << 12)) as u32, key, tokens })
-    }
-}
-
-/// How the queries of a whole micro-batch see its keys.
-pub(super) fn attention<'a, B: Backend>(
-    b: &'a B,
-    l: usize,
-    tokens: &'a Tokens<B>,
-    mode: &Mode<'a, B>,
-) -> impl FnOnce(Heads, &F<B>, &mut F<B>, &mut S<B>) -> Result + 'a {
-    let drop = mode.at(l, Site::Attention, tokens);
-    move |heads, qkv, att, lse| b.attention(heads, tokens, qkv, drop, att, lse)
-}
-
-impl<B: Backend> Decoder<B> {
-    /// Hidden rows after the last norm into `work.hidden`, keeping in `work` what backward needs.
-    pub fn forward(&self, b: &B, work: &mut Workspace<B>, tokens: &Tokens<B>, mode: &Mode<B>) -> Result {
-        let s = &self.spec;
-        let rows = Rows { n: tokens.count, width: s.hidden };
-        let Workspace { x, mid, kept, branch, hidden, final_stat, scratch, .. } = work;
-        let positions = self.positions.as_ref().map(|p| &p.w);
-        let drop = mode.at(0, Site::Embedding, tokens);
-        b.embed(rows, tokens, &self.embed.w, positions, s.embed_scale, drop, &mut x[0])?;
-        for l in 0..s.layers {
-            let (norm, k) = (self.layers[l].norms[0].affine(), &mut kept[l]);
-            if l == 0 {
-                b.norm(rows, s.norm, &x[0], norm, &mut k.h1, &mut k.stat1)?;
-            } else {
-                let drop = mode.at(l - 1, Site::Residual(1), tokens);
-                b.add_norm(rows, s.norm, &mid[l - 1], branch, drop, &mut x[l], norm, &mut k.h1, &mut k.stat1)?;
-            }
-            let attend = attention(b, l, tokens, mode);
-            self.block(b, l, &x[l], &mut mid[l], k, branch, scratch, tokens, mode, attend)?;
-        }
-        let drop = mode.at(s.layers - 1, Site::Residual(1), tokens);
-        let (mid, norm) = (&mid[s.layers - 1], self.final_norm.affine());
-        b.add_norm(rows, s.norm, mid, branch, drop, &mut x[s.layers], norm, hidden, final_stat)
-    }
-
-    /// One block from its normalised input `k.h1` to its MLP output in `branch`. `attend` writes attention output and
-    /// log-sum-exp from the packed buffer: what the queries see is the caller's business.
-    #[allow(clippy::too_many_arguments)] // the workspace, taken apart
-    pub(super) fn block(
-        &self,
-        b: &B,
-        l: usize,
-        x: &F<B>,
-        mid: &mut F<B>,
-        k: &mut Kept<B>,
-        branch: &mut F<B>,
-        scratch: &mut F<B>,
-        tokens: &Tokens<B>,
-        mode: &Mode<B>,
-        attend: impl FnOnce(Heads, &F<B>, &mut F<B>, &mut S<B>) -> Result,
-    ) -> Result {
-        self.inside(b, l, x, mid, k, branch, scratch, tokens, mode, attend)?;
-        let low = &mut k.low[Module::Down as usize];
-        self.project(b, l, Module::Down, &k.act, low, scratch, branch, tokens, mode)
-    }
-
-    /// A block without its last projection: all of it that a backward pass needs, but for what that projection's
-    /// adapters keep.
-    #[allow(clippy::too_many_arguments)] // the workspace, taken apart
-    pub(super) fn inside(
-        &self,
-        b: &B,
-        l: usize,
-        x: &F<B>,
-        mid: &mut F<B>,
-        k: &mut Kept<B>,
-        branch: &mut F<B>,
-        scratch: &mut F<B>,
-        tokens: &Tokens<B>,
-        mode: &Mode<B>,
-        attend: impl FnOnce(Heads, &F<B>, &mut F<B>, &mut S<B>) -> Result,
-    ) -> Result {
-        let s = &self.spec;
-        let (layer, heads) = (&self.layers[l], self.heads(tokens.count));
-        let rows = |width| Rows { n: tokens.count, width };
-        let Kept { h1, qkv, att, lse, h2, stat2, up, act, low, .. } = k;
-        let [low_qkv, low_o, low_up, _] = low;
-        let project = |module: Module, x: &_, low: &mut [_], scratch: &mut _, y: &mut _| {
-            self.project(b, l, module, x, low, scratch, y, tokens, mode)
-        };
-        project(Module::Qkv, h1, low_qkv, scratch, qkv)?;
-        if let Some(table) = self.rope.as_ref().filter(|_| self.rotates(l)) {
-            b.rope(heads, tokens, table, Turn::Forward, qkv)?;
-        }
-        attend(heads, qkv, att, lse)?;
-        project(Module::O, att, low_o, scratch, branch)?;
-        let drop = mode.at(l, Site::Residual(0), tokens);
-        b.add_norm(rows(s.hidden), s.norm, x, branch, drop, mid, layer.norms[1].affine(), h2, stat2)?;
-        project(Module::Up, h2, low_up, scratch, up)?;
-        b.act(rows(s.inner), s.act, up, act)
-    }
-
-    /// A projection and the adapters of its slices.
-    #[allow(clippy::too_many_arguments)] // the workspace, taken apart
-    fn project(
-        &self,
-        b: &B,
-        l: usize,
-        module: Module,
-        x: &F<B>,
-        low: &mut [F<B>],
-        scratch: &mut F<B>,
-        y: &mut F<B>,
-        tokens: &Tokens<B>,
-        mode: &Mode<B>,
-    ) -> Result {
-        let p = &self.layers[l].proj[module as usize];
-        b.linear(p.gemm(tokens.count), x, &p.w.w, p.bias.as_ref().map(|v| &v.w), y)?;
-        self.adapt(b, l, module, x, low, scratch, y, tokens, mode)
-    }
-
-    /// The adapters of a projection's slices: `low` of each, and its product added to `y`.
-    #[allow(clippy::too_many_arguments)] // the workspace, taken apart
-    pub(super) fn adapt(
-        &self,
-        b: &B,
-        l: usize,
-        module: Module,
-        x: &F<B>,
-        low: &mut [F<B>],
-        scratch: &mut F<B>,
-        y: &mut F<B>,
-        tokens: &Tokens<B>,
-        mode: &Mode<B>,
-    ) -> Result {
-        let p = &self.layers[l].proj[module as usize];
-        let shape = p.gemm(tokens.count);
-        for (i, slice) in p.slices.iter().enumerate().filter(|_| mode.adapters) {
-            let Some(a) = &slice.adapter else { continue };
-            let drop = mode.at(l, Site::Adapter(module, i), tokens);
-            b.lora(slice.lora(shape, a), x, &a.a.w, &a.b.w, drop, scratch, &mut low[i], y)?;
-        }
-        Ok(())
     }
 }

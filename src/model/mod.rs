@@ -8,6 +8,7 @@ pub mod config;
 pub mod decode;
 pub mod decoder;
 pub mod flops;
+pub mod forward;
 pub mod generate;
 pub mod hub;
 pub mod merge;

@@ -158,6 +158,13 @@ pub struct Need {
     pub resid_dropout: bool,
 }
 
+impl Need {
+    /// A forward pass without dropout over up to `tokens` tokens.
+    pub fn inference(tokens: usize) -> Need {
+        Need { tokens, train: false, recompute: Recompute::None, lora_dropout: false, resid_dropout: false }
+    }
+}
+
 impl<B: Backend> Workspace<B> {
     /// Allocates for `model`, whose adapters are already in place.
     pub fn new(b: &B, model: &Decoder<B>, need: Need) -> Result<Workspace<B>> {

@@ -6,7 +6,8 @@ use crate::backend::{self, AdamW, Backend, Head, Ids, Objective, Rows, S, scalar
 use crate::data::Batch;
 use crate::data::pack::Totals;
 use crate::error::{Error, Result};
-use crate::model::decoder::{Decoder, Mode, Rates};
+use crate::model::decoder::Decoder;
+use crate::model::forward::{Mode, Rates};
 use crate::model::workspace::{Need, Recompute, Workspace};
 
 /// What the loss is.

@@ -6,7 +6,7 @@ use super::{BY_WEIGHT, LENGTHS, PLAIN, STD, machine, packed, same, step};
 use eyekern::backend::cpu::{Cpu, Real};
 use eyekern::data::{Batch, Example};
 use eyekern::model::config::{Positions, Spec};
-use eyekern::model::decoder::Rates;
+use eyekern::model::forward::Rates;
 use eyekern::model::rope::{Scaling, inverse_frequencies};
 use eyekern::train::feed::{Feed, chunks};
 use eyekern::train::step::{Capacity, Machine, Rule, StepSettings};

@@ -17,7 +17,7 @@ mod weights;
 use eyekern::backend::cpu::{Cpu, Real};
 use eyekern::data::{Batch, Example};
 use eyekern::model::config::Spec;
-use eyekern::model::decoder::Rates;
+use eyekern::model::forward::Rates;
 use eyekern::train::recipe::Normalize;
 use eyekern::train::step::{Machine, Rule};
 use support::models::{self, COMPOSITE, Method, all_gradients, batch};

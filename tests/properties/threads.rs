@@ -5,7 +5,7 @@ use super::support::models::{self, COMPOSITE, DRY, Method, WET, all_gradients, b
 use eyekern::backend::AdamW;
 use eyekern::backend::cpu::Real;
 use eyekern::model::config::{Positions, Spec};
-use eyekern::model::decoder::Rates;
+use eyekern::model::forward::Rates;
 use eyekern::model::params::Param;
 use eyekern::model::rope::{Scaling, inverse_frequencies};
 use eyekern::train::step::{Machine, Update};
