@@ -6,7 +6,7 @@ mod support;
 use eyekern::backend::cpu::Cpu;
 use eyekern::backend::moments::Optim;
 use eyekern::backend::plan::Plan;
-use eyekern::backend::{AdamW, Backend, Elem};
+use eyekern::backend::{AdamW, Backend, Number};
 use eyekern::data::Batch;
 use eyekern::model::adapter::{AdapterInit, LoraConfig, Targets};
 use eyekern::model::checkpoint::Checkpoint;
@@ -134,7 +134,7 @@ fn steps<B: Backend>(machine: &mut Machine<B>, batches: &[Batch]) {
     }
 }
 
-fn predicted<E: Elem>(plan: Plan<E>, spec: &Spec, method: Method, how: How) -> Bytes {
+fn predicted<E: Number>(plan: Plan<E>, spec: &Spec, method: Method, how: How) -> Bytes {
     let source = Init::Shapes { bf16: false };
     let mut machine = machine(plan, spec, method, how, &source, &AdapterInit::Shapes);
     steps(&mut machine, &batches(spec));

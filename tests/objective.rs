@@ -7,8 +7,8 @@
 
 mod support;
 
-use eyekern::backend::Backend;
 use eyekern::backend::cpu::{Cpu, Real};
+use eyekern::backend::{Backend, Number};
 use eyekern::data::{Batch, Example, pack};
 use eyekern::model::{names, save};
 use eyekern::train::recipe::Normalize;
@@ -98,7 +98,7 @@ fn gradients<B: Backend>(machine: &mut Machine<B>) -> BTreeMap<String, Vec<f64>>
     let read = |m: &eyekern::model::params::Dense<B>| {
         let mut host = vec![B::Stat::default(); m.len];
         backend.read(&m.train.as_ref().expect("is trained").grad, &mut host)?;
-        Ok(host.into_iter().map(B::from_stat).collect())
+        Ok(host.into_iter().map(Number::f64).collect())
     };
     let adapter = model.export_adapter(read).expect("reads");
     let mut found: BTreeMap<String, Vec<f64>> = adapter.into_iter().map(|(name, _, grad)| (name, grad)).collect();

@@ -11,6 +11,32 @@ impl Elem for f32 {}
 impl Elem for f64 {}
 impl Elem for bf16 {}
 
+/// A floating-point element, converted on the host.
+pub trait Number: Elem {
+    /// Rounds to this type.
+    fn of(x: f64) -> Self;
+    /// Widens.
+    fn f64(self) -> f64;
+}
+
+macro_rules! number {
+    ($t:ty, $of:expr) => {
+        impl Number for $t {
+            #[inline(always)]
+            fn of(x: f64) -> $t {
+                $of(x)
+            }
+            fn f64(self) -> f64 {
+                self.into()
+            }
+        }
+    };
+}
+number!(f64, |x| x);
+number!(f32, |x| x as f32);
+// `bf16::from_f64` looks at half of the bits and rounds a value just above a tie as the tie
+number!(bf16, |x| bf16::from_f32(x as f32));
+
 /// A buffer in working precision.
 pub type F<B> = <B as Memory>::Buf<<B as Memory>::Float>;
 /// A buffer of statistics: losses, log-sum-exps, weight gradients, optimiser state.
@@ -21,11 +47,11 @@ pub type Ids<B> = <B as Memory>::Buf<u32>;
 /// Memory of a device, in its number types.
 pub trait Memory: Sized {
     /// Activations and working weights.
-    type Float: Elem;
+    type Float: Number;
     /// Statistics, gradients of weights, optimiser state.
-    type Stat: Elem;
+    type Stat: Number;
     /// Logits, which need more than bf16: their differences are what a preference is made of.
-    type Logit: Elem;
+    type Logit: Number;
     /// Device memory.
     type Buf<T: Elem>;
 
@@ -43,14 +69,4 @@ pub trait Memory: Sized {
     fn read<T: Elem>(&self, src: &Self::Buf<T>, host: &mut [T]) -> Result;
     /// Sets `buf[0..n]` to zero.
     fn zero<T: Elem>(&self, buf: &mut Self::Buf<T>, n: usize) -> Result;
-    /// A host value in working precision.
-    fn float(x: f64) -> Self::Float;
-    /// A host value as a statistic.
-    fn stat(x: f64) -> Self::Stat;
-    /// A working value on the host.
-    fn from_float(x: Self::Float) -> f64;
-    /// A statistic on the host.
-    fn from_stat(x: Self::Stat) -> f64;
-    /// A logit on the host.
-    fn from_logit(x: Self::Logit) -> f64;
 }

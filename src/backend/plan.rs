@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 /// Counters of one run of the model, with working weights and activations in `E`: f32 as on the CPU, or bf16 as on
 /// CUDA, where trained weights have an f32 copy.
-pub struct Plan<E: Elem = f32> {
+pub struct Plan<E: Number = f32> {
     own: Own,
     bytes: Cell<u64>,
     products: Cell<u64>,
@@ -62,7 +62,7 @@ impl Plan<bf16> {
     }
 }
 
-impl<E: Elem> Plan<E> {
+impl<E: Number> Plan<E> {
     fn of(own: Own) -> Plan<E> {
         let (bytes, products, attention, launches, scratch) = Default::default();
         Plan { own, bytes, products, attention, launches, scratch, working: PhantomData }
@@ -123,7 +123,7 @@ fn product(m: usize, n: usize, k: usize) -> usize {
     2 * m * n * k
 }
 
-impl<E: Elem> Memory for Plan<E> {
+impl<E: Number> Memory for Plan<E> {
     type Float = E;
     type Stat = f32;
     type Logit = f32;
@@ -150,21 +150,6 @@ impl<E: Elem> Memory for Plan<E> {
     fn zero<T: Elem>(&self, _: &mut Counted, _: usize) -> Result {
         self.count(0)
     }
-    fn float(_: f64) -> E {
-        E::default()
-    }
-    fn stat(x: f64) -> f32 {
-        x as f32
-    }
-    fn from_float(_: E) -> f64 {
-        0.0
-    }
-    fn from_stat(x: f32) -> f64 {
-        f64::from(x)
-    }
-    fn from_logit(x: f32) -> f64 {
-        f64::from(x)
-    }
 }
 
 /// Operations of which only the FLOPs count: `name(s: Shape, types of the operands) = FLOPs`.
@@ -178,14 +163,14 @@ macro_rules! operations {
 
 type C = Counted;
 
-impl<E: Elem> EmbedOps for Plan<E> {
+impl<E: Number> EmbedOps for Plan<E> {
     operations! {
         embed(_s: Rows, &Tokens<Self>, &Stored<Self>, Option<&Stored<Self>>, f64, Option<Dropout<Self>>, &mut C) = 0;
         embed_bwd(_s: Rows, &Tokens<Self>, f64, Option<Dropout<Self>>, &C, Option<&mut C>, Option<&mut C>) = 0;
     }
 }
 
-impl<E: Elem> NormOps for Plan<E> {
+impl<E: Number> NormOps for Plan<E> {
     operations! {
         norm(_s: Rows, Norm, &C, Affine<Self>, &mut C, &mut C) = 0;
         add_norm(_s: Rows, Norm, &C, &C, Option<Dropout<Self>>, &mut C, Affine<Self>, &mut C, &mut C) = 0;
@@ -194,7 +179,7 @@ impl<E: Elem> NormOps for Plan<E> {
     }
 }
 
-impl<E: Elem> LinearOps for Plan<E> {
+impl<E: Number> LinearOps for Plan<E> {
     operations! {
         linear(s: Gemm, &C, &Stored<Self>, Option<&C>, &mut C) = product(s.rows, s.out, s.inp);
         lora(s: Lora, &C, &C, &C, Option<Dropout<Self>>, &mut C, &mut C, &mut C) =
@@ -234,13 +219,13 @@ impl<E: Elem> LinearOps for Plan<E> {
     }
 }
 
-impl<E: Elem> RopeOps for Plan<E> {
+impl<E: Number> RopeOps for Plan<E> {
     operations! {
         rope(_s: Heads, &Tokens<Self>, &C, Turn, &mut C) = 0;
     }
 }
 
-impl<E: Elem> AttentionOps for Plan<E> {
+impl<E: Number> AttentionOps for Plan<E> {
     fn attention(&self, s: Heads, _: &Tokens<Self>, _: &C, _: Option<Dropout<Self>>, _: &mut C, _: &mut C) -> Result {
         self.attend(s, 2, cpu::attention::room(s, s.tokens))
     }
@@ -261,7 +246,7 @@ impl<E: Elem> AttentionOps for Plan<E> {
     }
 }
 
-impl<E: Elem> CacheOps for Plan<E> {
+impl<E: Number> CacheOps for Plan<E> {
     operations! {
         write_kv_cache(_s: Heads, &C, &C, &mut C) = 0;
     }
@@ -272,14 +257,14 @@ impl<E: Elem> CacheOps for Plan<E> {
     }
 }
 
-impl<E: Elem> ActOps for Plan<E> {
+impl<E: Number> ActOps for Plan<E> {
     operations! {
         act(_s: Rows, Act, &C, &mut C) = 0;
         act_bwd(_s: Rows, Act, &C, &C, &mut C) = 0;
     }
 }
 
-impl<E: Elem> HeadOps for Plan<E> {
+impl<E: Number> HeadOps for Plan<E> {
     operations! {
         gather(_s: Rows, &C, &C, &mut C) = 0;
         gather_bwd(_s: Rows, &C, usize, Option<&C>, &C, &mut C) = 0;
@@ -305,13 +290,13 @@ impl<E: Elem> HeadOps for Plan<E> {
     }
 }
 
-impl<E: Elem> ObjectiveOps for Plan<E> {
+impl<E: Number> ObjectiveOps for Plan<E> {
     operations! {
         objective(_s: Objective, &C, &C, &C, &C, &C, &C, &mut C, &mut C) = 0;
     }
 }
 
-impl<E: Elem> OptimOps for Plan<E> {
+impl<E: Number> OptimOps for Plan<E> {
     fn clip(&self, _: &[(&C, usize)], _: &mut C) -> Result {
         self.count(0)
     }
@@ -321,4 +306,4 @@ impl<E: Elem> OptimOps for Plan<E> {
     }
 }
 
-impl<E: Elem> Backend for Plan<E> {}
+impl<E: Number> Backend for Plan<E> {}

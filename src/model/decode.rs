@@ -9,7 +9,7 @@ use super::config::Positions;
 use super::decoder::Decoder;
 use super::forward::Mode;
 use super::workspace::{Need, Workspace};
-use crate::backend::{Backend, F, Head, Ids, Rows, S, Tokens};
+use crate::backend::{Backend, F, Head, Ids, Number, Rows, S, Tokens};
 use crate::error::Result;
 
 /// What the largest batch needs.
@@ -178,7 +178,7 @@ impl<'a, B: Backend> Session<'a, B> {
         b.head_logp(head, active, model.head_weight(), labels, logits, logp, lse)?;
         let host = &mut host[..n * s.vocab];
         b.read(logits, host)?;
-        Ok(host.iter().map(|&z| B::from_logit(z) as f32).collect())
+        Ok(host.iter().map(|&z| z.f64() as f32).collect())
     }
 }
 

@@ -7,7 +7,7 @@ use super::names::{self, Layout, Module, Part, Tensor};
 use super::params::{Dense, Matrix, Param};
 use super::rope;
 use crate::backend::moments::Optim;
-use crate::backend::{Affine, Backend, Gemm, Heads, Lora, Norm, S, Stored};
+use crate::backend::{Affine, Backend, Gemm, Heads, Lora, Norm, Number, S, Stored};
 use crate::error::Result;
 use crate::random::{Purpose, Stream};
 
@@ -209,7 +209,7 @@ impl<B: Backend> Decoder<B> {
         let rope = match &spec.positions {
             Positions::Learned => None,
             Positions::Rope { inverse, .. } => {
-                let table: Vec<B::Stat> = rope::table(inverse, positions).into_iter().map(B::stat).collect();
+                let table: Vec<B::Stat> = rope::table(inverse, positions).into_iter().map(B::Stat::of).collect();
                 let mut buffer = b.alloc(table.len())?;
                 b.write(&mut buffer, &table)?;
                 Some(buffer)

@@ -2,7 +2,7 @@
 
 use super::checkpoint::Values;
 use crate::backend::moments::{Moments, Optim};
-use crate::backend::{Backend, Elem, F, S, Stored, Update};
+use crate::backend::{Backend, Elem, F, Number, S, Stored, Update};
 use crate::error::Result;
 
 /// Gradient and optimiser state of one parameter.
@@ -19,7 +19,7 @@ impl<B: Backend> Train<B> {
     fn new(b: &B, values: &[f32], len: usize, optim: Optim) -> Result<Train<B>> {
         let mut master = if B::MASTER { Some(b.alloc(len)?) } else { None };
         if let Some(master) = &mut master {
-            let wide: Vec<B::Stat> = values.iter().map(|&x| B::stat(f64::from(x))).collect();
+            let wide: Vec<B::Stat> = values.iter().map(|&x| B::Stat::of(f64::from(x))).collect();
             b.write(master, &wide)?;
         }
         Ok(Train { grad: b.alloc(len)?, moments: Moments::new(b, len, optim)?, master })
@@ -29,7 +29,7 @@ impl<B: Backend> Train<B> {
 /// Host values in working precision on the device. `values` may be empty where only sizes count.
 fn upload<B: Backend>(b: &B, values: &[f32], len: usize) -> Result<F<B>> {
     let mut w = b.alloc(len)?;
-    let floats: Vec<B::Float> = values.iter().map(|&x| B::float(f64::from(x))).collect();
+    let floats: Vec<B::Float> = values.iter().map(|&x| B::Float::of(f64::from(x))).collect();
     b.write(&mut w, &floats)?;
     Ok(w)
 }
@@ -39,7 +39,7 @@ fn download<B: Backend>(b: &B, w: &F<B>, train: Option<&Train<B>>, len: usize) -
     if let Some(master) = train.and_then(|t| t.master.as_ref()) {
         return read(b, master, len);
     }
-    Ok(read(b, w, len)?.into_iter().map(|x| B::stat(B::from_float(x))).collect())
+    Ok(read(b, w, len)?.into_iter().map(|x| B::Stat::of(x.f64())).collect())
 }
 
 /// The first `len` values of a buffer.
@@ -50,7 +50,7 @@ pub(super) fn read<B: Backend, T: Elem>(b: &B, buffer: &B::Buf<T>, len: usize) -
 }
 
 fn narrow<B: Backend>(values: Vec<B::Stat>) -> Vec<f32> {
-    values.into_iter().map(|x| B::from_stat(x) as f32).collect()
+    values.into_iter().map(|x| x.f64() as f32).collect()
 }
 
 /// A matrix `[rows, cols]`; decays when trained.
@@ -206,7 +206,7 @@ impl<'a, B: Backend> Param<'a, B> {
     pub fn gradient(&mut self, b: &B) -> Result<Option<Vec<f64>>> {
         let len = self.len();
         let Some(train) = self.train() else { return Ok(None) };
-        Ok(Some(read(b, &train.grad, len)?.into_iter().map(B::from_stat).collect()))
+        Ok(Some(read(b, &train.grad, len)?.into_iter().map(Number::f64).collect()))
     }
 
     /// The values in full, of the master where there is one: what training goes on from.
@@ -214,19 +214,19 @@ impl<'a, B: Backend> Param<'a, B> {
         match self {
             Param::Matrix(Matrix { w: Stored::Float(w), train, .. }) => download(b, w, train.as_ref(), self.len()),
             Param::Dense(Dense { w, train, .. }) => download(b, w, train.as_ref(), self.len()),
-            Param::Matrix(p) => Ok(p.values(b)?.into_iter().map(|x| B::stat(f64::from(x))).collect()),
+            Param::Matrix(p) => Ok(p.values(b)?.into_iter().map(|x| B::Stat::of(f64::from(x))).collect()),
         }
     }
 
     /// Overwrites the values: for tests that perturb them and for what continues from a file.
     pub fn set(&mut self, b: &B, values: &[f64]) -> Result {
-        let floats: Vec<B::Float> = values.iter().map(|&x| B::float(x)).collect();
+        let floats: Vec<B::Float> = values.iter().map(|&x| B::Float::of(x)).collect();
         match self {
             Param::Matrix(Matrix { w: Stored::Float(w), .. }) | Param::Dense(Dense { w, .. }) => b.write(w, &floats)?,
             Param::Matrix(_) => {} // frozen bf16 is never set
         }
         if let Some(master) = self.train().and_then(|t| t.master.as_mut()) {
-            let wide: Vec<B::Stat> = values.iter().map(|&x| B::stat(x)).collect();
+            let wide: Vec<B::Stat> = values.iter().map(|&x| B::Stat::of(x)).collect();
             b.write(master, &wide)?;
         }
         Ok(())

@@ -11,7 +11,7 @@ use super::adapter::peft_names;
 use super::decoder::Decoder;
 use super::params::{Param, read};
 use crate::backend::moments::{Codes, GROUP, Moments};
-use crate::backend::{Backend, Elem, S};
+use crate::backend::{Backend, Elem, Number, S};
 use crate::error::{Error, Result};
 use safetensors::tensor::Metadata;
 use serde_json::{Map, Value, json};
@@ -201,7 +201,7 @@ impl Saved {
                 sought.and_then(|_| self.file.read_exact(bytes)).map_err(Error::io(&self.path, "read"))
             };
             let values = filled::<B::Stat>(param.len(), &mut get)?;
-            param.set(b, &values.into_iter().map(B::from_stat).collect::<Vec<_>>())?;
+            param.set(b, &values.into_iter().map(Number::f64).collect::<Vec<_>>())?;
             pieces_of(&mut param).iter_mut().try_for_each(|piece| piece.restore(b, &mut get))?;
         }
         Ok(())

@@ -9,7 +9,7 @@ use super::run;
 use super::step::{Machine, Rule, StepSettings};
 use crate::backend::moments::Moments;
 use crate::backend::plan::{Counted, Plan};
-use crate::backend::{Elem, Stored};
+use crate::backend::{Number, Stored};
 use crate::data::pack::{Batching, Totals};
 use crate::error::Result;
 use crate::model::adapter::AdapterInit;
@@ -50,7 +50,7 @@ impl Bytes {
     }
 
     /// Of a machine; all that the plan has counted is somewhere here.
-    pub fn of<E: Elem>(machine: &mut Machine<Plan<E>>) -> Bytes {
+    pub fn of<E: Number>(machine: &mut Machine<Plan<E>>) -> Bytes {
         let mut bytes = Bytes { scratch: machine.backend.scratch(), ..Bytes::default() };
         let model = &mut machine.model;
         bytes.weights = model.rope.as_ref().map_or(0, Counted::bytes);
@@ -62,7 +62,7 @@ impl Bytes {
         bytes
     }
 
-    fn add<E: Elem>(&mut self, mut param: Param<Plan<E>>) {
+    fn add<E: Number>(&mut self, mut param: Param<Plan<E>>) {
         self.weights += match &param {
             Param::Matrix(matrix) => match &matrix.w {
                 Stored::Float(w) | Stored::Bf16(w) => w.bytes(),
@@ -80,7 +80,7 @@ impl Bytes {
 }
 
 /// What a workspace keeps for backward.
-fn activations<E: Elem>(work: &Workspace<Plan<E>>) -> u64 {
+fn activations<E: Number>(work: &Workspace<Plan<E>>) -> u64 {
     let of_block = |k: &Kept<Plan<E>>| {
         let Kept { h1, stat1, qkv, att, lse, h2, stat2, up, act, low } = k;
         let all = [h1, stat1, qkv, att, lse, h2, stat2, up, act].into_iter().chain(low.iter().flatten());
@@ -128,7 +128,7 @@ pub struct Parameters {
 }
 
 /// The model of the recipe on a plan; adapters, where they are trained, are in place.
-fn build<E: Elem>(plan: &Plan<E>, prepared: &Prepared) -> Result<Decoder<Plan<E>>> {
+fn build<E: Number>(plan: &Plan<E>, prepared: &Prepared) -> Result<Decoder<Plan<E>>> {
     let (recipe, positions) = (&prepared.recipe, run::positions(prepared));
     let (full, optim) = (recipe.train.method == Method::Full, recipe.train.optim);
     let bf16 = match &prepared.origin {
@@ -145,7 +145,7 @@ fn build<E: Elem>(plan: &Plan<E>, prepared: &Prepared) -> Result<Decoder<Plan<E>
 
 /// Bytes of a run on a device that `plan` stands for; each call makes a new one. The weights of a `reference_model` are
 /// counted as if they were f32 on a processor.
-pub fn bytes<E: Elem>(plan: impl Fn() -> Plan<E>, prepared: &Prepared) -> Result<Bytes> {
+pub fn bytes<E: Number>(plan: impl Fn() -> Plan<E>, prepared: &Prepared) -> Result<Bytes> {
     let (recipe, settings) = (&prepared.recipe, run::settings(prepared));
     let model = |plan: &Plan<E>| build(plan, prepared);
     let mut machine = of(plan(), model, settings)?;
@@ -167,7 +167,7 @@ pub fn bytes<E: Elem>(plan: impl Fn() -> Plan<E>, prepared: &Prepared) -> Result
 }
 
 /// A machine on a plan; the objective divides by a count, which no step refuses.
-fn of<E: Elem>(
+fn of<E: Number>(
     plan: Plan<E>,
     model: impl FnOnce(&Plan<E>) -> Result<Decoder<Plan<E>>>,
     settings: StepSettings,

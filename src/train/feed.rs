@@ -1,6 +1,6 @@
 //! One micro-batch on the device, and the buffers of the LM head that belong to it.
 
-use crate::backend::{Backend, F, Ids, Rows, S, Tokens};
+use crate::backend::{Backend, F, Ids, Number, Rows, S, Tokens};
 use crate::data::Batch;
 use crate::error::Result;
 
@@ -81,7 +81,7 @@ impl<B: Backend> Feed<B> {
         b.write(&mut self.labels, &batch.labels)?;
         b.write(&mut self.path, &batch.path)?;
         b.write(&mut self.row_start, &batch.row_start)?;
-        let stats = |values: &[f32]| values.iter().map(|&x| B::stat(f64::from(x))).collect::<Vec<_>>();
+        let stats = |values: &[f32]| values.iter().map(|&x| B::Stat::of(f64::from(x))).collect::<Vec<_>>();
         b.write(&mut self.weights, &stats(&batch.weights))?;
         b.write(&mut self.ref_logp, &stats(&batch.ref_logp))
     }

@@ -2,7 +2,7 @@
 
 use super::feed::{Chunk, Feed, chunks};
 use super::recipe::Normalize;
-use crate::backend::{self, AdamW, Backend, Head, Ids, Objective, Rows, S, scalar, tally};
+use crate::backend::{self, AdamW, Backend, Head, Ids, Number, Objective, Rows, S, scalar, tally};
 use crate::data::Batch;
 use crate::data::pack::Totals;
 use crate::error::{Error, Result};
@@ -156,7 +156,7 @@ impl<B: Backend> Machine<B> {
         pass.logp(batch, false)?;
         let mut host = vec![B::Stat::default(); batch.rows.len()];
         self.backend.read(&self.feed.logp, &mut host)?;
-        Ok(host.into_iter().map(|x| B::from_stat(x) as f32).collect())
+        Ok(host.into_iter().map(|x| x.f64() as f32).collect())
     }
 
     /// Losses over `batches` without gradients or dropout.
@@ -196,14 +196,14 @@ impl<B: Backend> Machine<B> {
         let totals: Totals = batches.iter().map(|b| Totals::of(b, self.rule.dpo_weights)).sum();
         let norm = self.rule.normaliser(&totals).map_err(|why| Error::Training { step, why })?;
         let mut host = vec![B::Stat::default(); scalar::SCALARS];
-        host[scalar::INV_NORM] = B::stat(1.0 / norm);
-        host[scalar::INV_PAIRS] = B::stat(1.0 / (totals.pairs as f64).max(1.0));
+        host[scalar::INV_NORM] = B::Stat::of(1.0 / norm);
+        host[scalar::INV_PAIRS] = B::Stat::of(1.0 / (totals.pairs as f64).max(1.0));
         if let Some(update) = update {
             let power = step.min(i32::MAX as u64) as i32;
-            host[scalar::LR] = B::stat(update.lr);
-            host[scalar::BIAS1] = B::stat(1.0 - update.adamw.beta1.powi(power));
-            host[scalar::BIAS2] = B::stat(1.0 - update.adamw.beta2.powi(power));
-            host[scalar::MAX_NORM] = B::stat(update.max_norm);
+            host[scalar::LR] = B::Stat::of(update.lr);
+            host[scalar::BIAS1] = B::Stat::of(1.0 - update.adamw.beta1.powi(power));
+            host[scalar::BIAS2] = B::Stat::of(1.0 - update.adamw.beta2.powi(power));
+            host[scalar::MAX_NORM] = B::Stat::of(update.max_norm);
         }
         self.backend.write(&mut self.scalars, &host)?;
         self.backend.zero(&mut self.sums, tally::TALLY)?;
@@ -234,7 +234,7 @@ impl<B: Backend> Machine<B> {
     fn outcome(&self, Settled { norm, totals }: Settled, updated: bool) -> Result<Outcome> {
         let mut host = vec![B::Stat::default(); tally::TALLY];
         self.backend.read(&self.sums, &mut host)?;
-        let sum = |i: usize| B::from_stat(host[i]);
+        let sum = |i: usize| host[i].f64();
         let sft = sum(tally::WEIGHTED) / norm;
         let dpo = sum(tally::PREFERENCE) / sum(tally::PAIRS).max(1.0);
         let mut outcome = Outcome {
@@ -249,8 +249,8 @@ impl<B: Backend> Machine<B> {
         if updated {
             let mut host = vec![B::Stat::default(); scalar::SCALARS];
             self.backend.read(&self.scalars, &mut host)?;
-            outcome.grad_norm = B::from_stat(host[scalar::SQ_NORM]).sqrt();
-            outcome.clipped = B::from_stat(host[scalar::CLIP]) < 1.0;
+            outcome.grad_norm = host[scalar::SQ_NORM].f64().sqrt();
+            outcome.clipped = host[scalar::CLIP].f64() < 1.0;
         }
         Ok(outcome)
     }

@@ -11,8 +11,8 @@ use eyekern::backend::cuda::emulated::{Blocks, Emulator, Memory, Schedule};
 use eyekern::backend::cuda::{Arg, Cuda, Geometry, TensorMap};
 use eyekern::backend::moments::{GROUP, Moments, Optim};
 use eyekern::backend::{
-    Act, AdamW, Affine, Backend, Elem, F, Gemm, Head, HeadOps, Heads, Memory as _, Norm, Rows, S, Stored, Tokens, Turn,
-    Update, scalar,
+    Act, AdamW, Affine, Backend, Elem, F, Gemm, Head, HeadOps, Heads, Memory as _, Norm, Number, Rows, S, Stored,
+    Tokens, Turn, Update, scalar,
 };
 use eyekern::error::Result;
 
@@ -77,11 +77,11 @@ impl Device for Far {
 // ---- buffers of `len` values that end in `values`
 
 fn floats<B: Backend>(b: &B, len: usize, values: &[f64]) -> F<B> {
-    ending(b, len, &values.iter().map(|&x| B::float(x)).collect::<Vec<_>>())
+    ending(b, len, &values.iter().map(|&x| B::Float::of(x)).collect::<Vec<_>>())
 }
 
 fn stats<B: Backend>(b: &B, len: usize, values: &[f64]) -> S<B> {
-    ending(b, len, &values.iter().map(|&x| B::stat(x)).collect::<Vec<_>>())
+    ending(b, len, &values.iter().map(|&x| B::Stat::of(x)).collect::<Vec<_>>())
 }
 
 fn ending<B: Backend, T: Elem>(b: &B, len: usize, values: &[T]) -> B::Buf<T> {

@@ -20,7 +20,7 @@ use eyekern::backend::cuda::Cuda;
 use eyekern::backend::cuda::emulated::Schedule;
 use eyekern::backend::cuda::emulation::Emulated;
 use eyekern::backend::cuda::gpu::Gpu;
-use eyekern::backend::{Backend, Dropout, F, Ids, S, Tokens};
+use eyekern::backend::{Backend, Dropout, F, Ids, Number, S, Tokens};
 use eyekern::random::{Purpose, Stream};
 
 /// How far an output may lie from the reference.
@@ -64,13 +64,13 @@ impl<'a, B: Backend> Lab<'a, B> {
 
     pub fn float_of(&self, values: &[f64]) -> F<B> {
         let mut buffer = self.b.alloc(values.len()).expect("memory");
-        self.b.write(&mut buffer, &values.iter().map(|&x| B::float(x)).collect::<Vec<_>>()).expect("writes");
+        self.b.write(&mut buffer, &values.iter().map(|&x| B::Float::of(x)).collect::<Vec<_>>()).expect("writes");
         buffer
     }
 
     pub fn stat_of(&self, values: &[f64]) -> S<B> {
         let mut buffer = self.b.alloc(values.len()).expect("memory");
-        self.b.write(&mut buffer, &values.iter().map(|&x| B::stat(x)).collect::<Vec<_>>()).expect("writes");
+        self.b.write(&mut buffer, &values.iter().map(|&x| B::Stat::of(x)).collect::<Vec<_>>()).expect("writes");
         buffer
     }
 
@@ -105,13 +105,13 @@ impl<'a, B: Backend> Lab<'a, B> {
     pub fn read(&self, buffer: &F<B>, n: usize) -> Vec<f64> {
         let mut host = vec![B::Float::default(); n];
         self.b.read(buffer, &mut host).expect("reads");
-        host.into_iter().map(B::from_float).collect()
+        host.into_iter().map(Number::f64).collect()
     }
 
     pub fn read_stat(&self, buffer: &S<B>, n: usize) -> Vec<f64> {
         let mut host = vec![B::Stat::default(); n];
         self.b.read(buffer, &mut host).expect("reads");
-        host.into_iter().map(B::from_stat).collect()
+        host.into_iter().map(Number::f64).collect()
     }
 
     /// Examples of these lengths, end to end, with ids below `vocab`.

@@ -8,7 +8,7 @@ use eyekern::backend::cuda::emulated::{Memory, Schedule};
 use eyekern::backend::cuda::emulation::Emulated;
 use eyekern::backend::cuda::{Cuda, Geometry, TensorMap};
 use eyekern::backend::moments::{Codes, GROUP, Moments, Optim, SMALLEST};
-use eyekern::backend::{AdamW, Backend, F, Ids, S, Update, scalar};
+use eyekern::backend::{AdamW, Backend, F, Ids, Number, S, Update, scalar};
 use eyekern::error::Result;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -69,7 +69,7 @@ fn state<B: Backend>(lab: &Lab<B>, tensors: &[Tensor<B>]) -> Vec<Output> {
         let weight = lab.read(&t.weight, t.len);
         // the reference has no masters: its weights are as exact
         let exact = if B::MASTER { lab.read_stat(&t.master, t.len) } else { weight.clone() };
-        let rounded = |x: &f64| B::from_float(B::float(*x));
+        let rounded = |x: &f64| B::Float::of(*x).f64();
         assert!(weight.iter().copied().eq(exact.iter().map(rounded)), "a weight is its master, rounded");
         out.push(("master", Bound::Rms(1e-6), exact));
         match &t.moments {

@@ -111,26 +111,6 @@ impl<R: Real> Memory for Cpu<R> {
         buf[..n].fill(T::default());
         Ok(())
     }
-
-    fn float(x: f64) -> R {
-        R::of(x)
-    }
-
-    fn stat(x: f64) -> R {
-        R::of(x)
-    }
-
-    fn from_float(x: R) -> f64 {
-        x.f64()
-    }
-
-    fn from_stat(x: R) -> f64 {
-        x.f64()
-    }
-
-    fn from_logit(x: R) -> f64 {
-        x.f64()
-    }
 }
 
 impl<R: Real> Backend for Cpu<R> {}

@@ -2,15 +2,11 @@
 
 use super::gemm::Product;
 use super::wide::exp32;
-use crate::backend::Elem;
+use crate::backend::Number;
 use num_traits::{Float, NumAssign};
 
 /// `f32` for training, `f64` for gradient checks.
-pub trait Real: Elem + Float + NumAssign + Product + std::iter::Sum + std::fmt::Debug {
-    /// Rounds to this type.
-    fn of(x: f64) -> Self;
-    /// Widens.
-    fn f64(self) -> f64;
+pub trait Real: Number + Float + NumAssign + Product + std::iter::Sum + std::fmt::Debug {
     /// Widens a bf16 weight (exact).
     fn of_bf16(x: half::bf16) -> Self;
     /// The error function.
@@ -22,13 +18,6 @@ pub trait Real: Elem + Float + NumAssign + Product + std::iter::Sum + std::fmt::
 macro_rules! real {
     ($t:ty, $erf:path, $exp:path) => {
         impl Real for $t {
-            #[inline(always)]
-            fn of(x: f64) -> $t {
-                x as $t
-            }
-            fn f64(self) -> f64 {
-                f64::from(self)
-            }
             #[inline(always)]
             fn of_bf16(x: half::bf16) -> $t {
                 // a shift, which vectorises; the crate's conversion looks for NaNs first

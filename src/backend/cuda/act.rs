@@ -16,17 +16,12 @@ fn number(kind: Act) -> usize {
 
 impl<D: Device> ActOps for Cuda<D> {
     fn act(&self, s: Rows, kind: Act, x: &F<Self>, y: &mut F<Self>) -> Result {
-        let args = Args::default().address(x.address()).address(y.address()).int(s.width).int(number(kind));
+        let args = Args::default().addresses([x.address(), y.address()]).int(s.width).int(number(kind));
         self.per_row("act", s.n, s.width, args)
     }
 
     fn act_bwd(&self, s: Rows, kind: Act, x: &F<Self>, dy: &F<Self>, dx: &mut F<Self>) -> Result {
-        let args = Args::default()
-            .address(x.address())
-            .address(dy.address())
-            .address(dx.address())
-            .int(s.width)
-            .int(number(kind));
+        let args = Args::default().addresses([x.address(), dy.address(), dx.address()]).int(s.width).int(number(kind));
         self.per_row("act_bwd", s.n, s.width, args)
     }
 }

@@ -130,9 +130,7 @@ impl<D: Device> AttentionOps for Cuda<D> {
             let args = Args::default()
                 .map(self.device.tensor_map(&qkv.memory, [s.tokens, s.width()])?)
                 .words(&words(s))
-                .address(tokens.seg_start.address())
-                .address(y.address())
-                .address(lse.address());
+                .addresses([tokens.seg_start.address(), y.address(), lse.address()]);
             let shared = forward_sm90().shared(s.dim);
             return self.blocks(&format!("attention_fwd_sm90_{}", s.dim), by_queries(s), THREADS, shared, args);
         }
@@ -140,11 +138,9 @@ impl<D: Device> AttentionOps for Cuda<D> {
         let tiles = forward(width);
         let args = Args::default()
             .words(&words(s))
-            .address(tokens.seg_start.address())
-            .address(qkv.address())
+            .addresses([tokens.seg_start.address(), qkv.address()])
             .words(&Dropout::words(drop))
-            .address(y.address())
-            .address(lse.address());
+            .addresses([y.address(), lse.address()]);
         let grid = [s.tokens.div_ceil(tiles.own), s.q];
         self.blocks(&format!("attention_fwd_{width}"), grid, tiles.threads, tiles.shared(width), args)
     }
@@ -163,8 +159,7 @@ impl<D: Device> AttentionOps for Cuda<D> {
     ) -> Result {
         let width = padded(s.dim)?;
         let rows = s.tokens * s.q;
-        let args =
-            Args::default().address(y.address()).address(dy.address()).address(delta.address()).long(rows).int(s.dim);
+        let args = Args::default().addresses([y.address(), dy.address(), delta.address()]).long(rows).int(s.dim);
         let (threads, lanes) = (256, (s.dim / 8).next_power_of_two());
         self.blocks("attention_delta", [(rows * lanes).div_ceil(threads), 1], threads as u32, 0, args)?;
         if self.on_hopper(s, drop) {
@@ -176,10 +171,7 @@ impl<D: Device> AttentionOps for Cuda<D> {
                     .map(self.device.tensor_map(&qkv.memory, [s.tokens, s.width()])?)
                     .map(self.device.tensor_map(&dy.memory, [s.tokens, s.q * s.dim])?)
                     .words(&words(s))
-                    .address(tokens.seg_start.address())
-                    .address(lse.address())
-                    .address(delta.address())
-                    .address(d_qkv.address());
+                    .addresses([tokens.seg_start.address(), lse.address(), delta.address(), d_qkv.address()]);
                 self.blocks(&format!("attention_{kernel}_sm90_{}", s.dim), grid, THREADS, rings.shared(s.dim), args)?;
             }
             return Ok(());
@@ -187,13 +179,9 @@ impl<D: Device> AttentionOps for Cuda<D> {
         for (kernel, tiles, heads) in [("dq", queries(width), s.q), ("dkv", keys(width), s.kv)] {
             let args = Args::default()
                 .words(&words(s))
-                .address(tokens.seg_start.address())
-                .address(qkv.address())
+                .addresses([tokens.seg_start.address(), qkv.address()])
                 .words(&Dropout::words(drop))
-                .address(dy.address())
-                .address(lse.address())
-                .address(delta.address())
-                .address(d_qkv.address());
+                .addresses([dy.address(), lse.address(), delta.address(), d_qkv.address()]);
             let grid = [s.tokens.div_ceil(tiles.own), heads];
             self.blocks(&format!("attention_{kernel}_{width}"), grid, tiles.threads, tiles.shared(width), args)?;
         }

@@ -112,26 +112,6 @@ impl<D: Device> Memory for Cuda<D> {
         assert!(n <= buf.len, "{n} zeros exceed a buffer of {}", buf.len);
         self.device.clear(&mut buf.memory, n * size_of::<T>())
     }
-
-    fn float(x: f64) -> bf16 {
-        bf16::from_f32(x as f32) // `from_f64` looks at half of the bits: what is just above a tie it rounds as the tie
-    }
-
-    fn stat(x: f64) -> f32 {
-        x as f32
-    }
-
-    fn from_float(x: bf16) -> f64 {
-        x.to_f64()
-    }
-
-    fn from_stat(x: f32) -> f64 {
-        x.into()
-    }
-
-    fn from_logit(x: f32) -> f64 {
-        x.into()
-    }
 }
 
 impl<D: Device> Backend for Cuda<D> {}

@@ -10,9 +10,7 @@ impl<D: Device> CacheOps for Cuda<D> {
     fn write_kv_cache(&self, s: Heads, at: &Ids<Self>, qkv: &F<Self>, cache: &mut F<Self>) -> Result {
         let (from, kept) = (s.q * s.dim, 2 * s.kv * s.dim);
         let args = Args::default()
-            .address(at.address())
-            .address(qkv.address())
-            .address(cache.address())
+            .addresses([at.address(), qkv.address(), cache.address()])
             .int(s.width())
             .int(from)
             .int(kept);
@@ -29,13 +27,13 @@ impl<D: Device> CacheOps for Cuda<D> {
         y: &mut F<Self>,
     ) -> Result {
         padded(s.dim)?; // those that a prompt can be read with
-        let args = Args::default()
-            .words(&words(s))
-            .address(tokens.pos.address())
-            .address(at.address())
-            .address(qkv.address())
-            .address(cache.address())
-            .address(y.address());
+        let args = Args::default().words(&words(s)).addresses([
+            tokens.pos.address(),
+            at.address(),
+            qkv.address(),
+            cache.address(),
+            y.address(),
+        ]);
         // of each warp: largest score, sum, weighted values
         let warps = 4;
         self.blocks("attention_cached", [s.tokens, s.q], 32 * warps, warps * (2 + s.dim as u32) * 4, args)

@@ -20,6 +20,12 @@ impl Args {
         self.and(Arg::Address(address))
     }
 
+    /// Pointers, one after the other.
+    pub fn addresses<const N: usize>(mut self, addresses: [u64; N]) -> Args {
+        self.0.extend(addresses.map(Arg::Address));
+        self
+    }
+
     /// An `int`. What may exceed 2^31 is passed as [`Args::long`].
     pub fn int(self, n: usize) -> Args {
         debug_assert!(i32::try_from(n).is_ok(), "{n} is passed as an int");

@@ -17,10 +17,12 @@ impl<D: Device> EmbedOps for Cuda<D> {
         y: &mut F<Self>,
     ) -> Result {
         let args = Args::default()
-            .address(tokens.ids.address())
-            .address(tokens.pos.address())
-            .address(table.bf16().address())
-            .address(optional(positions.map(Stored::bf16)))
+            .addresses([
+                tokens.ids.address(),
+                tokens.pos.address(),
+                table.bf16().address(),
+                optional(positions.map(Stored::bf16)),
+            ])
             .float(scale)
             .words(&Dropout::words(drop))
             .address(y.address())
@@ -60,8 +62,7 @@ impl<D: Device> Cuda<D> {
         d_table: &mut S<Self>,
     ) -> Result {
         let args = Args::default()
-            .address(index.address())
-            .address(dy.address())
+            .addresses([index.address(), dy.address()])
             .float(scale)
             .words(&Dropout::words(drop))
             .address(d_table.address())

@@ -10,7 +10,7 @@ const ROW: u32 = 512;
 
 impl<D: Device> HeadOps for Cuda<D> {
     fn gather(&self, s: Rows, rows: &Ids<Self>, x: &F<Self>, y: &mut F<Self>) -> Result {
-        let args = Args::default().address(rows.address()).address(x.address()).address(y.address()).int(s.width);
+        let args = Args::default().addresses([rows.address(), x.address(), y.address()]).int(s.width);
         self.per_row("gather", s.n, s.width, args)
     }
 
@@ -24,12 +24,7 @@ impl<D: Device> HeadOps for Cuda<D> {
         dx: &mut F<Self>,
     ) -> Result {
         self.zero(dx, total * s.width)?;
-        let args = Args::default()
-            .address(rows.address())
-            .address(optional(coef))
-            .address(dy.address())
-            .address(dx.address())
-            .int(s.width);
+        let args = Args::default().addresses([rows.address(), optional(coef), dy.address(), dx.address()]).int(s.width);
         self.per_row("scatter", s.n, s.width, args)
     }
 
@@ -77,11 +72,7 @@ impl<D: Device> HeadOps for Cuda<D> {
         dw: Option<&mut S<Self>>,
     ) -> Result {
         let args = Args::default()
-            .address(logits.address())
-            .address(labels.address())
-            .address(logp.address())
-            .address(lse.address())
-            .address(coef.address())
+            .addresses([logits.address(), labels.address(), logp.address(), lse.address(), coef.address()])
             .int(s.vocab)
             .int(s.first);
         self.blocks("head_dlogits", [s.rows, 1], ROW, 0, args)?;
@@ -118,10 +109,7 @@ impl<D: Device> Cuda<D> {
         lse: &mut S<Self>,
     ) -> Result {
         let args = Args::default()
-            .address(logits.address())
-            .address(labels.address())
-            .address(logp.address())
-            .address(lse.address())
+            .addresses([logits.address(), labels.address(), logp.address(), lse.address()])
             .int(s.vocab)
             .int(s.first);
         self.blocks(kernel, [s.rows, 1], ROW, 32 * 4, args)

@@ -104,7 +104,7 @@ impl<D: Device> LinearOps for Cuda<D> {
 impl<D: Device> Cuda<D> {
     /// `y[t] += alpha * bias`.
     fn add_bias(&self, s: Rows, bias: &F<Self>, alpha: f64, y: &mut F<Self>) -> Result {
-        let args = Args::default().address(y.address()).address(bias.address()).float(alpha).int(s.width);
+        let args = Args::default().addresses([y.address(), bias.address()]).float(alpha).int(s.width);
         self.per_row("add_bias", s.n, s.width, args)
     }
 

@@ -25,11 +25,7 @@ impl<D: Device> NormOps for Cuda<D> {
     ) -> Result {
         let (layer, eps) = layer(kind);
         let args = Args::default()
-            .address(x.address())
-            .address(affine.gain.address())
-            .address(optional(affine.bias))
-            .address(y.address())
-            .address(stat.address())
+            .addresses([x.address(), affine.gain.address(), optional(affine.bias), y.address(), stat.address()])
             .int(s.width)
             .float(eps)
             .int(layer);
@@ -50,14 +46,9 @@ impl<D: Device> NormOps for Cuda<D> {
     ) -> Result {
         let (layer, eps) = layer(kind);
         let args = Args::default()
-            .address(skip.address())
-            .address(branch.address())
+            .addresses([skip.address(), branch.address()])
             .words(&Dropout::words(drop))
-            .address(sum.address())
-            .address(affine.gain.address())
-            .address(optional(affine.bias))
-            .address(y.address())
-            .address(stat.address())
+            .addresses([sum.address(), affine.gain.address(), optional(affine.bias), y.address(), stat.address()])
             .int(s.width)
             .float(eps)
             .int(layer);
@@ -78,21 +69,13 @@ impl<D: Device> NormOps for Cuda<D> {
         d_bias: Option<&mut S<Self>>,
     ) -> Result {
         let args = Args::default()
-            .address(x.address())
-            .address(gain.address())
-            .address(stat.address())
-            .address(dy.address())
-            .address(optional(d_skip))
-            .address(dx.address())
+            .addresses([x.address(), gain.address(), stat.address(), dy.address(), optional(d_skip), dx.address()])
             .int(s.width)
             .int(layer(kind).0);
         self.per_row("row_norm_bwd", s.n, s.width, args)?;
         if let Some(d) = d_gain {
             let args = Args::default()
-                .address(dy.address())
-                .address(x.address())
-                .address(stat.address())
-                .address(d.address())
+                .addresses([dy.address(), x.address(), stat.address(), d.address()])
                 .int(s.n)
                 .int(s.width);
             self.per_column("gain_sum", s.width, args)?;

@@ -19,14 +19,16 @@ impl<D: Device> ObjectiveOps for Cuda<D> {
         tally: &mut S<Self>,
     ) -> Result {
         let args = Args::default()
-            .address(row_start.address())
-            .address(logp.address())
-            .address(weight.address())
-            .address(path.address())
-            .address(ref_logp.address())
-            .address(scalars.address())
-            .address(coef.address())
-            .address(tally.address())
+            .addresses([
+                row_start.address(),
+                logp.address(),
+                weight.address(),
+                path.address(),
+                ref_logp.address(),
+                scalars.address(),
+                coef.address(),
+                tally.address(),
+            ])
             .int(s.first)
             .int(s.rows)
             .int(s.first_example)

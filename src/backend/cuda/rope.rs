@@ -10,8 +10,7 @@ impl<D: Device> RopeOps for Cuda<D> {
     fn rope(&self, s: Heads, tokens: &Tokens<Self>, table: &S<Self>, turn: Turn, qkv: &mut F<Self>) -> Result {
         padded(s.dim)?; // as attention, which follows: a thread turns four pairs
         let args = Args::default()
-            .address(tokens.pos.address())
-            .address(table.address())
+            .addresses([tokens.pos.address(), table.address()])
             .float(if turn == Turn::Forward { 1.0 } else { -1.0 })
             .address(qkv.address())
             .int(s.q + s.kv)

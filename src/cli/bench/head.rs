@@ -3,7 +3,7 @@
 use super::case::{Case, Cost, call};
 use super::kernels::Sizes;
 use super::lab::Lab;
-use crate::backend::{Backend, Head, Ids, Objective, S, Stored, scalar, tally};
+use crate::backend::{Backend, Head, Ids, Number, Objective, S, Stored, scalar, tally};
 use crate::error::Result;
 use crate::random::{Purpose, Stream};
 use crate::train::feed::{Feed, chunks};
@@ -49,10 +49,10 @@ impl<B: Backend> Pass<B> {
         feed.active = lab.float(rows * s.hidden, 1.0)?;
         feed.labels = lab.below(rows, s.vocab)?;
         let mut stream = Stream::new(0, Purpose::Bench, 2);
-        let weights: Vec<B::Stat> = (0..rows).map(|_| B::stat(1.0 + 3.0 * stream.uniform())).collect();
+        let weights: Vec<B::Stat> = (0..rows).map(|_| B::Stat::of(1.0 + 3.0 * stream.uniform())).collect();
         lab.b.write(&mut feed.weights, &weights)?;
-        let mut host = vec![B::stat(0.0); scalar::SCALARS];
-        host[scalar::INV_NORM] = B::stat(1.0 / rows as f64);
+        let mut host = vec![B::Stat::of(0.0); scalar::SCALARS];
+        host[scalar::INV_NORM] = B::Stat::of(1.0 / rows as f64);
         let mut scalars = lab.stat_room(scalar::SCALARS)?;
         lab.b.write(&mut scalars, &host)?;
         let (sums, row_start) = (lab.stat_room(tally::TALLY)?, lab.ids(&[0, rows as u32])?);

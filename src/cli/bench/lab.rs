@@ -1,6 +1,6 @@
 //! Inputs for timing: never zeros, on which a GPU can be faster than on real numbers.
 
-use crate::backend::{Backend, Elem, F, Ids, S, Stored, Tokens};
+use crate::backend::{Backend, Elem, F, Ids, Number, S, Stored, Tokens};
 use crate::error::Result;
 use crate::random::{Purpose, Stream};
 
@@ -40,12 +40,12 @@ impl<'b, B: Backend> Lab<'b, B> {
 
     /// Activations in +-`size`.
     pub fn float(&mut self, n: usize, size: f64) -> Result<F<B>> {
-        self.draw(n, size, B::float)
+        self.draw(n, size, B::Float::of)
     }
 
     /// Statistics in +-`size`.
     pub fn stat(&mut self, n: usize, size: f64) -> Result<S<B>> {
-        self.draw(n, size, B::stat)
+        self.draw(n, size, B::Stat::of)
     }
 
     /// A frozen matrix in working precision, of the size that initial values have.

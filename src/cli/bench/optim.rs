@@ -4,7 +4,7 @@ use super::case::{Case, call};
 use super::kernels::Sizes;
 use super::lab::Lab;
 use crate::backend::moments::{Moments, Optim};
-use crate::backend::{AdamW, Backend, F, Ids, S, Update, scalar};
+use crate::backend::{AdamW, Backend, F, Ids, Number, S, Update, scalar};
 use crate::error::Result;
 
 /// Over as many parameters as the adapters, or the whole, of a model of the size have.
@@ -32,8 +32,9 @@ pub fn cases<B: Backend + 'static>(s: Sizes) -> Vec<Case<B>> {
 }
 
 fn scalars<B: Backend>(lab: &mut Lab<B>) -> Result<S<B>> {
-    let mut host = vec![B::stat(1.0); scalar::SCALARS];
-    (host[scalar::LR], host[scalar::BIAS1], host[scalar::BIAS2]) = (B::stat(1e-4), B::stat(0.5), B::stat(0.5));
+    let mut host = vec![B::Stat::of(1.0); scalar::SCALARS];
+    (host[scalar::LR], host[scalar::BIAS1], host[scalar::BIAS2]) =
+        (B::Stat::of(1e-4), B::Stat::of(0.5), B::Stat::of(0.5));
     let mut scalars = lab.stat_room(scalar::SCALARS)?;
     lab.b.write(&mut scalars, &host)?;
     Ok(scalars)
