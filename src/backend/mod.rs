@@ -1,8 +1,8 @@
 //! The operations that a device must implement to train a decoder-only transformer.
 //!
-//! [`Backend`] is the sum of the families of operations ([`EmbedOps`] to [`OptimOps`]). A family has a file in `cpu` and
-//! in `cuda`, with each forward beside its backward. No operation has a default body: a backend that lacks a gradient
-//! does not compile. The model above is written once and is generic over the trait.
+//! [`Backend`] is the sum of the families of operations ([`EmbedOps`] to [`OptimOps`]). A family has a file in `cpu`
+//! and in `cuda`, with each forward beside its backward. No operation has a default body: a backend that lacks a
+//! gradient does not compile. The model above is written once and is generic over the trait.
 //!
 //! # Rules
 //!

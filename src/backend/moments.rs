@@ -23,7 +23,8 @@ choices! {
     Optim {
         /// AdamW; its two moments take 8 bytes per trained value.
         AdamW = "adamw",
-        /// AdamW with moments in 8 bits, 2.03 bytes per trained value; tensors of less than 4,096 values keep theirs in full.
+        /// AdamW with moments in 8 bits, 2.03 bytes per trained value; tensors of less than 4,096 values keep theirs in
+        /// full.
         AdamW8bit = "adamw_8bit",
     }
 }

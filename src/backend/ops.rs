@@ -275,7 +275,8 @@ pub trait OptimOps: Memory {
     /// One optimiser step over all parameters. Every buffer stays as it is where `scalars[SQ_NORM]` is not finite: the
     /// host may then ask for the update before it has seen the norm, and need not wait in between.
     ///
-    /// Moments in 8 bits are rounded by `key`, `[seed, step]`: the eight values `8 i ..` of the parameter at place `n` of
+    /// Moments in 8 bits are rounded by `key`, `[seed, step]`: the eight values `8 i ..` of the parameter at place `n`
+    /// of
     /// `updates` by the halves of the words, low half first, of the Philox block (i, i / 2^32, n, 2^32 - 1).
     fn adamw(&self, k: AdamW, key: &Ids<Self>, scalars: &S<Self>, updates: &mut [Update<Self>]) -> Result;
 }

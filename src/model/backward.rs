@@ -49,9 +49,9 @@ impl<B: Backend> Decoder<B> {
         Ok(())
     }
 
-    /// The kept activations of a block once more, from the residual stream at its input: the same operations on the same
-    /// values with the same masks, hence the same bits. The product of the last projection is left out, since the stream
-    /// that it is added to is kept; nothing reads what its adapters add to `branch`.
+    /// The kept activations of a block once more, from the residual stream at its input: the same operations on the
+    /// same values with the same masks, hence the same bits. The product of the last projection is left out, since the
+    /// stream that it is added to is kept; nothing reads what its adapters add to `branch`.
     fn recompute(&self, pass: Pass<B>, mut block: Block<B>) -> Result {
         let (norm, k) = (&self.layers[pass.layer].norms[0], &mut *block.kept);
         let rows = pass.rows(self.spec.hidden);

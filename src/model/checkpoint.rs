@@ -162,7 +162,8 @@ impl Checkpoint {
         if entry.shape != shape {
             let got = &entry.shape;
             return fail(format!(
-                "tensor {name} has shape {got:?}, the config asks for {shape:?}; does the config belong to this checkpoint?"
+                "tensor {name} has shape {got:?}, the config asks for {shape:?}; does the config belong to this \
+                 checkpoint?"
             ));
         }
         match entry.dtype {
@@ -211,7 +212,8 @@ impl Checkpoint {
         }
         Err(Error::file(
             &self.origin,
-            "the config ties the head to the embedding (tie_word_embeddings), but the file holds an lm_head.weight that differs from it; set tie_word_embeddings to false",
+            "the config ties the head to the embedding (tie_word_embeddings), but the file holds an \
+             lm_head.weight that differs from it; set tie_word_embeddings to false",
         ))
     }
 

@@ -325,7 +325,8 @@ impl Spec {
             return Err(Error::file(
                 file,
                 format!(
-                    "examples of {length} tokens exceed the model's {max} learned positions; lower data.max_length to {max}"
+                    "examples of {length} tokens exceed the model's {max} learned positions; lower data.max_length \
+                     to {max}"
                 ),
             ));
         }
@@ -333,7 +334,8 @@ impl Spec {
             return Err(Error::file(
                 file,
                 format!(
-                    "a sliding window of {window} would act on examples of {length} tokens, which eyekern does not do; lower data.max_length to {window}"
+                    "a sliding window of {window} would act on examples of {length} tokens, which eyekern does \
+                     not do; lower data.max_length to {window}"
                 ),
             ));
         }

@@ -163,8 +163,8 @@ fn fuse(parts: Vec<Values>) -> Values {
 }
 
 impl<B: Backend> Decoder<B> {
-    /// Builds the decoder of `spec` from `source`; `train` gives every parameter a gradient and what the optimiser keeps
-    /// (full fine-tuning). Rotary angles are tabulated for `positions` positions.
+    /// Builds the decoder of `spec` from `source`; `train` gives every parameter a gradient and what the optimiser
+    /// keeps (full fine-tuning). Rotary angles are tabulated for `positions` positions.
     pub fn build(b: &B, spec: Spec, source: &Init, train: Option<Optim>, positions: usize) -> Result<Decoder<B>> {
         let tensors = names::tensors(&spec);
         if let Init::File(checkpoint) = source {

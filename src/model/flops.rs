@@ -13,8 +13,8 @@
 //! Attention is causal, so an example has half of its n² pairs (PaLM counts all); packed examples do not see one
 //! another. Backward is once the forward for the gradient of the input and once more for that of the weight, where the
 //! weight is trained; attention has no weights and two inputs to each product: twice. The lowest block of a run that
-//! trains no embedding needs no gradient of its input. Norms, activations, rope, embedding and optimiser are not counted,
-//! nor what is computed twice to save memory, nor padding.
+//! trains no embedding needs no gradient of its input. Norms, activations, rope, embedding and optimiser are not
+//! counted, nor what is computed twice to save memory, nor padding.
 
 use super::decoder::Decoder;
 use super::names::Module;

@@ -108,8 +108,8 @@ impl<B: Backend> Decoder<B> {
         self.forward_with(b, work, tokens, mode, |pass, heads, qkv, att, lse| pass.attention(heads, qkv, att, lse))
     }
 
-    /// [`Decoder::forward`] with another attention: `attend` writes attention output and log-sum-exp of a layer from the
-    /// packed buffer of its queries, keys and values.
+    /// [`Decoder::forward`] with another attention: `attend` writes attention output and log-sum-exp of a layer from
+    /// the packed buffer of its queries, keys and values.
     pub(super) fn forward_with(
         &self,
         b: &B,

@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// The directory of `name`: the path itself if it is a directory, else the snapshot of `org/name` in the cache that `refs/main` names.
+/// The directory of `name`: the path itself if it is a directory, else the snapshot of `org/name` in the cache that
+/// `refs/main` names.
 ///
 /// The cache is the first of `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME/hub`,
 /// `XDG_CACHE_HOME/huggingface/hub`, `~/.cache/huggingface/hub` that is set.
@@ -16,10 +17,13 @@ pub fn resolve(name: &str, env: impl Fn(&str) -> Option<String>) -> Result<PathB
     if !is_id || name.is_empty() {
         return Err(Error::file(
             path,
-            "no such model directory; give a directory with config.json and model.safetensors, or an id of the Hugging Face cache",
+            "no such model directory; give a directory with config.json and model.safetensors, or an id of the Hugging \
+             Face cache",
         ));
     }
-    let cache = cache_dir(env).ok_or_else(|| Error::Usage("neither HF_HOME nor HOME is set, so the Hugging Face cache cannot be found; give model.model_name_or_path as a directory".into()))?;
+    let unknown = "neither HF_HOME nor HOME is set, so the Hugging Face cache cannot be found; give \
+                   model.model_name_or_path as a directory";
+    let cache = cache_dir(env).ok_or_else(|| Error::Usage(unknown.into()))?;
     let repo = cache.join(format!("models--{}", name.replace('/', "--")));
     let revision = std::fs::read_to_string(repo.join("refs").join("main")).ok();
     let snapshot = revision.map(|r| repo.join("snapshots").join(r.trim())).filter(|p| p.is_dir());

@@ -76,7 +76,7 @@ pub fn inverse_frequencies(dim: usize, theta: f64, scaling: Scaling) -> Vec<f32>
     (0..dim / 2).map(|i| scaled(base(i))).collect()
 }
 
-/// The table `[positions, dim]` of [`crate::backend::Backend::rope`]: cosines, then sines of f32 angles.
+/// The table `[positions, dim]` of [`crate::backend::RopeOps::rope`]: cosines, then sines of f32 angles.
 pub fn table(inverse: &[f32], positions: usize) -> Vec<f64> {
     let angles = |pos: usize| inverse.iter().map(move |f| f64::from(pos as f32 * f));
     (0..positions).flat_map(|pos| angles(pos).map(f64::cos).chain(angles(pos).map(f64::sin))).collect()

@@ -4,8 +4,8 @@
 //! row's segment up to itself. The query heads that share a key head are stacked: their rows are multiplied as one
 //! matrix.
 //!
-//! Backward goes through the pairs of a block of queries and one of keys, and recomputes their probabilities from `lse`.
-//! A pair adds to the gradients of both its blocks, so no two that run at the same time share a block, and each
+//! Backward goes through the pairs of a block of queries and one of keys, and recomputes their probabilities from
+//! `lse`. A pair adds to the gradients of both its blocks, so no two that run at the same time share a block, and each
 //! gradient has one order: first every block with itself, then with the block before it, and so on.
 
 use super::gemm::{Mat, gemm};

@@ -90,7 +90,8 @@ impl<R: Real> Memory for Cpu<R> {
         if buffer.try_reserve_exact(n).is_err() {
             let mib = (n * size_of::<T>()) >> 20;
             return Err(Error::Device(format!(
-                "out of memory: a buffer of {mib} MiB was refused; lower data.max_tokens or train.per_device_train_batch_size"
+                "out of memory: a buffer of {mib} MiB was refused; lower data.max_tokens or \
+                 train.per_device_train_batch_size"
             )));
         }
         buffer.resize(n, T::default());

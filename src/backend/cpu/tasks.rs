@@ -80,7 +80,8 @@ impl<R: Real> Cpu<R> {
         self.chunks2((a, BLOCK * width_a), (b, BLOCK * width_b), |i, a, b| f(i * BLOCK, a, b));
     }
 
-    /// Sums over rows, in their order: `f(row, column, sums)` adds what a row has from a column on. Columns in parallel.
+    /// Sums over rows, in their order: `f(row, column, sums)` adds what a row has from a column on. Columns in
+    /// parallel.
     pub(super) fn column_sums(&self, out: &mut [R], rows: usize, f: impl Fn(usize, usize, &mut [R]) + Sync + Send) {
         self.blocks(out, 1, |first, sums| (0..rows).for_each(|row| f(row, first, sums)));
     }

@@ -12,7 +12,10 @@ pub const LANES: usize = 16;
 
 /// Defines a function over `R: Real` whose body is compiled for the baseline and for AVX2.
 macro_rules! wide {
-    ($($(#[$doc:meta])* $v:vis fn $name:ident<R: Real>($($arg:ident: $t:ty),* $(,)?) $(-> $out:ty)? $body:block)*) => {$(
+    ($(
+        $(#[$doc:meta])*
+        $v:vis fn $name:ident<R: Real>($($arg:ident: $t:ty),* $(,)?) $(-> $out:ty)? $body:block
+    )*) => {$(
         $(#[$doc])*
         $v fn $name<R: Real>($($arg: $t),*) $(-> $out)? {
             #[inline(always)]

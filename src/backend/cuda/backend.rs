@@ -1,7 +1,7 @@
 //! The backend on CUDA: bf16 activations and working weights, f32 statistics, masters and gradients of weights.
 //!
-//! [`Cuda`] is written once over a [`Device`]. Each family of operations has a file of its own; this one has memory, and
-//! the launches that they share.
+//! [`Cuda`] is written once over a [`Device`]. Each family of operations has a file of its own; this one has memory,
+//! and the launches that they share.
 
 use super::Geometry;
 use super::device::{Args, Device};

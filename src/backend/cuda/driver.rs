@@ -396,7 +396,8 @@ impl Driver {
         launched.map_err(|why| self.failed(&format!("launching {kernel}"), why))
     }
 
-    /// Describes a bf16 matrix `[rows, columns]` to TMA, in boxes of `[rows, columns]` with rows of 128 bytes, swizzled.
+    /// Describes a bf16 matrix `[rows, columns]` to TMA, in boxes of `[rows, columns]` with rows of 128 bytes,
+    /// swizzled.
     pub fn tensor_map(&self, block: &Block, [rows, columns]: [usize; 2], boxes: [u32; 2]) -> Result<TensorMap> {
         self.range(block, 0, rows * columns * 2)?;
         let mut map = MaybeUninit::zeroed();
@@ -450,7 +451,8 @@ fn keep_freed_memory(index: usize) -> std::result::Result<(), DriverError> {
     let device = result::device::get(index as i32)?;
     let mut pool = ptr::null_mut();
     let mut most = u64::MAX;
-    // SAFETY: a device of the driver's, valid places for a pool and for the attribute's 64 bits; the functions are there.
+    // SAFETY: a device of the driver's, valid places for a pool and for the attribute's 64 bits; the functions are
+    // there.
     unsafe {
         if result::device::get_attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED)? == 0 {
             return Ok(());

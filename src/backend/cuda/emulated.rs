@@ -168,8 +168,8 @@ impl Emulator {
         Ok(memory)
     }
 
-    /// Describes `rows` x `columns` elements at an address to TMA, in boxes of `box_rows` x `box_columns`; `swizzle` is 0
-    /// or 128. Fails where `cuTensorMapEncodeTiled` does, or where the matrix reaches beyond the memory.
+    /// Describes `rows` x `columns` elements at an address to TMA, in boxes of `box_rows` x `box_columns`; `swizzle` is
+    /// 0 or 128. Fails where `cuTensorMapEncodeTiled` does, or where the matrix reaches beyond the memory.
     pub fn tensor_map<T: Pod>(
         &self,
         address: u64,
@@ -216,7 +216,8 @@ impl Emulator {
         unsafe { self.launch_blocks(kernel, geometry, args, Blocks { first: 0, count: geometry.grid[0] }) }
     }
 
-    /// As [`Emulator::launch`], for some of the blocks along x: a look at the far end of a launch that would take hours.
+    /// As [`Emulator::launch`], for some of the blocks along x: a look at the far end of a launch that would take
+    /// hours.
     ///
     /// # Safety
     /// As there.

@@ -158,9 +158,9 @@ mod tests {
             ),
             (
                 out_of_memory(&gpu(), 3 << 30, Some((1 << 30, 4 << 30))),
-                "GPU 1 (NVIDIA H200) is out of memory: 3072.0 MiB were asked for, and 1024.0 of 4096.0 MiB are free; lower \
-                 data.max_tokens, train.per_device_train_batch_size or data.max_length, or end other programs on it \
-                 (see nvidia-smi)",
+                "GPU 1 (NVIDIA H200) is out of memory: 3072.0 MiB were asked for, and 1024.0 of 4096.0 MiB are \
+                 free; lower data.max_tokens, train.per_device_train_batch_size or data.max_length, or end other \
+                 programs on it (see nvidia-smi)",
             ),
             (
                 other(None, START, 100, "no CUDA-capable device is detected"),

@@ -1,4 +1,5 @@
-//! cublasLt, the library of matrix products: what a product is in its terms, which algorithms it offers, and running one.
+//! cublasLt, the library of matrix products: what a product is in its terms, which algorithms it offers, and running
+//! one.
 //!
 //! cublasLt thinks in columns. A row-major `[r, c]` is its column-major `[c, r]`, so `C = A B` is asked for as
 //! `Cᵀ = Bᵀ Aᵀ`: operands change places and nothing is transposed.
@@ -163,8 +164,8 @@ impl Lt {
     /// Starts `c = alpha a b + beta c` on a stream.
     ///
     /// # Safety
-    /// The addresses must be of memory on the device that holds the matrices of the description and `workspace.1` bytes,
-    /// and the stream must be of the context that the library was opened in.
+    /// The addresses must be of memory on the device that holds the matrices of the description and `workspace.1`
+    /// bytes, and the stream must be of the context that the library was opened in.
     pub unsafe fn start(
         &self,
         product: &Described,

@@ -61,8 +61,8 @@ impl Drop for Owned<'_> {
 pub const VARIABLE: &str = "EYEKERN_NVRTC";
 
 impl Nvrtc {
-    /// Opens the compiler: what `EYEKERN_NVRTC` names, else that of the folder `own`, else the first in the search order
-    /// of [`libraries`]. Fails with the reason.
+    /// Opens the compiler: what `EYEKERN_NVRTC` names, else that of the folder `own`, else the first in the search
+    /// order of [`libraries`]. Fails with the reason.
     pub fn find(own: Option<&Path>) -> Result<Nvrtc, String> {
         let opened = match std::env::var(VARIABLE).unwrap_or_default().as_str() {
             "" => {

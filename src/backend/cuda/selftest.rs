@@ -48,8 +48,8 @@ fn convert<A: bytemuck::Pod, B: bytemuck::Pod>(driver: &Driver, kernel: &str, in
 }
 
 impl<D: Device> Cuda<D> {
-    /// Goes without the kernels that are for this architecture only if they disagree here with those that serve all; says
-    /// whether they agree. They are compared by attention and its gradient on random numbers.
+    /// Goes without the kernels that are for this architecture only if they disagree here with those that serve all;
+    /// says whether they agree. They are compared by attention and its gradient on random numbers.
     pub fn proven(self) -> Result<(Cuda<D>, bool)> {
         if !self.hopper {
             return Ok((self, true));

@@ -114,8 +114,8 @@ lanes!(f64, 4, __m256d, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm25
 #[cfg(target_arch = "x86_64")]
 lanes!(f64, 8, __m512d, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd, swap);
 
-/// Within pairs of rows, within fours, then between halves of vectors: 24 shuffles, where a compiler left alone moves 64
-/// values one by one.
+/// Within pairs of rows, within fours, then between halves of vectors: 24 shuffles, where a compiler left alone moves
+/// 64 values one by one.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[inline]
@@ -221,8 +221,8 @@ impl Target {
 pub trait Product: Copy + 'static {
     /// The kernel for a target, if this processor is one.
     fn kernel(target: Target) -> Option<Kernel<Self>>;
-    /// Lends room for packed panels to `f`, apart for left and right operands; what it holds is unspecified. Each thread
-    /// keeps its own, so that a warm step allocates nothing.
+    /// Lends room for packed panels to `f`, apart for left and right operands; what it holds is unspecified. Each
+    /// thread keeps its own, so that a warm step allocates nothing.
     fn with_room<T>(side: Side, f: impl FnOnce(&mut [Self]) -> T) -> T;
 }
 
@@ -260,7 +260,8 @@ macro_rules! product {
                 }
                 let mut room = ROOM.with(|room| room[side as usize].take());
                 if room.is_empty() {
-                    // all that is ever asked for, and a cache line to begin on the next; what is not used takes no memory
+                    // all that is ever asked for, and a cache line to begin on the next; what is not used takes no
+                    // memory
                     room = vec![0.0; ROOM_OF[side as usize] + LINE / size_of::<$t>()];
                 }
                 let start = room.as_ptr().align_offset(LINE);

@@ -12,9 +12,9 @@
 //!
 //! A single row takes none of this: it reads `b` once, as it is stored.
 //!
-//! Where a part of the depth ends follows from the depth alone, the order of a sum from its shape alone, and threads split
-//! outputs only: the bits depend neither on the threads nor on the width of vectors, only on whether there is a fused
-//! multiplication and addition.
+//! Where a part of the depth ends follows from the depth alone, the order of a sum from its shape alone, and threads
+//! split outputs only: the bits depend neither on the threads nor on the width of vectors, only on whether there is a
+//! fused multiplication and addition.
 
 mod kernel;
 mod lanes;
@@ -139,8 +139,8 @@ struct Tiles<'a, R> {
     add: bool,
 }
 
-/// A part of the depth, long enough that `c` is seldom gone through twice: memory is the slower part. A panel of `b` (16
-/// columns of f32, 40 KiB) then comes from the second cache, which is fast enough for tiles of this size.
+/// A part of the depth, long enough that `c` is seldom gone through twice: memory is the slower part. A panel of `b`
+/// (16 columns of f32, 40 KiB) then comes from the second cache, which is fast enough for tiles of this size.
 const DEPTH: usize = 640;
 /// Rows of a task: their panels take up to 300 KiB of the second cache.
 const ROWS: usize = 120;
@@ -252,8 +252,8 @@ impl Tasks {
     }
 }
 
-/// Calls `f(lines, data)` on shares of `lines`, as equal as whole units of `unit` of them can be: with chunks of one size
-/// the last is a smaller one, and the thread that has it waits. `data` has `width` values for each line.
+/// Calls `f(lines, data)` on shares of `lines`, as equal as whole units of `unit` of them can be: with chunks of one
+/// size the last is a smaller one, and the thread that has it waits. `data` has `width` values for each line.
 fn shares<T: Send>(
     data: &mut [T],
     (width, unit): (usize, usize),

@@ -1,8 +1,8 @@
 //! Operands in the order in which the kernel reads them.
 //!
-//! A block of `a` becomes panels of MR rows, one of `b` panels of NR columns; each panel is whole, the places beyond the
-//! edge of the matrix are 0. So the kernel knows one shape only, reads memory in a line, and meets no two rows whose
-//! addresses share a place of the cache. An `a` whose rows are in a line already is read where it is.
+//! A block of `a` becomes panels of MR rows, one of `b` panels of NR columns; each panel is whole, the places beyond
+//! the edge of the matrix are 0. So the kernel knows one shape only, reads memory in a line, and meets no two rows
+//! whose addresses share a place of the cache. An `a` whose rows are in a line already is read where it is.
 
 use super::Mat;
 use super::lanes::Lanes;
