@@ -4,7 +4,7 @@
 //! Everything is embedded; what is written can be trained on with `eyekern train`.
 
 use super::terminal::{Role, Terminal};
-use super::{DemoArgs, Device, train};
+use super::{Device, train};
 use crate::data::corpus::{self, Corpus};
 use crate::data::template::Task;
 use crate::data::tokenizer::Tokenizer;
@@ -15,7 +15,28 @@ use crate::model::config::Spec;
 use crate::train::events::Stop;
 use crate::train::prepare::{self, Origin, Prepared};
 use crate::train::recipe::{Method, Recipe, Schedule};
-use std::path::Path;
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+/// Examples for its help.
+pub const HELP: &str = "\
+Examples:
+  eyekern demo
+  eyekern demo --steps 20 --output-dir trained";
+
+/// What `eyekern demo` is asked for.
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// Where the trained model goes.
+    #[arg(long, value_name = "DIR", default_value = "eyekern-demo")]
+    pub output_dir: PathBuf,
+    /// Seed of initial values and data order.
+    #[arg(long, value_name = "N", default_value_t = 42, value_parser = clap::value_parser!(u64).range(..1 << 63))]
+    pub seed: u64,
+    /// Optimiser steps, instead of the number that learns the examples.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub steps: Option<u64>,
+}
 
 const PAIRS: &str = include_str!("../../assets/demo/pairs.jsonl");
 const TOKENIZER: &str = include_str!("../../assets/demo/tokenizer.json");
@@ -131,4 +152,21 @@ fn next(dir: &Path, out: &mut Terminal) {
         out.line(&format!("  {command}\n      {}", out.dim(why)));
     }
     out.line("From a checkout, `cargo run --release --` stands for `eyekern`.");
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::{Command, parse};
+
+    #[test]
+    fn demo_takes_its_flags() {
+        let Ok(Command::Demo(args)) = parse("eyekern demo --output-dir d --seed 7 --steps 3") else {
+            panic!("not demo")
+        };
+        assert_eq!((args.output_dir, args.seed, args.steps), ("d".into(), 7, Some(3)));
+        let Ok(Command::Demo(args)) = parse("eyekern demo") else { panic!("not demo") };
+        assert_eq!((args.output_dir, args.seed, args.steps), ("eyekern-demo".into(), 42, None));
+        assert!(parse("eyekern demo --steps 0").is_err());
+        assert!(parse("eyekern demo --seed 9223372036854775808").is_err(), "a recipe could not hold it");
+    }
 }

@@ -1,15 +1,32 @@
 //! `eyekern doctor`: what this machine can train on, and what is missing.
 
 use super::terminal::Terminal;
-use super::{DoctorArgs, Format, machine};
+use super::{Format, machine};
 use crate::backend::cuda::driver::{self, Driver, Properties, embedded};
 use crate::backend::cuda::kernels::{COMPILER, CUBINS, REMEDY, SOURCES};
 use crate::backend::cuda::libraries::{self, CUBLASLT};
 use crate::backend::cuda::nvrtc::Nvrtc;
 use crate::backend::cuda::{architecture, failure, selftest};
 use crate::error::Result;
+use clap::Args;
 use serde_json::{Value, json};
 use std::path::Path;
+
+/// Examples for its help.
+pub const HELP: &str = "\
+Examples:
+  eyekern doctor
+  eyekern doctor --format json
+
+The exit code is 0 where training is possible, and that it is on any processor: CUDA is reported, not required.";
+
+/// What `eyekern doctor` is asked for.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// For people or for programs.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
 
 /// One thing that was looked at.
 struct Finding {

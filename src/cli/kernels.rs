@@ -1,11 +1,26 @@
 //! `eyekern kernels`: what the compiled kernels cost.
 
+use super::Format;
 use super::terminal::Terminal;
-use super::{Format, KernelsArgs};
 use crate::backend::cuda::cubin::{self, Instruction, Kernel};
 use crate::backend::cuda::kernels::{COMPILER, CUBINS, Cubin, REMEDY, SOURCES};
 use crate::error::{Error, Result};
+use clap::Args;
 use serde_json::{Value, json};
+
+/// Examples for its help.
+pub const HELP: &str = "\
+Examples:
+  eyekern kernels
+  eyekern kernels --format json";
+
+/// What `eyekern kernels` is asked for.
+#[derive(Args, Debug)]
+pub struct KernelsArgs {
+    /// For people or for programs.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
 
 /// A kernel as compiled for one architecture.
 struct Row<'a> {

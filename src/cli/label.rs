@@ -1,6 +1,5 @@
 //! `eyekern label`: the semantic label of every token of files or of rows of code.
 
-use super::LabelArgs;
 use super::terminal::Terminal;
 use crate::data::json;
 use crate::data::lines::Lines;
@@ -8,9 +7,45 @@ use crate::error::{Error, Result};
 use crate::salience::Label;
 use crate::salience::labels::{self, Calls, compat};
 use crate::salience::syntax::Language;
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Examples for its help.
+pub const HELP: &str = "\
+Examples:
+  eyekern label src/Account.java
+  eyekern label --jsonl rows.jsonl --field code --lang c-sharp
+
+A row of --format jsonl has tokens, labels (1 to 20, 0 for none), label_names, starts and ends (byte offsets), lines
+(from 0).";
+
+/// What `eyekern label` is asked for.
+#[derive(Args, Debug)]
+pub struct LabelArgs {
+    /// Source files.
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Rows of code, one JSON object a line.
+    #[arg(long, value_name = "ROWS.jsonl")]
+    pub jsonl: Option<PathBuf>,
+    /// The key of a row that holds its code.
+    #[arg(long, value_name = "KEY", default_value = "code")]
+    pub field: String,
+    /// auto, or one of java, c-sharp, python, javascript, typescript, go, c, cpp, rust. auto goes by the file's
+    /// extension; for rows by their `lang`, else Java.
+    #[arg(long, value_name = "LANGUAGE", default_value = "auto")]
+    pub lang: String,
+    /// text for files and jsonl for rows, unless said otherwise.
+    #[arg(long, value_enum)]
+    pub format: Option<LabelFormat>,
+    /// How called functions are recognised among free words.
+    #[arg(long, value_enum, default_value_t = CallRule::Syntax)]
+    pub calls: CallRule,
+    /// List tokens as the published examples do.
+    #[arg(long, value_enum)]
+    pub compat: Option<Compat>,
+}
 
 /// How labels are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -4,7 +4,7 @@ use super::device::{self, Job};
 use super::dry_run;
 use super::progress::Reporter;
 use super::terminal::Terminal;
-use super::{Device, TrainArgs, signals};
+use super::{Device, Format, signals};
 use crate::backend::Backend;
 use crate::backend::cpu::cores;
 use crate::backend::plan::Plan;
@@ -18,7 +18,52 @@ use crate::train::prepare::Prepared;
 use crate::train::recipe::{self, Recipe};
 use crate::train::resume::Resume;
 use crate::train::run;
+use clap::Args;
 use std::path::PathBuf;
+
+/// Examples for its help.
+pub const HELP: &str = "\
+Examples:
+  eyekern train recipe.toml --print-config
+  eyekern train recipe.toml --set train.lr_scheduler_type=cosine --set lora.r=32
+  eyekern train recipe.toml --resume auto
+  eyekern train recipe.toml --dry-run --device cuda
+
+Ctrl-C finishes the step and writes a checkpoint; a second one stops at once.
+Every key can also be set in the environment: EYEKERN_TRAIN__LEARNING_RATE=2e-4.";
+
+/// What `eyekern train` is asked for.
+#[derive(Args, Debug)]
+pub struct TrainArgs {
+    /// The recipe; without it, defaults, environment and --set must say everything.
+    #[arg(value_name = "RECIPE.toml")]
+    pub recipe: Option<PathBuf>,
+    /// Set one key over recipe and environment; may be repeated.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Draw weights from these priors; the same as --set salience.priors=FILE.
+    #[arg(long, value_name = "FILE")]
+    pub priors: Option<PathBuf>,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+    /// Go on from a checkpoint: from the newest in train.output_dir, if there is one, or from this folder.
+    #[arg(long, value_name = "auto|DIR")]
+    pub resume: Option<PathBuf>,
+    /// Go on although recipe, data, tokenizer or model are not those of the checkpoint.
+    #[arg(long, requires = "resume")]
+    pub allow_changed: bool,
+    /// Print the recipe as it results from all layers, every key explained, and train nothing.
+    #[arg(long)]
+    pub print_config: bool,
+    /// Count what the run would need (memory by what it is for, operations, steps) from the model's shapes and the data,
+    /// and train nothing. The device need not be there.
+    #[arg(long, conflicts_with = "print_config")]
+    pub dry_run: bool,
+    /// How --dry-run reports.
+    #[arg(long, value_enum, default_value_t = Format::Text, requires = "dry_run")]
+    pub format: Format,
+}
 
 /// Loads the recipe from its layers and trains, or prints it, or counts what it would need.
 pub fn run(args: &TrainArgs, out: &mut Terminal) -> Result {
@@ -83,5 +128,25 @@ impl Job for Training<'_> {
         let Training { prepared, stop } = self;
         let mut reporter = Reporter::new(out, prepared.recipe.train.logging_steps, stop.clone());
         run::run(backend, meter, prepared, stop, &mut |event| reporter.event(event)).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::{Command, Device, Format, parse};
+
+    #[test]
+    fn train_takes_its_flags() {
+        let Ok(Command::Train(args)) = parse("eyekern train r.toml --set a.b=1 --set c.d=-2 --device cpu") else {
+            panic!("not train")
+        };
+        assert_eq!((args.recipe, args.sets), (Some("r.toml".into()), vec!["a.b=1".to_string(), "c.d=-2".into()]));
+        assert_eq!((args.device, args.print_config), (Device::Cpu, false));
+        let Ok(Command::Train(args)) = parse("eyekern train --print-config") else { panic!("not train") };
+        assert_eq!((args.recipe, args.device, args.print_config), (None, Device::Auto, true));
+        let Ok(Command::Train(args)) = parse("eyekern train r.toml --dry-run --format json") else {
+            panic!("not train")
+        };
+        assert_eq!((args.dry_run, args.format), (true, Format::Json));
     }
 }

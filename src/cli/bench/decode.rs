@@ -2,7 +2,7 @@
 
 use super::clock::Times;
 use super::site::Site;
-use super::{DecodeArgs, Format, Job, Terminal, model, object};
+use super::{Device, Format, Job, Terminal, model, object};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::model::config::Spec;
@@ -10,8 +10,50 @@ use crate::model::decode::{Room, Session};
 use crate::model::decoder::{Decoder, Init};
 use crate::model::sample::Sampling;
 use crate::random::{Purpose, Stream};
+use clap::Args;
 use serde_json::json;
 use std::time::Instant;
+
+/// Examples for its help.
+pub const HELP: &str = "\
+Examples:
+  eyekern bench decode --shape 135m
+  eyekern bench decode --shape 1b --batch 8 --prompt 512 --new-tokens 128 --format json
+
+A line of JSON has bench, engine, device, backend, shape, batch, prompt, new_tokens, prefill_ms (to the first token of
+each prompt, median), tok_s (of the tokens after it, all prompts together, median), tok_s_min, tok_s_max and peak_bytes.";
+
+/// What `eyekern bench decode` is asked for.
+#[derive(Args, Debug)]
+pub struct DecodeArgs {
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+    /// The model's shape: 1b, 135m, 15m, tiny, or a directory with a config.json. Its weights are random.
+    #[arg(long, value_name = "SHAPE", default_value = "tiny")]
+    pub shape: String,
+    /// Prompts that are continued together.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub batch: u32,
+    /// Tokens of a prompt.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub prompt: u32,
+    /// Tokens of a continuation.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=1 << 19))]
+    pub new_tokens: u32,
+    /// Timed repeats.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeats: u32,
+    /// Repeats before those.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub warmup: u32,
+    /// Seed of weights and prompts.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// For people, or one JSON object a line.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
 
 /// Continuations of random prompts by a model with random weights.
 pub struct Continuations<'a> {

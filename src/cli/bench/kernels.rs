@@ -4,10 +4,51 @@ use super::case::Case;
 use super::clock::{Times, measure};
 use super::lab::Lab;
 use super::site::Site;
-use super::{Format, Job, KernelsArgs, Size, Terminal, attention, head, object, optim, products, rows};
+use super::{Device, Format, Job, Terminal, attention, head, object, optim, products, rows};
 use crate::backend::{Backend, Heads};
 use crate::error::{Error, Result};
+use clap::{Args, ValueEnum};
 use serde_json::json;
+
+/// Examples for its help.
+pub const HELP: &str = "\
+Examples:
+  eyekern bench kernels
+  eyekern bench kernels --only attention,head --size full --format json
+
+A line of JSON has bench, engine, device, backend, case, shape, median_us, min_us, max_us, bytes, flops, gb_s, tflop_s
+and memory_share: the bytes a second over those of the faster of the cases `copy` and `zero` of the same run.";
+
+/// What `eyekern bench kernels` is asked for.
+#[derive(Args, Debug)]
+pub struct KernelsArgs {
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+    /// Only the cases of these names.
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// How large the cases are; without it, as large as suits the device.
+    #[arg(long, value_enum)]
+    pub size: Option<Size>,
+    /// Timed repeats of a case.
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeats: u32,
+    /// For people, or one JSON object a line.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// How large the cases are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Size {
+    /// To see that a case runs.
+    Tiny,
+    /// For a processor.
+    Small,
+    /// Llama-3.2-1B with 16,384 tokens, for a GPU.
+    Full,
+}
 
 /// The shapes of a size.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
 use super::super::device::memory_of;
 use super::super::machine;
-use super::Size;
+use super::kernels::Size;
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::Cuda;

@@ -3,15 +3,102 @@
 use super::clock::Times;
 use super::load::{Kind, Load};
 use super::site::Site;
-use super::{Format, Job, Method, StepArgs, Terminal, model, object};
+use super::{Device, Format, Job, Terminal, model, object};
 use crate::backend::AdamW;
+use crate::backend::moments::Optim;
+use crate::choices::Choice;
 use crate::error::Result;
 use crate::model::adapter::{AdapterInit, LoraConfig, Targets};
 use crate::model::config::Spec;
 use crate::model::decoder::{Decoder, Init};
 use crate::train::step::{Capacity, Machine, StepSettings, Update};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::time::Instant;
+
+/// Examples for its help.
+pub const HELP: &str = "\
+Examples:
+  eyekern bench step --shape 15m --batch 4 --seq 256
+  eyekern bench step --shape 1b --rows full,packed --active 1.0,0.35 --format json
+
+Rows: full ones; packed ones, of segments whose lengths are drawn from --seg-lens; padded ones, each of one segment and
+padding; unpadded ones, the same segments without padding. A line of JSON has bench, engine, device, backend, shape,
+method, optim, rank, batch, seq, rows, active, slots, real_tokens, supervised_tokens, step_ms (median), step_ms_min,
+step_ms_max, tok_s, slots_s, supervised_s, peak_bytes, trained and loss.";
+
+/// What `eyekern bench step` is asked for.
+#[derive(Args, Debug)]
+pub struct StepArgs {
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+    /// The model's shape: 1b, 135m, 15m, tiny, or a directory with a config.json. Its weights are random.
+    #[arg(long, value_name = "SHAPE", default_value = "tiny")]
+    pub shape: String,
+    /// What is trained.
+    #[arg(long, value_enum, default_value_t = Method::Lora)]
+    pub method: Method,
+    /// How the optimiser keeps its moments.
+    #[arg(long, value_name = "NAME", default_value = Optim::AdamW.name(), value_parser = optims())]
+    pub optim: Optim,
+    /// Rank of the adapters, on every projection.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub rank: u32,
+    /// Rows of a step.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch: u32,
+    /// Tokens of a row.
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(2..=1 << 20))]
+    pub seq: u32,
+    /// Shares of tokens with a label, each timed on its own.
+    #[arg(long, value_name = "SHARE,..", value_delimiter = ',', default_value = "1.0", value_parser = share)]
+    pub active: Vec<f64>,
+    /// What rows are made of, each timed on its own.
+    #[arg(long, value_enum, value_name = "KIND,..", value_delimiter = ',', default_value = "full")]
+    pub rows: Vec<Kind>,
+    /// The shortest and the longest segment of rows that are not full.
+    #[arg(long, value_name = "MIN,MAX", default_value = "128,640", value_parser = lengths)]
+    pub seg_lens: (u32, u32),
+    /// Timed steps.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub steps: u32,
+    /// Steps before those.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub warmup: u32,
+    /// Seed of weights and rows.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// For people, or one JSON object a line.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// What is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// Adapters on every projection.
+    Lora,
+    /// Everything.
+    Full,
+}
+
+fn optims() -> impl TypedValueParser<Value = Optim> {
+    let names = PossibleValuesParser::new(Optim::ALL.iter().map(|optim| optim.name()));
+    names.map(|name| Optim::from_name(&name).unwrap_or_default())
+}
+
+fn share(text: &str) -> std::result::Result<f64, String> {
+    let inside = |x: &f64| *x > 0.0 && *x <= 1.0;
+    text.parse().ok().filter(inside).ok_or_else(|| "a share is above 0 and at most 1".to_string())
+}
+
+fn lengths(text: &str) -> std::result::Result<(u32, u32), String> {
+    let parts = text.split_once(',').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    let ordered = |&(a, b): &(u32, u32)| 2 <= a && a <= b;
+    parts.filter(ordered).ok_or_else(|| "two lengths from 2 on, the shorter first, such as 128,640".to_string())
+}
 
 /// AdamW as PyTorch has it by default, with clipping at 1: what the other engines are given too.
 const UPDATE: Update =

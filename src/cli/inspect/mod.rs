@@ -4,8 +4,10 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use clap::Args;
+
+use super::Format;
 use super::terminal::Terminal;
-use super::{Format, InspectArgs};
 use crate::data::corpus::{self, DataSource};
 use crate::data::shown::Shown;
 use crate::data::survey::{Ask, Rows, Survey};
@@ -22,6 +24,54 @@ mod map;
 mod page;
 mod path;
 mod summary;
+
+/// Examples for its help.
+pub const HELP: &str = "\
+Examples:
+  eyekern inspect rows.jsonl --tokenizer model/tokenizer.json
+  eyekern inspect --recipe recipe.toml --row 3,10-12 --html rows.html
+  eyekern inspect train.java train.cs --model DIR --set data.task=translation --set salience.condition=combined
+  eyekern inspect train.jsonl --model DIR --against test.jsonl --format json
+
+Counts that tell of a defect are marked with ! and name the first rows that have it; they do not change the exit code.
+docs/inspect.md explains every count.";
+
+/// What `eyekern inspect` is asked for.
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// A JSONL file, or two parallel text files; without it, data.train_file of the recipe.
+    #[arg(value_name = "DATA", num_args = 0..=2)]
+    pub data: Vec<PathBuf>,
+    /// The model that the data are for: a directory, or the id of a cached one. Only its tokenizer is used.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<String>,
+    /// A tokenizer.json, or a directory that has one, in place of the model's.
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+    /// A recipe, of which the sections data and salience, objective.arm and train.seed count here. It need not be
+    /// complete.
+    #[arg(long, value_name = "RECIPE.toml")]
+    pub recipe: Option<PathBuf>,
+    /// Set one key over recipe and environment; may be repeated.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Draw weights from these priors; the same as --set salience.priors=FILE.
+    #[arg(long, value_name = "FILE")]
+    pub priors: Option<PathBuf>,
+    /// Lines of the rows to show, from 1; may be repeated. Else the terminal shows the first row, a page the first 20.
+    #[arg(long = "row", value_name = "N,A-B", value_delimiter = ',', value_parser = lines)]
+    pub rows: Vec<Lines>,
+    /// Write a page with summary and rows to this file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Other data to look for the same rows in; given twice, the two parallel files. Without DATA,
+    /// data.validation_file of the recipe.
+    #[arg(long, value_name = "DATA")]
+    pub against: Vec<PathBuf>,
+    /// How the summary is printed; json leaves the rows out.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
 
 /// Lines of a data file, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]

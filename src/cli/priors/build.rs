@@ -1,6 +1,6 @@
 //! `eyekern priors build`: recordings in, a file of priors, a report and pictures out.
 
-use super::{BuildArgs, scene};
+use super::scene;
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
 use crate::files;
@@ -12,7 +12,64 @@ use crate::salience::gaze::mapping::Mapping;
 use crate::salience::gaze::screens::Screens;
 use crate::salience::labels::Calls;
 use crate::salience::priors::Priors;
+use clap::Args;
 use std::path::PathBuf;
+
+/// Examples for its help.
+pub const HELP: &str = "\
+Examples:
+  eyekern priors build --gaze gaze/*.csv.gz --boxes boxes.csv --snippets code -o priors.json
+  eyekern priors build --gaze P01.tsv --mapping tobii.toml --boxes boxes.csv --snippets code -o priors.json --svg pictures
+
+Without --mapping a recording has the columns time_ms, x_px, y_px and snippet, and its file is named after the participant.
+docs/priors.md explains the tables and has mappings for Tobii, Gazepoint and EyeLink.";
+
+/// What `eyekern priors build` is asked for.
+#[derive(Args, Debug)]
+pub struct BuildArgs {
+    /// Recordings: text with a header line, plain or gzipped.
+    #[arg(long, value_name = "G.csv[.gz]", num_args = 1.., required = true)]
+    pub gaze: Vec<PathBuf>,
+    /// Where each token stood on the screen: snippet, token, byte_start, x_px, y_px, w_px, h_px, perhaps screen_h.
+    #[arg(long, value_name = "B.csv")]
+    pub boxes: PathBuf,
+    /// The folder with the code of each snippet, named like the snippet.
+    #[arg(long, value_name = "DIR")]
+    pub snippets: PathBuf,
+    /// The file of priors to write.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Names of columns and units of the recordings.
+    #[arg(long, value_name = "M.toml")]
+    pub mapping: Option<PathBuf>,
+    /// The screen of each participant: id, screen_w, screen_h in pixels.
+    #[arg(long, value_name = "P.csv")]
+    pub participants: Option<PathBuf>,
+    /// What to call the condition in the file.
+    #[arg(long, value_name = "NAME", default_value = "reading")]
+    pub condition: String,
+    /// Who measured this and under which licence, for the file.
+    #[arg(long, value_name = "TEXT", default_value = "own recordings")]
+    pub source: String,
+    /// Largest (max x - min x) + (max y - min y) of a fixation, in pixels.
+    #[arg(long, value_name = "PX", default_value_t = 60.0)]
+    pub dispersion_px: f64,
+    /// Shortest fixation, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 100.0)]
+    pub min_ms: f64,
+    /// Samples farther apart than this, in milliseconds, are not of one fixation.
+    #[arg(long, value_name = "MS", default_value_t = 60.0)]
+    pub gap_ms: f64,
+    /// How far from a token's box, in pixels, a fixation may lie and still belong to it.
+    #[arg(long, value_name = "PX", default_value_t = 25.0)]
+    pub radius_px: f64,
+    /// Also draw the fixations of each participant over each snippet, into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub svg: Option<PathBuf>,
+    /// Draw those of this participant only.
+    #[arg(long, value_name = "ID", requires = "svg")]
+    pub svg_participant: Option<String>,
+}
 
 /// Reads, counts, writes, reports.
 pub fn run(args: &BuildArgs, out: &mut Terminal) -> Result {

@@ -1,14 +1,46 @@
 //! `eyekern priors show`: tables, JSON, a picture.
 
+use std::path::PathBuf;
+
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Format, ShowArgs, figure};
+use super::{Format, figure};
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::salience::Label;
 use crate::salience::beta::Beta;
 use crate::salience::priors::Priors;
+
+/// Examples for its help.
+pub const HELP: &str = "\
+Examples:
+  eyekern priors show --condition reading
+  eyekern priors show --priors mine.json --svg mine.svg
+
+JSON has condition, source, ordered, built, labels (id, label, c1, ntok, mono, alpha, beta, mean, interval), aggregate
+and monograms, bigrams, trigrams (ids, labels, count, rarity), the most frequent first.";
+
+/// What `eyekern priors show` is asked for.
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// reading, writing or combined; with --priors, a condition of the file (not needed where it has one only).
+    #[arg(long, value_name = "NAME")]
+    pub condition: Option<String>,
+    /// A file of priors instead of the built-in ones.
+    #[arg(long, value_name = "FILE")]
+    pub priors: Option<PathBuf>,
+    /// How to print them.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// How many bigrams and trigrams to show as text and in the picture.
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=40))]
+    pub top: u16,
+    /// Also draw the densities and the most frequent n-grams.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+}
 
 /// Loads the priors, draws them if asked to, prints them.
 pub fn run(args: &ShowArgs, out: &mut Terminal) -> Result {
