@@ -1,12 +1,16 @@
-//! Where a command computes: the one place that chooses a device.
+//! Where a command computes: the one place that chooses and opens a device.
 
+use super::machine::{self, gib};
 use super::terminal::Terminal;
-use super::{Device, machine, peaks};
+use super::{Device, peaks};
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::gpu::Gpu;
-use crate::backend::cuda::libraries::{self, DRIVER};
-use crate::backend::cuda::{Cuda, driver, padded_head};
+use crate::backend::cuda::kernels::SOURCES;
+use crate::backend::cuda::libraries::{self, CUBLASLT, DRIVER};
+use crate::backend::cuda::nvrtc::Nvrtc;
+use crate::backend::cuda::{Cuda, architecture, driver, failure, padded_head};
+use crate::data::cache;
 use crate::error::{Error, Result};
 use crate::train::meter::Meter;
 use std::path::PathBuf;
@@ -16,49 +20,119 @@ pub trait Job: Sized {
     /// What to do where memory does not suffice.
     const REMEDY: &'static str;
 
-    /// Bytes that it needs on the processor.
+    /// Bytes that it needs on the CPU; 0 where they are not counted beforehand.
     fn bytes(&self) -> Result<u64>;
-    /// Threads of the processor; 0 is all cores.
-    fn threads(&self) -> usize;
-    /// Features of an attention head, which the kernels must know.
+    /// Features of an attention head: not every width has CUDA kernels.
     fn head_dim(&self) -> usize;
-    /// Where the algorithms of a GPU's products are kept, and where they are recorded ([`Gpu::open`]).
-    fn plans(&self) -> (Option<PathBuf>, Option<PathBuf>);
-    /// Does the work on a backend; `meter` tells of its device.
-    fn on<B: Backend>(self, backend: B, meter: Meter<B>, out: &mut Terminal) -> Result;
+    /// Threads on the CPU; 0 is all cores.
+    fn threads(&self) -> usize {
+        0
+    }
+    /// Where the algorithms of a GPU's products are cached, and where those in use are recorded ([`Gpu::open`]).
+    fn plans(&self) -> (Option<PathBuf>, Option<PathBuf>) {
+        (user_cache(), None)
+    }
+    /// Does the work on a backend.
+    fn on<B: Backend + 'static>(self, backend: B, site: Site<B>, out: &mut Terminal) -> Result;
 }
 
-/// Whether that device computes as CUDA does.
-pub fn is_cuda(device: Device) -> bool {
+/// The cache folder of the user.
+pub fn user_cache() -> Option<PathBuf> {
+    cache::default_dir(|key| std::env::var(key).ok())
+}
+
+/// A device as `--device` resolves to it. `G` is the GPU: opened, or nothing where it is only looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<G = ()> {
+    /// The CPU.
+    Cpu,
+    /// The first GPU.
+    Gpu(G),
+    /// The CUDA kernels, run by the emulator.
+    #[cfg(feature = "emulator")]
+    Emulated,
+}
+
+/// An opened device, as reports describe it.
+pub struct Site<B> {
+    /// Which device it is.
+    pub place: Place,
+    /// Its hardware: the name of the CPU or of the GPU.
+    pub hardware: String,
+    /// The backend and its number format: `cpu f32, 2 threads`, `cuda bf16`.
+    pub computes: String,
+    /// What a run records of it.
+    pub meter: Meter<B>,
+}
+
+/// Resolves `--device`. `gpu` opens the first GPU or only checks it: where it fails, `auto` falls back to the CPU and
+/// prints the reason as a note, unless the machine has no driver: then there is no GPU to miss.
+pub fn choose<G>(device: Device, gpu: impl FnOnce() -> Result<G>, out: &mut Terminal) -> Result<Place<G>> {
     match device {
-        Device::Auto => driver::start().is_ok_and(|gpus| gpus > 0),
-        Device::Cpu => false,
-        Device::Cuda => true,
+        Device::Cpu => Ok(Place::Cpu),
+        Device::Cuda => Ok(Place::Gpu(gpu()?)),
         #[cfg(feature = "emulator")]
-        Device::Emulated => true,
+        Device::Emulated => Ok(Place::Emulated),
+        Device::Auto => match gpu() {
+            Ok(gpu) => Ok(Place::Gpu(gpu)),
+            Err(why) => {
+                if libraries::open(DRIVER, &[]).is_ok() {
+                    out.note(&format!("note: using the CPU instead of a GPU: {why}"));
+                }
+                Ok(Place::Cpu)
+            }
+        },
     }
 }
 
-/// Does the work on the device that is asked for. `auto` takes a GPU where one works.
+/// Checks that the first GPU can run a model with heads of `head_dim` features: all that can be checked without opening
+/// the GPU.
+fn check_gpu(head_dim: usize) -> Result {
+    padded_head(head_dim)?;
+    let gpus = driver::devices()?;
+    let first = gpus.first().ok_or_else(failure::no_device)?;
+    if first.capability < architecture::OLDEST {
+        return Err(failure::old_device(&first.gpu, first.capability));
+    }
+    if kernel_files(first.capability).1 > 0 {
+        let architecture = architecture::of_device(first.capability);
+        Nvrtc::find(None).map_err(|why| failure::no_kernels(&first.gpu, &architecture, &why))?;
+    }
+    libraries::open(CUBLASLT, &libraries::folders()).map_err(|why| failure::no_products(&why))?;
+    Ok(())
+}
+
+/// How many kernel files a GPU of this compute capability takes from the binary, and how many NVRTC compiles for it.
+pub fn kernel_files(capability: (u32, u32)) -> (usize, usize) {
+    let architecture = architecture::of_device(capability);
+    let wanted = || SOURCES.iter().filter(|source| architecture::wanted(source.name, &architecture));
+    let embedded = wanted().filter(|source| driver::embedded(source.name, capability).is_some()).count();
+    (embedded, wanted().count() - embedded)
+}
+
+/// Resolves `--device` for `--dry-run`: `auto` as a run would, while `--device cuda` does not require a GPU.
+pub fn plan(device: Device, head_dim: usize, out: &mut Terminal) -> Result<Place> {
+    let check = || if device == Device::Auto { check_gpu(head_dim) } else { Ok(()) };
+    choose(device, check, out)
+}
+
+/// Does the work on the device that `--device` resolves to.
 pub fn run(job: impl Job, device: Device, out: &mut Terminal) -> Result {
-    match device {
-        Device::Auto => match driver::start().and_then(|_| gpu(&job)) {
-            Ok(gpu) => on_gpu(gpu, job, out),
-            // without a driver there is nothing to explain
-            Err(_) if libraries::open(DRIVER, &[]).is_err() => on_cpu(job, out),
-            Err(why) => {
-                out.note(&format!("note: not on a GPU, but on the processor: {why}"));
-                on_cpu(job, out)
-            }
-        },
-        Device::Cpu => on_cpu(job, out),
-        Device::Cuda => on_gpu(gpu(&job)?, job, out),
+    let open = || {
+        check_gpu(job.head_dim())?;
+        let (cache, record) = job.plans();
+        Gpu::open(0, cache.as_deref(), record)
+    };
+    match choose(device, open, out)? {
+        Place::Cpu => on_cpu(job, out),
+        Place::Gpu(gpu) => on_gpu(gpu, job, out),
         #[cfg(feature = "emulator")]
-        Device::Emulated => {
+        Place::Emulated => {
             use crate::backend::cuda::{emulated::Schedule, emulation::Emulated};
-            let device = Emulated::open(Schedule::default())?;
-            let name = "CUDA kernels, emulated, bf16".into();
-            job.on(Cuda::new(device), Meter { device: name, peak: None, memory: |_| machine::peak() }, out)
+            let computes = "CUDA kernels, emulated, bf16".to_string();
+            let meter = Meter { device: computes.clone(), peak: None, memory: |_| machine::peak() };
+            let site = Site { place: Place::Emulated, hardware: machine::processor(), computes, meter };
+            job.on(Cuda::new(Emulated::open(Schedule::default())?), site, out)
         }
     }
 }
@@ -66,29 +140,23 @@ pub fn run(job: impl Job, device: Device, out: &mut Terminal) -> Result {
 fn on_cpu<J: Job>(job: J, out: &mut Terminal) -> Result {
     let planned = gib(check_memory(&job)?);
     let cpu = Cpu::<f32>::new(job.threads())?;
-    let device = format!("cpu with {} threads, f32, {planned:.2} GiB planned", cpu.threads());
-    job.on(cpu, Meter { device, peak: None, memory: |_| machine::peak() }, out)
-}
-
-/// The first GPU.
-fn gpu(job: &impl Job) -> Result<Gpu> {
-    padded_head(job.head_dim())?;
-    let (cache, record) = job.plans();
-    Gpu::open(0, cache.as_deref(), record)
+    let threads = cpu.threads();
+    let device = format!("cpu with {threads} threads, f32, {planned:.2} GiB planned");
+    let site = Site {
+        place: Place::Cpu,
+        hardware: machine::processor(),
+        computes: format!("cpu f32, {threads} threads"),
+        meter: Meter { device, peak: None, memory: |_| machine::peak() },
+    };
+    job.on(cpu, site, out)
 }
 
 fn on_gpu(gpu: Gpu, job: impl Job, out: &mut Terminal) -> Result {
     let (free, all) = gpu.driver().memory()?;
     let [free, all] = [free, all].map(|bytes| gib(bytes as u64));
-    let which = &gpu.driver().properties().gpu;
+    let which = gpu.driver().properties().gpu.clone();
     let device = format!("{which}, bf16, {free:.1} of {all:.1} GiB free");
-    let meter = Meter { device, peak: peaks::bf16(&which.name), memory: memory_of };
-    let cuda = cuda(gpu, out)?;
-    job.on(cuda, meter, out)
-}
-
-/// A GPU as a backend, with the kernels that have been seen to agree on it.
-pub fn cuda(gpu: Gpu, out: &mut Terminal) -> Result<Cuda<Gpu>> {
+    let meter = Meter { device, peak: peaks::bf16(&which.name), memory: used };
     let (cuda, agree) = Cuda::new(gpu).proven()?;
     if !agree {
         out.note(
@@ -96,22 +164,18 @@ pub fn cuda(gpu: Gpu, out: &mut Terminal) -> Result<Cuda<Gpu>> {
              their place; please report it",
         );
     }
-    Ok(cuda)
+    job.on(cuda, Site { place: Place::Gpu(()), hardware: which.name, computes: "cuda bf16".into(), meter }, out)
 }
 
-/// The most memory of the GPU that was in use, in bytes: its pool keeps what was freed, so that what is in use now is the
-/// most that was. Other processes count too.
-pub fn memory_of(cuda: &Cuda<Gpu>) -> Option<u64> {
+/// The most memory of the GPU that was in use, in bytes. The pool of the driver keeps freed memory, so the memory in use
+/// now is that maximum. It includes other processes.
+fn used(cuda: &Cuda<Gpu>) -> Option<u64> {
     let (free, all) = cuda.device().driver().memory().ok()?;
     Some((all - free) as u64)
 }
 
-/// GiB of so many bytes.
-pub fn gib(bytes: u64) -> f64 {
-    bytes as f64 / (1u64 << 30) as f64
-}
-
-/// The bytes of a job; refuses one that cannot fit, before the system would end it without a word.
+/// The bytes of a job. Refuses a job that exceeds the available memory, because the system would kill it without a
+/// message.
 fn check_memory<J: Job>(job: &J) -> Result<u64> {
     let needed = job.bytes()?;
     let available = machine::memory("MemAvailable").unwrap_or(u64::MAX);

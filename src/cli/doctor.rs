@@ -1,12 +1,14 @@
 //! `eyekern doctor`: what this machine can train on, and what is missing.
 
+use super::Format;
+use super::device::kernel_files;
+use super::machine::{self, gib};
 use super::terminal::Terminal;
-use super::{Format, machine};
-use crate::backend::cuda::driver::{self, Driver, Properties, embedded};
+use crate::backend::cuda::driver::{self, Driver, Properties};
 use crate::backend::cuda::kernels::{COMPILER, CUBINS, REMEDY, SOURCES};
 use crate::backend::cuda::libraries::{self, CUBLASLT};
 use crate::backend::cuda::nvrtc::Nvrtc;
-use crate::backend::cuda::{architecture, failure, selftest};
+use crate::backend::cuda::{failure, selftest};
 use crate::error::Result;
 use clap::Args;
 use serde_json::{Value, json};
@@ -111,7 +113,7 @@ impl Processor {
 
     fn findings(&self) -> Vec<Finding> {
         let memory = match (self.available, self.memory) {
-            (Some(available), Some(all)) => Ok(format!("{} of {} GiB available", gib(available), gib(all))),
+            (Some(available), Some(all)) => Ok(format!("{:.1} of {:.1} GiB available", gib(available), gib(all))),
             _ => Err("unknown on this system: runs are not checked for what they need beforehand".into()),
         };
         let instructions = match self.instructions.as_slice() {
@@ -127,10 +129,6 @@ impl Processor {
             Finding::new("memory", memory),
         ]
     }
-}
-
-fn gib(bytes: u64) -> String {
-    format!("{:.1}", bytes as f64 / (1u64 << 30) as f64)
 }
 
 /// The findings, and whether a GPU can train.
@@ -206,7 +204,7 @@ fn files(n: usize) -> String {
 fn gpu(device: &Properties) -> std::result::Result<String, String> {
     let (major, minor) = device.capability;
     let what = format!(
-        "{}, compute capability {major}.{minor}, {} multiprocessors, {} GiB",
+        "{}, compute capability {major}.{minor}, {} multiprocessors, {:.1} GiB",
         device.gpu.name,
         device.multiprocessors,
         gib(device.memory as u64)
@@ -214,12 +212,7 @@ fn gpu(device: &Properties) -> std::result::Result<String, String> {
     let driver = Driver::open(device.gpu.index).map_err(|why| why.to_string())?;
     let (free, _) = driver.memory().map_err(|why| why.to_string())?;
     selftest::run(&driver).map_err(|why| format!("self-test: {why}"))?;
-    let architecture = architecture::of_device(device.capability);
-    let all = SOURCES.iter().filter(|source| architecture::wanted(source.name, &architecture));
-    let (mut here, mut made) = (0, 0);
-    for source in all {
-        *if embedded(source.name, device.capability).is_some() { &mut here } else { &mut made } += 1;
-    }
+    let (here, made) = kernel_files(device.capability);
     let kernels = if made == 0 { format!("{here} embedded") } else { format!("{here} embedded, {made} compiled now") };
-    Ok(format!("{what}, {} GiB free; kernel files: {kernels}; self-test passed", gib(free as u64)))
+    Ok(format!("{what}, {:.1} GiB free; kernel files: {kernels}; self-test passed", gib(free as u64)))
 }

@@ -1,8 +1,9 @@
 //! `eyekern train --dry-run`: what a run would need.
 
-use super::device::{gib, is_cuda};
+use super::device::{self, Place};
+use super::machine::{self, gib};
 use super::terminal::Terminal;
-use super::{Device, Format, machine};
+use super::{Device, Format};
 use crate::backend::cpu::cores;
 use crate::backend::plan::Plan;
 use crate::error::Result;
@@ -13,7 +14,7 @@ use serde_json::json;
 /// Counts and prints.
 pub fn run(prepared: &Prepared, device: Device, format: Format, out: &mut Terminal) -> Result {
     let threads = cores(prepared.recipe.train.threads);
-    let cuda = is_cuda(device);
+    let cuda = device::plan(device, prepared.origin.spec().head_dim, out)? != Place::Cpu;
     let bytes = match cuda {
         true => estimate::bytes(Plan::cuda, prepared)?,
         false => estimate::bytes(|| Plan::cpu(threads), prepared)?,

@@ -5,6 +5,11 @@ pub fn memory(entry: &str) -> Option<u64> {
     kib(&field("/proc/meminfo", entry)?)
 }
 
+/// Bytes in GiB.
+pub fn gib(bytes: u64) -> f64 {
+    bytes as f64 / (1u64 << 30) as f64
+}
+
 /// The most bytes of memory that this process has used, where the system tells.
 pub fn peak() -> Option<u64> {
     kib(&field("/proc/self/status", "VmHWM")?)

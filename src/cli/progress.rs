@@ -1,5 +1,6 @@
 //! What a run shows while it goes: a header, a bar on a terminal or one line per interval elsewhere, and the end.
 
+use super::machine::gib;
 use super::terminal::Terminal;
 use crate::error::{Error, Result};
 use crate::train::events::{EvalLog, Event, Header, StepLog, Stop};
@@ -144,7 +145,7 @@ fn interval(steps: &[StepLog]) -> String {
         text += &format!("  MFU {:.1} %", 100.0 * mfu);
     }
     if let Some(bytes) = last.peak_bytes {
-        text += &format!("  peak {:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
+        text += &format!("  peak {:.2} GiB", gib(bytes));
     }
     if let Some(left) = last.left.filter(|_| last.step < last.total) {
         text += &format!("  {} left", span(left));

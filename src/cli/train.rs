@@ -1,6 +1,6 @@
 //! `eyekern train`: a recipe, run.
 
-use super::device::{self, Job};
+use super::device::{self, Job, Site};
 use super::dry_run;
 use super::progress::Reporter;
 use super::terminal::Terminal;
@@ -8,12 +8,10 @@ use super::{Device, Format, signals};
 use crate::backend::Backend;
 use crate::backend::cpu::cores;
 use crate::backend::plan::Plan;
-use crate::data::cache;
 use crate::error::Result;
 use crate::train::checkpoint::From;
 use crate::train::estimate;
 use crate::train::events::Stop;
-use crate::train::meter::Meter;
 use crate::train::prepare::Prepared;
 use crate::train::recipe::{self, Recipe};
 use crate::train::resume::Resume;
@@ -120,14 +118,14 @@ impl Job for Training<'_> {
 
     fn plans(&self) -> (Option<PathBuf>, Option<PathBuf>) {
         let (data, train) = (&self.prepared.recipe.data, &self.prepared.recipe.train);
-        let cache = data.cache_dir.clone().or_else(|| cache::default_dir(|key| std::env::var(key).ok()));
+        let cache = data.cache_dir.clone().or_else(device::user_cache);
         (cache.filter(|_| data.cache), Some(train.output_dir.join("products.json")))
     }
 
-    fn on<B: Backend>(self, backend: B, meter: Meter<B>, out: &mut Terminal) -> Result {
+    fn on<B: Backend + 'static>(self, backend: B, site: Site<B>, out: &mut Terminal) -> Result {
         let Training { prepared, stop } = self;
         let mut reporter = Reporter::new(out, prepared.recipe.train.logging_steps, stop.clone());
-        run::run(backend, meter, prepared, stop, &mut |event| reporter.event(event)).map(|_| ())
+        run::run(backend, site.meter, prepared, stop, &mut |event| reporter.event(event)).map(|_| ())
     }
 }
 

@@ -1,4 +1,5 @@
-//! `eyekern doctor` and `eyekern kernels`, on a machine without a driver and with a made-up one (stub_cuda.c).
+//! `eyekern doctor`, `eyekern kernels` and the choice of `--device auto`, on a machine without a driver and with a made-up
+//! driver (stub_cuda.c).
 
 use super::*;
 use eyekern::backend::cuda::driver::Driver;
@@ -8,9 +9,10 @@ use eyekern::backend::cuda::libraries::{self, DRIVER};
 use eyekern::backend::cuda::{Arg, Geometry};
 
 /// Nothing of the machine's own: no toolkit, no Python packages, no compiler.
+const BARE: [(&str, &str); 2] = [("PATH", ""), ("EYEKERN_NVRTC", "off")];
+
 fn doctor(case: &Case, args: &[&str], env: &[(&str, &str)]) -> Ran {
-    let own = [("PATH", ""), ("EYEKERN_NVRTC", "off")];
-    case.run(&[&["doctor"], args].concat(), &[&own, env].concat())
+    case.run(&[&["doctor"], args].concat(), &[&BARE, env].concat())
 }
 
 /// The stub as `libcuda.so.1` in the folder `driver`; false where there is no C compiler. `EYEKERN_SHARED`, which is
@@ -52,6 +54,14 @@ fn says(findings: &[(bool, String, String)], subject: &str) -> (bool, String) {
 const NO_LT: &str = "no cublasLt for matrix products (libcublasLt.so.13: cannot open shared object file: No such file or \
                      directory): install the Python package nvidia-cublas of version 13 or a CUDA 13 toolkit, or name the \
                      library's folder with EYEKERN_CUDA_LIB";
+
+const NO_GPU: &str = "the NVIDIA driver sees no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu";
+
+const OLD_DRIVER: &str = "the NVIDIA driver is of CUDA 12.4, and CUDA 13.0 is needed: update it to release 580 or later, or \
+                          use --device cpu";
+
+const TURING: &str = "GPU 0 (Stub) has compute capability 7.5, and the kernels need 8.0, which GPUs from Ampere on have: \
+                      choose another GPU with CUDA_VISIBLE_DEVICES, or use --device cpu";
 
 fn files() -> String {
     format!("{} {}", SOURCES.len(), if SOURCES.len() == 1 { "file" } else { "files" })
@@ -129,15 +139,79 @@ fn an_unusable_driver_is_a_sentence() {
         return;
     }
     let driver = |name| says(&findings(&with_stub(&case, &[], name, "90").trained()), "driver");
-    let none = "the NVIDIA driver sees no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu";
-    assert_eq!(driver("none"), (false, none.to_string()));
-    let old = "the NVIDIA driver is of CUDA 12.4, and CUDA 13.0 is needed: update it to release 580 or later, or use \
-               --device cpu";
-    assert_eq!(driver("old"), (false, old.to_string()));
+    assert_eq!(driver("none"), (false, NO_GPU.to_string()));
+    assert_eq!(driver("old"), (false, OLD_DRIVER.to_string()));
     assert!(stub(&case, "int cuInit(unsigned flags) { return 0; }\n"));
     let hollow =
         "no NVIDIA driver (libcuda.so.1 has no cuCtxGetCurrent): install release 580 or later, or use --device cpu";
     assert_eq!(driver(""), (false, hollow.to_string()));
+}
+
+/// What `--device auto` and `--device cuda` come to: the lines of a dry run and of a run that name the device, and the
+/// notes, which have to be the same.
+fn chosen(case: &Case, env: &[(&str, &str)]) -> (String, String, Vec<String>) {
+    let run = |more: &[&str], name: &str| {
+        let args = ["train", "recipe.toml", "--set", "train.overwrite_output_dir=true"];
+        let (text, notes) = case.run(&[&args, more].concat(), &[&BARE, env].concat()).noted();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
+        (line.to_string(), notes)
+    };
+    let ((planned, notes), (taken, same)) = (run(&["--dry-run"], "device "), run(&[], "run "));
+    assert_eq!(notes, same);
+    (planned, taken, notes)
+}
+
+/// A dry run counts for the device that a run takes, and both give the same reason for the CPU.
+#[test]
+fn auto_falls_back_in_a_dry_run_as_in_a_run() {
+    let case = Case::ids();
+    models::llama(&case.path("wide"), 97);
+    let on_cpu = |case: &Case, env: &[(&str, &str)]| {
+        let (planned, taken, notes) = chosen(case, env);
+        assert_eq!(planned, "device        cpu with 1 threads, f32", "{notes:?}");
+        assert!(taken.contains(", cpu with 1 threads, f32, "), "{taken}");
+        notes
+    };
+    if libraries::open(DRIVER, &[]).is_err() {
+        assert_eq!(on_cpu(&case, &[]), [""; 0], "without a driver there is nothing to explain");
+    }
+    if !stub(&case, include_str!("stub_cuda.c")) {
+        return;
+    }
+    let driver = case.path("driver").display().to_string();
+    let env =
+        |stub, capability| [("LD_LIBRARY_PATH", driver.as_str()), ("STUB", stub), ("STUB_CAPABILITY", capability)];
+    let reason = |stub, capability| {
+        let notes = on_cpu(&case, &env(stub, capability));
+        let [note] = notes.as_slice() else { panic!("{notes:?}") };
+        note.strip_prefix("using the CPU instead of a GPU: ").unwrap_or_else(|| panic!("{note}")).to_string()
+    };
+    let heads = "attention heads of 12 are not supported on CUDA, only multiples of 8 up to 256; train on the CPU (--device \
+                 cpu)";
+    assert_eq!(reason("", "90"), heads);
+    case.write("recipe.toml", RECIPE.replace("./model", "./wide"));
+    for (stub, capability, why) in
+        [("empty", "90", NO_GPU), ("none", "90", NO_GPU), ("old", "90", OLD_DRIVER), ("", "75", TURING)]
+    {
+        assert_eq!(reason(stub, capability), why, "{stub} {capability}");
+    }
+    let no_code = reason("", "103");
+    assert!(no_code.starts_with("this build has no machine code for GPU 0 (Stub), sm_103a, and "), "{no_code}");
+    if COMPILER.is_some() {
+        assert_eq!(reason("", "90"), NO_LT);
+    }
+    // a benchmark says it too
+    let args = ["bench", "decode", "--prompt", "2", "--new-tokens", "2"];
+    let (text, notes) = case.run(&args, &[&BARE[..], &env("empty", "90")].concat()).noted();
+    assert!(
+        text.contains(", cpu f32, ") && notes == [format!("using the CPU instead of a GPU: {NO_GPU}")],
+        "{notes:?}"
+    );
+    // named, the GPU is required by a run, and not by a dry run
+    let args = ["train", "recipe.toml", "--device", "cuda", "--set", "train.overwrite_output_dir=true"];
+    let (text, notes) = case.run(&[&args[..], &["--dry-run"]].concat(), &env("empty", "90")).noted();
+    assert!(text.contains("device        cuda, bf16 with f32 masters") && notes.is_empty(), "{text}");
+    case.run(&args, &env("empty", "90")).stopped(4, NO_GPU);
 }
 
 #[test]
@@ -147,9 +221,7 @@ fn a_gpu_is_opened_and_tested() {
         return;
     }
     let gpu = |name, capability| says(&findings(&with_stub(&case, &[], name, capability).trained()), "GPU 0");
-    let turing = "GPU 0 (Stub) has compute capability 7.5, and the kernels need 8.0, which GPUs from Ampere on have: choose \
-                  another GPU with CUDA_VISIBLE_DEVICES, or use --device cpu";
-    assert_eq!(gpu("", "75"), (false, turing.to_string()));
+    assert_eq!(gpu("", "75"), (false, TURING.to_string()));
     if COMPILER.is_none() {
         let (good, text) = gpu("", "90");
         let start = "this build has no machine code for GPU 0 (Stub), sm_90a, and there is no NVRTC to make it \

@@ -200,13 +200,19 @@ fn what_goes_wrong_on_a_gpu_is_a_sentence() {
     let odd = Case::ids();
     let message = "attention heads of 12 are not supported on CUDA, only multiples of 8 up to 256; train on the CPU (--device cpu)";
     on_gpu(&odd, "odd", &[], &[]).refused(4, message);
-    // where nobody asked for a GPU by name, the processor does the work, and says why
+    // `auto` falls back to the CPU instead, in a dry run too, and gives the reason
+    let why = format!("using the CPU instead of a GPU: {message}");
+    let dry = |case: &Case| case.run(&["train", "recipe.toml", "--dry-run"], &[LIBRARIES]).noted();
+    let ((planned, notes), (text, same)) = (dry(&odd), on("auto", &odd, "odd", &[], &[LIBRARIES]).noted());
+    assert!(planned.contains("cpu with 1 threads, f32") && text.contains("cpu with 1 threads, f32"), "{planned}{text}");
+    assert_eq!((&notes, &same), (&vec![why.clone()], &vec![why]));
+    // on a GPU that can run the model a dry run counts for it
+    let (planned, notes) = dry(&case);
+    assert!(planned.contains("cuda, bf16 with f32 masters") && notes.is_empty(), "{planned}{notes:?}");
+    // a failure that shows only when the GPU is opened
     let (text, notes) = on("auto", &case, "auto", &[], &[LIBRARIES, ("MADE_UP_MEMORY", "1000")]).noted();
     assert!(text.contains("cpu with 1 threads"), "{text}");
-    assert!(
-        notes[0].starts_with("not on a GPU, but on the processor: GPU 0 (Made-up H200) is out of memory"),
-        "{notes:?}"
-    );
+    assert!(notes[0].starts_with("using the CPU instead of a GPU: GPU 0 (Made-up H200) is out of memory"), "{notes:?}");
 }
 
 /// A model that knows its rows by heart, so that rounding to bf16 tips no token.

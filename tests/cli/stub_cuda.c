@@ -1,7 +1,8 @@
 // A libcuda.so.1 for tests: a machine with one GPU, made of host memory, on which the two kernels of kernels/cast.cu
 // run. What is wrong with it comes from the environment:
 //   STUB=old          the driver is of CUDA 12.4
-//   STUB=none         there is no GPU
+//   STUB=none         there is no GPU, and the driver does not start without one
+//   STUB=empty        the driver starts, and counts no GPU
 //   STUB=memory       every allocation is refused
 //   STUB=lost         launches succeed, and then the GPU has gone
 //   STUB=wrong        one result of one kernel is off by a bit
@@ -34,7 +35,7 @@ Status cuGetErrorString(Status status, const char** text) {
                                 : "some other failure";
     return OK;
 }
-Status cuDeviceGetCount(int* count) { *count = 1; return OK; }
+Status cuDeviceGetCount(int* count) { *count = !is("empty"); return OK; }
 Status cuDeviceGet(int* device, int ordinal) { *device = ordinal; return OK; }
 Status cuDeviceGetName(char* name, int size, int device) { (void)device; snprintf(name, size, "Stub"); return OK; }
 Status cuDeviceTotalMem_v2(size_t* bytes, int device) { (void)device; *bytes = (size_t)8 << 30; return OK; }

@@ -1,8 +1,7 @@
 //! `eyekern bench decode`.
 
 use super::clock::Times;
-use super::site::Site;
-use super::{Device, Format, Job, Terminal, model, object};
+use super::{Device, Format, Site, Terminal, header, model, object, peak};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::model::config::Spec;
@@ -58,7 +57,8 @@ pub struct DecodeArgs {
 /// Continuations of random prompts by a model with random weights.
 pub struct Continuations<'a> {
     args: &'a DecodeArgs,
-    spec: Spec,
+    /// The shape of the model.
+    pub spec: Spec,
 }
 
 impl Continuations<'_> {
@@ -75,21 +75,20 @@ impl Continuations<'_> {
         let mut id = || 4 + ids.below((self.spec.vocab.max(5) - 4) as u32);
         (0..args.batch).map(|_| (0..args.prompt).map(|_| id()).collect()).collect()
     }
-}
 
-impl Job for Continuations<'_> {
-    fn on<B: Site>(self, b: B, out: &mut Terminal) -> Result {
+    /// Times prefill and decoding, and prints a line.
+    pub fn time<B: Backend>(self, b: &B, site: &Site<B>, out: &mut Terminal) -> Result {
         let args = self.args;
         if args.format == Format::Text {
-            out.line(&format!("{}, {}", b.device(), b.backend()));
+            out.line(&header(site));
         }
         let prompts = self.prompts();
         let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
         let source = Init::Random { seed: args.seed, std: 0.02 };
         let (length, more) = ((args.prompt + args.new_tokens) as usize, args.new_tokens as usize);
-        let model = Decoder::build(&b, self.spec, &source, None, length)?;
+        let model = Decoder::build(b, self.spec, &source, None, length)?;
         let room = Room::of(prompts.iter().map(|p| p.len()), more);
-        let mut session = Session::new(&b, &model, room)?;
+        let mut session = Session::new(b, &model, room)?;
         let (mut prefill, mut decode) = (Vec::new(), Vec::new());
         for i in 0..args.warmup + args.repeats {
             let [first, rest] = continue_all(&mut session, &prompts, more)?;
@@ -98,7 +97,7 @@ impl Job for Continuations<'_> {
                 decode.push(rest);
             }
         }
-        out.line(&line(args, &b, Times::of(prefill), Times::of(decode)));
+        out.line(&line(args, site, b, Times::of(prefill), Times::of(decode)));
         Ok(())
     }
 }
@@ -121,18 +120,18 @@ fn continue_all<B: Backend>(session: &mut Session<B>, prompts: &[&[u32]], more: 
     Ok([first, start.elapsed().as_secs_f64()])
 }
 
-fn line<B: Site>(args: &DecodeArgs, b: &B, prefill: Times, decode: Times) -> String {
+fn line<B: Backend>(args: &DecodeArgs, site: &Site<B>, b: &B, prefill: Times, decode: Times) -> String {
     // the first token of each is the prefill's
     let tokens = f64::from(args.batch * (args.new_tokens - 1));
     let rate = |seconds: f64| tokens / seconds;
     match args.format {
         Format::Json => object(
-            b,
+            site,
             "decode",
             json!({
                 "shape": args.shape, "batch": args.batch, "prompt": args.prompt, "new_tokens": args.new_tokens,
                 "prefill_ms": 1e3 * prefill.median, "tok_s": rate(decode.median),
-                "tok_s_min": rate(decode.max), "tok_s_max": rate(decode.min), "peak_bytes": b.peak(),
+                "tok_s_min": rate(decode.max), "tok_s_max": rate(decode.min), "peak_bytes": (site.meter.memory)(b),
             }),
         ),
         Format::Text => format!(
@@ -143,7 +142,7 @@ fn line<B: Site>(args: &DecodeArgs, b: &B, prefill: Times, decode: Times) -> Str
             rate(decode.median),
             rate(decode.max),
             rate(decode.min),
-            b.peak().map_or(String::new(), |n| format!(", peak {:.2} GiB", n as f64 / (1u64 << 30) as f64)),
+            peak(site, b),
         ),
     }
 }

@@ -3,9 +3,9 @@
 use super::case::Case;
 use super::clock::{Times, measure};
 use super::lab::Lab;
-use super::site::Site;
-use super::{Device, Format, Job, Terminal, attention, head, object, optim, products, rows};
+use super::{Device, Format, Site, Terminal, attention, head, header, object, optim, products, rows};
 use crate::backend::{Backend, Heads};
+use crate::cli::device::Place;
 use crate::error::{Error, Result};
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -80,6 +80,9 @@ pub struct Sizes {
     /// Shortest and longest packed segment.
     pub segments: (usize, usize),
 }
+
+/// Features of a head of the largest cases; the CUDA kernels have every width that is timed.
+pub const HEAD_DIM: usize = FULL.dim;
 
 const FULL: Sizes = Sizes {
     tokens: 16384,
@@ -165,37 +168,43 @@ impl Sizes {
 /// Sets of inputs at most, however small they are.
 const SETS: u64 = 16;
 
-/// All cases that were asked for.
-pub struct Kernels<'a>(pub &'a KernelsArgs);
-
-impl Job for Kernels<'_> {
-    fn on<B: Site>(self, b: B, out: &mut Terminal) -> Result {
-        let args = self.0;
-        let sizes = Sizes::of(args.size.unwrap_or(B::size()));
-        let cases = wanted(all::<B>(sizes), &args.only)?;
-        if args.format == Format::Text {
-            out.line(&format!("{}, {}", b.device(), b.backend()));
-            out.line(&format!(
-                "{:15} {:>12} {:>23} {:>9} {:>9} {:>7}  shape",
-                "case", "us", "min .. max", "GB/s", "TFLOP/s", "memory"
-            ));
-        }
-        let mut best = 0.0;
-        for case in &cases {
-            // two at least: one set may fit where two do not
-            let sets = (B::cache() / (case.cost.bytes as u64).max(1)).clamp(1, SETS - 1) + 1;
-            let times = timed(&b, case, sets as usize, args.repeats)?;
-            let rate = case.cost.bytes as f64 / times.median;
-            if FLOOR.contains(&case.name) {
-                best = f64::max(best, rate);
-            }
-            let wanted = args.only.is_empty() || args.only.iter().any(|name| name == case.name);
-            if wanted {
-                out.line(&line(&b, case, times, (best > 0.0).then_some(rate / best), args.format));
-            }
-        }
-        Ok(())
+/// The size of cases that suits a device, and bytes of input that exceed its caches: cases rotate among as many sets of
+/// inputs as make this up.
+fn suited(place: Place) -> (Size, u64) {
+    match place {
+        Place::Cpu => (Size::Small, 128 << 20),
+        Place::Gpu(()) => (Size::Full, 256 << 20),
+        #[cfg(feature = "emulator")]
+        Place::Emulated => (Size::Tiny, 0),
     }
+}
+
+/// Times the selected cases.
+pub fn time<B: Backend + 'static>(args: &KernelsArgs, b: &B, site: &Site<B>, out: &mut Terminal) -> Result {
+    let (size, cache) = suited(site.place);
+    let cases = wanted(all::<B>(Sizes::of(args.size.unwrap_or(size))), &args.only)?;
+    if args.format == Format::Text {
+        out.line(&header(site));
+        out.line(&format!(
+            "{:15} {:>12} {:>23} {:>9} {:>9} {:>7}  shape",
+            "case", "us", "min .. max", "GB/s", "TFLOP/s", "memory"
+        ));
+    }
+    let mut best = 0.0;
+    for case in &cases {
+        // two at least: one set may fit where two do not
+        let sets = (cache / (case.cost.bytes as u64).max(1)).clamp(1, SETS - 1) + 1;
+        let times = timed(b, case, sets as usize, args.repeats)?;
+        let rate = case.cost.bytes as f64 / times.median;
+        if FLOOR.contains(&case.name) {
+            best = f64::max(best, rate);
+        }
+        let wanted = args.only.is_empty() || args.only.iter().any(|name| name == case.name);
+        if wanted {
+            out.line(&line(site, case, times, (best > 0.0).then_some(rate / best), args.format));
+        }
+    }
+    Ok(())
 }
 
 /// What nothing that goes through memory can beat; they run first, whatever was asked for.
@@ -229,13 +238,13 @@ fn timed<B: Backend>(b: &B, case: &Case<B>, sets: usize, repeats: u32) -> Result
     measure(b, &mut calls, repeats)
 }
 
-fn line<B: Site>(b: &B, case: &Case<B>, times: Times, share: Option<f64>, format: Format) -> String {
+fn line<B: Backend>(site: &Site<B>, case: &Case<B>, times: Times, share: Option<f64>, format: Format) -> String {
     let [median, min, max] = [times.median, times.min, times.max].map(|t| t * 1e6);
     let (bytes, flops) = (case.cost.bytes as f64, case.cost.flops as f64);
     let (rate, speed) = (bytes / times.median / 1e9, flops / times.median / 1e12);
     match format {
         Format::Json => object(
-            b,
+            site,
             "kernel",
             json!({
                 "case": case.name, "shape": case.shape,

@@ -2,15 +2,13 @@
 
 use clap::Subcommand;
 
+use super::device::{self, Job, Site};
+use super::machine::gib;
 use super::terminal::Terminal;
 use super::{Device, EXIT_CODES, Format};
-use crate::backend::cpu::Cpu;
-use crate::backend::cuda::Cuda;
-use crate::backend::cuda::gpu::Gpu;
-use crate::data::cache;
+use crate::backend::Backend;
 use crate::error::Result;
 use serde_json::Value;
-use site::Site;
 
 mod attention;
 mod case;
@@ -24,7 +22,6 @@ mod model;
 mod optim;
 mod products;
 mod rows;
-mod site;
 mod step;
 
 /// What `eyekern bench` is asked for.
@@ -42,48 +39,64 @@ pub enum BenchCommand {
 }
 
 /// Something to time, on any device.
-trait Job {
-    fn on<B: Site>(self, b: B, out: &mut Terminal) -> Result;
+enum Bench<'a> {
+    Kernels(&'a kernels::KernelsArgs),
+    Steps(step::Steps<'a>),
+    Continuations(decode::Continuations<'a>),
 }
 
-/// Times what is asked for.
+/// Times on the chosen device.
 pub fn run(command: &BenchCommand, out: &mut Terminal) -> Result {
-    match command {
-        BenchCommand::Kernels(args) => start(kernels::Kernels(args), args.device, out),
-        BenchCommand::Step(args) => start(step::Steps::new(args)?, args.device, out),
-        BenchCommand::Decode(args) => start(decode::Continuations::new(args)?, args.device, out),
-    }
+    let (bench, device) = match command {
+        BenchCommand::Kernels(args) => (Bench::Kernels(args), args.device),
+        BenchCommand::Step(args) => (Bench::Steps(step::Steps::new(args)?), args.device),
+        BenchCommand::Decode(args) => (Bench::Continuations(decode::Continuations::new(args)?), args.device),
+    };
+    device::run(bench, device, out)
 }
 
-fn start(job: impl Job, device: Device, out: &mut Terminal) -> Result {
-    match device {
-        Device::Auto => match gpu(out) {
-            Ok(gpu) => job.on(gpu, out),
-            Err(_) => job.on(Cpu::<f32>::new(0)?, out),
-        },
-        Device::Cpu => job.on(Cpu::<f32>::new(0)?, out),
-        Device::Cuda => job.on(gpu(out)?, out),
-        #[cfg(feature = "emulator")]
-        Device::Emulated => {
-            use crate::backend::cuda::{emulated::Schedule, emulation::Emulated};
-            job.on(Cuda::new(Emulated::open(Schedule::default())?), out)
+impl Job for Bench<'_> {
+    const REMEDY: &'static str = "";
+
+    /// Not counted: a benchmark measures what it needs.
+    fn bytes(&self) -> Result<u64> {
+        Ok(0)
+    }
+
+    fn head_dim(&self) -> usize {
+        match self {
+            Bench::Kernels(_) => kernels::HEAD_DIM,
+            Bench::Steps(steps) => steps.spec.head_dim,
+            Bench::Continuations(continuations) => continuations.spec.head_dim,
+        }
+    }
+
+    fn on<B: Backend + 'static>(self, backend: B, site: Site<B>, out: &mut Terminal) -> Result {
+        match self {
+            Bench::Kernels(args) => kernels::time(args, &backend, &site, out),
+            Bench::Steps(steps) => steps.time(backend, &site, out),
+            Bench::Continuations(continuations) => continuations.time(&backend, &site, out),
         }
     }
 }
 
-/// The first GPU, with the algorithms of products that training has chosen there.
-fn gpu(out: &mut Terminal) -> Result<Cuda<Gpu>> {
-    let cache = cache::default_dir(|key| std::env::var(key).ok());
-    super::device::cuda(Gpu::open(0, cache.as_deref(), None)?, out)
+/// The first line of a report for people.
+fn header<B>(site: &Site<B>) -> String {
+    format!("{}, {}", site.hardware, site.computes)
+}
+
+/// The peak memory so far at the end of a line for people, where it is known.
+fn peak<B>(site: &Site<B>, b: &B) -> String {
+    (site.meter.memory)(b).map_or(String::new(), |bytes| format!(", peak {:.2} GiB", gib(bytes)))
 }
 
 /// One measurement as a line of JSON: what every line has, then what this one adds.
-fn object<B: Site>(b: &B, bench: &str, more: Value) -> String {
+fn object<B>(site: &Site<B>, bench: &str, more: Value) -> String {
     let mut line = serde_json::json!({
         "bench": bench,
         "engine": concat!("eyekern ", env!("CARGO_PKG_VERSION")),
-        "device": b.device(),
-        "backend": b.backend(),
+        "device": site.hardware,
+        "backend": site.computes,
     });
     if let (Some(line), Value::Object(more)) = (line.as_object_mut(), more) {
         line.extend(more);

@@ -2,10 +2,9 @@
 
 use super::clock::Times;
 use super::load::{Kind, Load};
-use super::site::Site;
-use super::{Device, Format, Job, Terminal, model, object};
-use crate::backend::AdamW;
+use super::{Device, Format, Site, Terminal, header, model, object, peak};
 use crate::backend::moments::Optim;
+use crate::backend::{AdamW, Backend};
 use crate::choices::Choice;
 use crate::error::Result;
 use crate::model::adapter::{AdapterInit, LoraConfig, Targets};
@@ -107,7 +106,8 @@ const UPDATE: Update =
 /// Steps of one model on every kind of rows and share of labels that was asked for.
 pub struct Steps<'a> {
     args: &'a StepArgs,
-    spec: Spec,
+    /// The shape of the model.
+    pub spec: Spec,
 }
 
 impl Steps<'_> {
@@ -118,7 +118,7 @@ impl Steps<'_> {
         Ok(Steps { args, spec })
     }
 
-    fn machine<B: Site>(&self, b: B) -> Result<(Machine<B>, usize)> {
+    fn machine<B: Backend>(&self, b: B) -> Result<(Machine<B>, usize)> {
         let args = self.args;
         let source = Init::Random { seed: args.seed, std: 0.02 };
         let (positions, full) = (args.seq as usize, args.method == Method::Full);
@@ -132,13 +132,12 @@ impl Steps<'_> {
         let capacity = Capacity { tokens: args.batch as usize * args.seq as usize, supervised: 0 };
         Ok((Machine::new(b, model, StepSettings { capacity, seed: args.seed, ..StepSettings::default() })?, trained))
     }
-}
 
-impl Job for Steps<'_> {
-    fn on<B: Site>(self, b: B, out: &mut Terminal) -> Result {
+    /// Times steps and prints a line for each kind of rows and share of labels.
+    pub fn time<B: Backend>(&self, b: B, site: &Site<B>, out: &mut Terminal) -> Result {
         let args = self.args;
         if args.format == Format::Text {
-            out.line(&format!("{}, {}", b.device(), b.backend()));
+            out.line(&header(site));
         }
         let (mut machine, trained) = self.machine(b)?;
         let (vocab, seq) = (machine.model.spec.vocab, args.seq as usize);
@@ -159,7 +158,7 @@ impl Job for Steps<'_> {
                 }
             }
             let row = Row { kind, active, real, supervised, times: Times::of(seconds), trained, loss };
-            out.line(&row.line(args, &machine.backend));
+            out.line(&row.line(args, site, &machine.backend));
         }
         Ok(())
     }
@@ -177,13 +176,13 @@ struct Row {
 }
 
 impl Row {
-    fn line<B: Site>(&self, args: &StepArgs, b: &B) -> String {
+    fn line<B: Backend>(&self, args: &StepArgs, site: &Site<B>, b: &B) -> String {
         let slots = args.batch as usize * args.seq as usize;
         let [median, min, max] = [self.times.median, self.times.min, self.times.max].map(|t| 1e3 * t);
         let rate = |n: usize| n as f64 / self.times.median;
         match args.format {
             Format::Json => object(
-                b,
+                site,
                 "step",
                 json!({
                     "shape": args.shape,
@@ -194,7 +193,7 @@ impl Row {
                     "slots": slots, "real_tokens": self.real, "supervised_tokens": self.supervised,
                     "step_ms": median, "step_ms_min": min, "step_ms_max": max,
                     "tok_s": rate(self.real), "slots_s": rate(slots), "supervised_s": rate(self.supervised),
-                    "peak_bytes": b.peak(), "trained": self.trained, "loss": self.loss,
+                    "peak_bytes": (site.meter.memory)(b), "trained": self.trained, "loss": self.loss,
                 }),
             ),
             Format::Text => format!(
@@ -206,7 +205,7 @@ impl Row {
                 rate(self.real),
                 rate(self.supervised),
                 self.loss,
-                b.peak().map_or(String::new(), |n| format!(", peak {:.2} GiB", n as f64 / (1u64 << 30) as f64)),
+                peak(site, b),
             ),
         }
     }

@@ -3,12 +3,11 @@
 mod rows;
 
 use super::Device;
-use super::device::{self, Job};
+use super::device::{self, Job, Site};
 use super::terminal::Terminal;
 use crate::backend::Backend;
 use crate::backend::plan::Plan;
 use crate::choices::Choice;
-use crate::data::cache;
 use crate::data::corpus::{self, DataSource};
 use crate::data::requests::{self, Prompt};
 use crate::data::template::{self, Task};
@@ -20,7 +19,6 @@ use crate::model::decode::{self, Room, Session};
 use crate::model::decoder::{Decoder, Init};
 use crate::model::generate::{self, GenerationConfig};
 use crate::model::sample::Sampling;
-use crate::train::meter::Meter;
 use crate::train::prepare::ModelFiles;
 use clap::Args;
 use rows::Output;
@@ -301,19 +299,11 @@ impl Job for Generation {
         Ok(plan.bytes())
     }
 
-    fn threads(&self) -> usize {
-        0
-    }
-
     fn head_dim(&self) -> usize {
         self.files.spec.head_dim
     }
 
-    fn plans(&self) -> (Option<PathBuf>, Option<PathBuf>) {
-        (cache::default_dir(|key| std::env::var(key).ok()), None)
-    }
-
-    fn on<B: Backend>(mut self, backend: B, meter: Meter<B>, out: &mut Terminal) -> Result {
+    fn on<B: Backend + 'static>(mut self, backend: B, site: Site<B>, out: &mut Terminal) -> Result {
         let source = Init::File(&self.files.checkpoint);
         let mut model = Decoder::build(&backend, self.files.spec.clone(), &source, None, self.positions())?;
         if let Some(adapter) = &self.adapter {
@@ -351,7 +341,7 @@ impl Job for Generation {
                 let speed = tokens as f64 / began.elapsed().as_secs_f64().max(1e-9);
                 let of =
                     if output.is_some() { format!("{rows} of {} rows, ", self.prompts.len()) } else { String::new() };
-                out.note(&format!("note: {of}{tokens} tokens, {speed:.1} tokens/s on {}", meter.device));
+                out.note(&format!("note: {of}{tokens} tokens, {speed:.1} tokens/s on {}", site.meter.device));
             }
         }
         Ok(())

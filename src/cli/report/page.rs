@@ -1,5 +1,6 @@
 //! What the page of a run says, as the plain strings of [`crate::render::html::run`].
 
+use crate::cli::machine::gib;
 use crate::cli::progress::{self, span};
 use crate::render::chart::{Chart, Kind, Line, draw};
 use crate::render::html::Fact;
@@ -106,7 +107,7 @@ fn facts(h: &History) -> Vec<Fact> {
     }
     if let Some(bytes) = h.steps.iter().filter_map(|s| s.peak_bytes).max() {
         let meaning = "the most in use: of the process on a CPU, of the whole device on a GPU";
-        fact("memory", format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64), meaning.into());
+        fact("memory", format!("{:.2} GiB", gib(bytes)), meaning.into());
     }
     facts
 }
