@@ -94,10 +94,55 @@ fn modules_import_only_lower_floors() {
     assert!(wrong.is_empty(), "upward imports:\n{}", wrong.join("\n"));
 }
 
+/// The only files above `backend` that may name CUDA: those that choose a device or report on CUDA itself.
+const CUDA: [&str; 3] = ["cli/device.rs", "cli/doctor.rs", "cli/kernels.rs"];
+
+/// Whether the code names `backend::DEVICE`, in a path of its own or in a group of imports.
+fn names_device(text: &str, device: &str) -> bool {
+    let code: String = text.lines().map(|line| line.split("//").next().unwrap_or("").to_string() + "\n").collect();
+    let words = |text: &str| -> Vec<String> {
+        text.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_string).collect()
+    };
+    code.split("backend::").skip(1).any(|rest| match rest.strip_prefix('{') {
+        Some(group) => words(group.split(';').next().unwrap_or("")).iter().any(|word| word == device),
+        None => words(rest).first().is_some_and(|word| word == device),
+    })
+}
+
+/// The devices that a file may not name and names.
+fn device_faults(file: &str, text: &str) -> Vec<&'static str> {
+    let may = |device: &str| match file.split('/').next() {
+        Some("backend") => true,
+        Some("cli") => device == "cpu" || CUDA.contains(&file),
+        _ => false,
+    };
+    ["cpu", "cuda"].into_iter().filter(|&device| !may(device) && names_device(text, device)).collect()
+}
+
 #[test]
-fn the_model_knows_no_device() {
-    for (file, text) in files().iter().filter(|(f, _)| f.starts_with("model/") || f.starts_with("train/")) {
-        assert!(!text.contains("backend::cpu"), "{file} names a device; the choice is made in cli/");
+fn only_the_command_line_knows_devices() {
+    for (file, text) in files() {
+        let faults = device_faults(&file, &text);
+        assert!(faults.is_empty(), "{file} names backend::{faults:?}; the device is chosen in cli/device.rs");
+    }
+    assert!(CUDA.iter().all(|file| files().iter().any(|(name, _)| name == file)), "{CUDA:?} are not all there");
+}
+
+#[test]
+fn the_check_of_devices_sees_each_fault() {
+    let group = "use crate::backend::{\n    Backend,\n    cuda::gpu::Gpu,\n};";
+    for (file, text, faults) in [
+        ("model/decoder.rs", "use crate::backend::cpu::Cpu;", &["cpu"][..]),
+        ("train/run.rs", "use crate::backend::cuda::Cuda;", &["cuda"]),
+        ("data/pack.rs", "fn f(b: &crate::backend::cuda::Cuda<G>) {}", &["cuda"]),
+        ("cli/bench/mod.rs", group, &["cuda"]),
+        ("eval.rs", "use crate::backend::{cpu, cuda};", &["cpu", "cuda"]),
+        ("cli/export.rs", "use crate::backend::cpu::Cpu;", &[]),
+        ("cli/doctor.rs", "use crate::backend::cuda::selftest;", &[]),
+        ("backend/plan.rs", "use crate::backend::cpu::cores;", &[]),
+        ("train/run.rs", "use crate::backend::{Backend, F}; // not backend::cuda\nlet cuda = cpu();", &[]),
+    ] {
+        assert_eq!(device_faults(file, text), faults, "{file}: {text}");
     }
 }
 
