@@ -103,12 +103,7 @@ fn show(prepared: &Prepared, out: &mut Terminal) {
     out.line(&format!("{title} (dim: the prompt, not supervised)\n"));
     let text = paint(example, tokenizer, low, high, out);
     out.line(&text);
-    let mut scale = String::from("weight ");
-    for i in 0..=4 {
-        let weight = low + (high - low) * i as f32 / 4.0;
-        scale += &out.paint_weight(&format!(" {weight:.2} "), weight, low, high, Role::Off);
-    }
-    out.line(&format!("\n{scale}\n"));
+    out.line(&format!("\n{}\n", out.weight_scale(low, high)));
 }
 
 fn paint(example: &Example, tokenizer: &Tokenizer, low: f32, high: f32, out: &Terminal) -> String {

@@ -1,9 +1,10 @@
 //! `eyekern doctor`: what this machine can train on, and what is missing.
 
 use super::Format;
+use super::Format;
 use super::device::kernel_files;
 use super::machine::{self, gib};
-use super::terminal::Terminal;
+use super::terminal::{Terminal, counted};
 use crate::backend::cuda::driver::{self, Driver, Properties};
 use crate::backend::cuda::kernels::{COMPILER, CUBINS, REMEDY, SOURCES};
 use crate::backend::cuda::libraries::{self, CUBLASLT};
@@ -180,7 +181,7 @@ fn cuda() -> (Vec<Finding>, bool) {
 /// Which kernels the binary has.
 fn machine_code(compiler_here: bool) -> std::result::Result<String, String> {
     let Some((major, minor)) = COMPILER else {
-        let sources = format!("sources only, {}", files(SOURCES.len()));
+        let sources = format!("sources only, {}", counted(SOURCES.len(), "file"));
         return match compiler_here {
             true => Ok(format!("{sources}: compiled when a GPU is opened")),
             false => Err(format!("{sources}: {REMEDY}")),
@@ -193,11 +194,7 @@ fn machine_code(compiler_here: bool) -> std::result::Result<String, String> {
         }
     }
     let list = architectures.join(" ");
-    Ok(format!("{} for {list}, compiled by NVRTC {major}.{minor}", files(SOURCES.len())))
-}
-
-fn files(n: usize) -> String {
-    format!("{n} {}", if n == 1 { "file" } else { "files" })
+    Ok(format!("{} for {list}, compiled by NVRTC {major}.{minor}", counted(SOURCES.len(), "file")))
 }
 
 /// One device: what it is, which kernels it gets, and whether it computes.

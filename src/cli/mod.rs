@@ -16,6 +16,7 @@ mod dry_run;
 mod export;
 mod generate;
 mod heat;
+mod inputs;
 mod inspect;
 mod kernels;
 mod label;

@@ -103,6 +103,13 @@ impl Terminal {
         paint_weight(self.colour, text, weight, lo, hi, role)
     }
 
+    /// Five weights from `lo` to `hi`, each in its colour.
+    pub fn weight_scale(&self, lo: f32, hi: f32) -> String {
+        let at = |step: u8| lo + (hi - lo) * f32::from(step) / 4.0;
+        let paint = |weight: f32| self.paint_weight(&format!(" {weight:.2} "), weight, lo, hi, Role::Off);
+        format!("weight {}", (0..=4).map(|step| paint(at(step))).collect::<String>())
+    }
+
     /// Reports how the command ended and returns its exit code.
     pub fn finish(mut self, result: Result) -> u8 {
         let result = match self.failed.take() {
@@ -124,6 +131,11 @@ impl Terminal {
             }
         }
     }
+}
+
+/// `1 segment`, `2 segments`.
+pub fn counted(n: usize, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
 /// A sentence of bearable length: a quoted value of a file may have any. The place stands at its beginning, the remedy
@@ -249,6 +261,11 @@ pub(super) mod tests {
         out.failed = Some(ErrorKind::StorageFull.into());
         out.line("a");
         assert_eq!(stdout.text(), "");
+    }
+
+    #[test]
+    fn things_are_counted_in_words() {
+        assert_eq!([0, 1, 2].map(|n| counted(n, "row")), ["0 rows", "1 row", "2 rows"]);
     }
 
     #[test]

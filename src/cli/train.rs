@@ -2,6 +2,7 @@
 
 use super::device::{self, Job, Site};
 use super::dry_run;
+use super::inputs::Overrides;
 use super::progress::Reporter;
 use super::terminal::Terminal;
 use super::{Device, Format, signals};
@@ -36,12 +37,8 @@ pub struct TrainArgs {
     /// The recipe; without it, defaults, environment and --set must say everything.
     #[arg(value_name = "RECIPE.toml")]
     pub recipe: Option<PathBuf>,
-    /// Set one key over recipe and environment; may be repeated.
-    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    pub sets: Vec<String>,
-    /// Draw weights from these priors; the same as --set salience.priors=FILE.
-    #[arg(long, value_name = "FILE")]
-    pub priors: Option<PathBuf>,
+    #[command(flatten)]
+    pub overrides: Overrides,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
@@ -66,8 +63,7 @@ pub struct TrainArgs {
 /// Loads the recipe from its layers and trains, or prints it, or counts what it would need.
 pub fn run(args: &TrainArgs, out: &mut Terminal) -> Result {
     let environment = recipe::environment();
-    let priors = args.priors.iter().map(|file| format!("salience.priors={}", file.display()));
-    let sets: Vec<String> = args.sets.iter().cloned().chain(priors).collect();
+    let sets = args.overrides.assignments();
     if args.print_config {
         let recipe = Recipe::layered(args.recipe.as_deref(), environment, &sets)?;
         out.print(&recipe.to_toml_commented());
@@ -138,8 +134,11 @@ mod tests {
         let Ok(Command::Train(args)) = parse("eyekern train r.toml --set a.b=1 --set c.d=-2 --device cpu") else {
             panic!("not train")
         };
-        assert_eq!((args.recipe, args.sets), (Some("r.toml".into()), vec!["a.b=1".to_string(), "c.d=-2".into()]));
+        assert_eq!(args.recipe, Some("r.toml".into()));
+        assert_eq!(args.overrides.assignments(), ["a.b=1", "c.d=-2"]);
         assert_eq!((args.device, args.print_config), (Device::Cpu, false));
+        let Ok(Command::Train(args)) = parse("eyekern train --priors p.json --set a.b=1") else { panic!("not train") };
+        assert_eq!(args.overrides.assignments(), ["a.b=1", "salience.priors=p.json"]);
         let Ok(Command::Train(args)) = parse("eyekern train --print-config") else { panic!("not train") };
         assert_eq!((args.recipe, args.device, args.print_config), (None, Device::Auto, true));
         let Ok(Command::Train(args)) = parse("eyekern train r.toml --dry-run --format json") else {

@@ -4,6 +4,7 @@ mod rows;
 
 use super::Device;
 use super::device::{self, Job, Site};
+use super::inputs::data_source;
 use super::terminal::Terminal;
 use crate::backend::Backend;
 use crate::backend::plan::Plan;
@@ -127,17 +128,18 @@ pub fn run(args: &GenerateArgs, out: &mut Terminal) -> Result {
         return Err(Error::file(&files.dir, "there is no tokenizer.json, and --stop needs text; leave it out"));
     }
     let ends = generate::ends(&files.dir, &files.config, tokenizer.as_ref())?;
-    let mut prompts = match (&args.data[..], &tokenizer) {
-        ([], Some(tokenizer)) => vec![text_prompt(args, tokenizer)?],
-        ([], None) => {
+    let source = data_source(&args.data);
+    let mut prompts = match (&source, &tokenizer) {
+        (None, Some(tokenizer)) => vec![text_prompt(args, tokenizer)?],
+        (None, None) => {
             let why = "there is no tokenizer.json, so text cannot be read; put the model's there, or give --data with \
                        rows of `input_ids`";
             return Err(Error::file(&files.dir, why));
         }
-        (data, tokenizer) => requests::read(&source(data), tokenizer.as_ref(), files.spec.vocab, args.task)?,
+        (Some(source), tokenizer) => requests::read(source, tokenizer.as_ref(), files.spec.vocab, args.task)?,
     };
     let max_new_tokens = args.max_new_tokens as usize;
-    check_lengths(args, &files, &prompts, max_new_tokens)?;
+    check_lengths(source.as_ref(), &files, &prompts, max_new_tokens)?;
     let output = match &args.output {
         None => None,
         Some(file) => {
@@ -190,13 +192,6 @@ fn tokenizer(args: &GenerateArgs, files: &ModelFiles) -> Result<Option<Tokenizer
     let tokenizer = Tokenizer::load(dir)?;
     corpus::check_vocab(&tokenizer, files.spec.vocab, &dir.join("tokenizer.json"))?;
     Ok(Some(tokenizer))
-}
-
-fn source(data: &[PathBuf]) -> DataSource {
-    match data {
-        [source, target] => DataSource::Parallel(source.clone(), target.clone()),
-        _ => DataSource::Jsonl(data[0].clone()),
-    }
 }
 
 /// The prompt of the command line, of a file or of standard input.
@@ -255,7 +250,7 @@ fn note_lengths(files: &ModelFiles, prompts: &[Prompt], max_new_tokens: usize, o
 }
 
 /// Refuses prompts that leave no room for the tokens asked for.
-fn check_lengths(args: &GenerateArgs, files: &ModelFiles, prompts: &[Prompt], max_new_tokens: usize) -> Result {
+fn check_lengths(source: Option<&DataSource>, files: &ModelFiles, prompts: &[Prompt], max_new_tokens: usize) -> Result {
     let Some(limit) = decode::longest(&files.spec) else { return Ok(()) };
     let Some(long) = prompts.iter().find(|p| p.ids.len() + max_new_tokens > limit) else { return Ok(()) };
     let n = long.ids.len();
@@ -263,10 +258,10 @@ fn check_lengths(args: &GenerateArgs, files: &ModelFiles, prompts: &[Prompt], ma
         "a prompt of {n} tokens and --max-new-tokens {max_new_tokens} exceed the {limit} positions of the model; {}",
         if n < limit { format!("lower --max-new-tokens to {}", limit - n) } else { "shorten the prompt".into() }
     );
-    match &args.data[..] {
-        [] => Err(Error::Usage(why)),
-        data => Err(Error::row(source(data).file(), long.row as usize + 1, why)),
-    }
+    Err(match source {
+        None => Error::Usage(why),
+        Some(source) => Error::row(source.file(), long.row as usize + 1, why),
+    })
 }
 
 impl Generation {

@@ -1,7 +1,7 @@
 //! A row on the terminal: its subwords coloured by weight, and the scan path through the code that is looked at.
 
 use super::{Inspected, path, summary};
-use crate::cli::terminal::{Colour, Role, Terminal, printable};
+use crate::cli::terminal::{Colour, Role, Terminal, counted, printable};
 use crate::data::shown::{Kind, Scan, Shown, Subword};
 
 /// The row, a legend, and the path.
@@ -48,13 +48,13 @@ pub fn notes(row: &Shown) -> Vec<String> {
 
 /// The mark where a row was cut.
 pub fn cut_mark(tokens: usize, it: &Inspected) -> String {
-    format!("✂ {} cut off (data.max_length = {})", path::counted(tokens, "token"), it.recipe.data.max_length)
+    format!("✂ {} cut off (data.max_length = {})", counted(tokens, "token"), it.recipe.data.max_length)
 }
 
 /// What the picture of a path is called.
 pub fn path_title(scan: &Scan) -> String {
     let on: usize = scan.path.segments.iter().map(|segment| segment.places().len()).sum();
-    let (tokens, segments) = (scan.spans.len(), path::counted(scan.path.segments.len(), "segment"));
+    let (tokens, segments) = (scan.spans.len(), counted(scan.path.segments.len(), "segment"));
     format!("Looked at: {on} of {tokens} tokens, in {segments}")
 }
 
@@ -78,13 +78,8 @@ fn legend(low: f32, high: f32, out: &Terminal) -> String {
     if out.colour() == Colour::None {
         return "‹w› is the weight of the text before it, ‹w*› on the scan path; text without is not supervised".into();
     }
-    let mut text = String::from("weight ");
-    for step in 0..=4 {
-        let weight = low + (high - low) * step as f32 / 4.0;
-        text += &out.paint_weight(&format!(" {weight:.2} "), weight, low, high, Role::Off);
-    }
     let on = out.paint_weight("underlined", low, low, high, Role::On);
-    format!("{text}  {on} on the scan path  {} not supervised", out.dim("dim"))
+    format!("{}  {on} on the scan path  {} not supervised", out.weight_scale(low, high), out.dim("dim"))
 }
 
 /// The code with the number of its segment behind every token on the path.

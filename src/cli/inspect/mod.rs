@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Format;
+use super::inputs::{Overrides, data_source};
 use super::terminal::Terminal;
 use crate::data::corpus::{self, DataSource};
 use crate::data::shown::Shown;
@@ -52,12 +53,8 @@ pub struct InspectArgs {
     /// complete.
     #[arg(long, value_name = "RECIPE.toml")]
     pub recipe: Option<PathBuf>,
-    /// Set one key over recipe and environment; may be repeated.
-    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    pub sets: Vec<String>,
-    /// Draw weights from these priors; the same as --set salience.priors=FILE.
-    #[arg(long, value_name = "FILE")]
-    pub priors: Option<PathBuf>,
+    #[command(flatten)]
+    pub overrides: Overrides,
     /// Lines of the rows to show, from 1; may be repeated. Else the terminal shows the first row, a page the first 20.
     #[arg(long = "row", value_name = "N,A-B", value_delimiter = ',', value_parser = lines)]
     pub rows: Vec<Lines>,
@@ -107,7 +104,11 @@ pub fn run(args: &InspectArgs, out: &mut Terminal) -> Result {
     let (source, others) = (source(args, &recipe)?, others(args, &recipe)?);
     if let Some(page) = &args.html {
         let data = [Some(&source), others.as_ref()].into_iter().flatten().flat_map(DataSource::files);
-        files::refuse_input("--html", page, data.chain(args.recipe.as_deref()).chain(args.priors.as_deref()))?;
+        files::refuse_input(
+            "--html",
+            page,
+            data.chain(args.recipe.as_deref()).chain(args.overrides.priors.as_deref()),
+        )?;
     }
     let (tokenizer, vocab) = tokenizer(&recipe)?;
     if let (DataSource::Parallel(..), None) = (&source, &tokenizer) {
@@ -139,9 +140,7 @@ pub fn run(args: &InspectArgs, out: &mut Terminal) -> Result {
 }
 
 fn recipe(args: &InspectArgs) -> Result<Recipe> {
-    let priors = args.priors.iter().map(|file| format!("salience.priors={}", file.display()));
-    let sets: Vec<String> = args.sets.iter().cloned().chain(priors).collect();
-    let mut recipe = Recipe::layered(args.recipe.as_deref(), recipe::environment(), &sets)?;
+    let mut recipe = Recipe::layered(args.recipe.as_deref(), recipe::environment(), &args.overrides.assignments())?;
     if let Some(model) = &args.model {
         // the tokenizer that another model's recipe names does not belong to it
         (recipe.model.model_name_or_path, recipe.model.tokenizer) = (model.clone(), None);
@@ -152,17 +151,9 @@ fn recipe(args: &InspectArgs) -> Result<Recipe> {
     Ok(recipe)
 }
 
-fn of_files(files: &[PathBuf]) -> Option<DataSource> {
-    match files {
-        [] => None,
-        [file] => Some(DataSource::Jsonl(file.clone())),
-        [source, target, ..] => Some(DataSource::Parallel(source.clone(), target.clone())),
-    }
-}
-
 fn source(args: &InspectArgs, recipe: &Recipe) -> Result<DataSource> {
     let of_recipe = Some(&recipe.data.train_file).filter(|source| !source.file().as_os_str().is_empty());
-    of_files(&args.data).or(of_recipe.cloned()).ok_or_else(|| {
+    data_source(&args.data).or(of_recipe.cloned()).ok_or_else(|| {
         let why = "nothing to inspect: give a JSONL file, two parallel text files, or --recipe RECIPE.toml";
         Error::Usage(why.into())
     })
@@ -174,7 +165,7 @@ fn others(args: &InspectArgs, recipe: &Recipe) -> Result<Option<DataSource>> {
         return Err(Error::Usage(why.into()));
     }
     let of_recipe = recipe.data.validation_file.clone().filter(|_| args.data.is_empty());
-    Ok(of_files(&args.against).or(of_recipe))
+    Ok(data_source(&args.against).or(of_recipe))
 }
 
 fn rows(args: &InspectArgs) -> Result<Rows> {

@@ -46,11 +46,6 @@ pub fn segments(scan: &Scan, priors: &Priors) -> Vec<Segment> {
     scan.path.segments.iter().enumerate().map(one).collect()
 }
 
-/// `1 segment`, `2 segments`.
-pub fn counted(n: usize, thing: &str) -> String {
-    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
-}
-
 /// The text of a token.
 pub fn token(scan: &Scan, place: usize) -> &str {
     scan.spans.get(place).and_then(|span| scan.text.get(span.start..span.end)).unwrap_or_default()
@@ -96,6 +91,5 @@ mod tests {
             "1.0000, set by objective.arm in place of 1.7500 = 1.0000 base + 0.2500 rarity + 0.5000 semantic";
         assert_eq!(terms(1.0, Some(&parts)), replaced);
         assert_eq!(terms(1.0, None), "1.0000");
-        assert_eq!((counted(1, "row"), counted(0, "row")), ("1 row".into(), "0 rows".into()));
     }
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Inspected, path};
-use crate::cli::terminal::Terminal;
+use super::Inspected;
+use crate::cli::terminal::{Terminal, counted};
 use crate::data::corpus::DataSource;
 use crate::data::survey::{Finding, Spread};
 use crate::render::html::{Bars, Fact};
@@ -94,7 +94,7 @@ pub fn facts(it: &Inspected) -> Vec<Fact> {
         c.rows,
         &format!(
             "the tokens and labels of the row in brackets once more, so that they count again ({} repeated)",
-            path::counted(s.repeated, "different row")
+            counted(s.repeated, "different row")
         ),
     ));
     if s.texts > 0 {
