@@ -1,4 +1,4 @@
-//! `eyekern completions`: what a shell needs to complete command lines.
+//! `eyekern completions`: prints the completion script of a shell.
 
 use super::Cli;
 use super::terminal::Terminal;
@@ -12,7 +12,7 @@ Examples:
   eyekern completions zsh > \"${fpath[1]}/_eyekern\"
   eyekern completions fish > ~/.config/fish/completions/eyekern.fish";
 
-/// What `eyekern completions` is asked for.
+/// Arguments of `eyekern completions`.
 #[derive(Args, Debug)]
 pub struct CompletionsArgs {
     /// The shell.

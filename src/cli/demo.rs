@@ -1,7 +1,7 @@
-//! `eyekern demo`: a small random model learns 64 Java-to-C# pairs by heart, with a weight on every token that is drawn
-//! from the built-in eye-tracking priors.
+//! `eyekern demo`: a small random model memorises 64 Java-to-C# pairs, with token weights drawn from the built-in
+//! eye-tracking priors.
 //!
-//! Everything is embedded; what is written can be trained on with `eyekern train`.
+//! Model, tokenizer and data are embedded. `eyekern train` can train on the written files.
 
 use super::terminal::{Role, Terminal};
 use super::{Device, train};
@@ -18,22 +18,22 @@ use crate::train::recipe::{Method, Recipe, Schedule};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
-/// Examples for its help.
+/// The examples at the end of the help.
 pub const HELP: &str = "\
 Examples:
   eyekern demo
   eyekern demo --steps 20 --output-dir trained";
 
-/// What `eyekern demo` is asked for.
+/// Arguments of `eyekern demo`.
 #[derive(Args, Debug)]
 pub struct DemoArgs {
-    /// Where the trained model goes.
+    /// Output folder for the data, a recipe and the trained model.
     #[arg(long, value_name = "DIR", default_value = "eyekern-demo")]
     pub output_dir: PathBuf,
-    /// Seed of initial values and data order.
+    /// Seed of the initial weights and the data order.
     #[arg(long, value_name = "N", default_value_t = 42, value_parser = clap::value_parser!(u64).range(..1 << 63))]
     pub seed: u64,
-    /// Optimiser steps, instead of the number that learns the examples.
+    /// Optimiser steps. Default: enough to memorise the examples.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub steps: Option<u64>,
 }
@@ -44,13 +44,13 @@ const TOKENIZER_CONFIG: &str = include_str!("../../assets/demo/tokenizer_config.
 const MODEL: &str = include_str!("../../assets/demo/config.json");
 const RECIPE: &str = include_str!("../../assets/demo/recipe.toml");
 
-/// The row that is shown.
+/// The row to show.
 const SHOWN: usize = 0;
 
-/// Steps that learn the pairs in under a minute on two cores.
+/// Enough to memorise the pairs; under a minute on two cores.
 const STEPS: u64 = 160;
 
-/// Shows an example, trains, and says what to try next.
+/// Shows an example, trains, and suggests the next commands.
 pub fn run(args: &DemoArgs, out: &mut Terminal) -> Result {
     let recipe = recipe(args);
     let tokenizer = Tokenizer::from_bytes(TOKENIZER.as_bytes(), Some("<|endoftext|>"))?;
@@ -94,7 +94,7 @@ fn recipe(args: &DemoArgs) -> Recipe {
     recipe
 }
 
-/// One example, its tokens coloured by weight; what is not supervised is dim.
+/// One example with its tokens coloured by weight; unsupervised tokens are dim.
 fn show(prepared: &Prepared, out: &mut Terminal) {
     let Prepared { train: Corpus { examples, counts, .. }, tokenizer: Some(tokenizer), .. } = prepared else { return };
     let Some(example) = examples.get(SHOWN) else { return };
@@ -115,13 +115,13 @@ fn paint(example: &Example, tokenizer: &Tokenizer, low: f32, high: f32, out: &Te
     text
 }
 
-/// The data and a recipe that goes on from the trained model.
+/// Writes the data, the tokenizer and a recipe that trains the new model further.
 fn write_inputs(dir: &Path, model: &Path) -> Result {
     let recipe = dir.join("recipe.toml");
     if std::fs::read(&recipe).is_ok_and(|text| text != RECIPE.as_bytes()) {
         return Err(Error::file(
             &recipe,
-            "is not the demo's own and would be written over; choose another --output-dir",
+            "differs from the demo's recipe and would be overwritten; choose another --output-dir",
         ));
     }
     std::fs::create_dir_all(model).map_err(Error::io(model, "create"))?;
@@ -146,7 +146,7 @@ fn next(dir: &Path, out: &mut Terminal) {
     ] {
         out.line(&format!("  {command}\n      {}", out.dim(why)));
     }
-    out.line("From a checkout, `cargo run --release --` stands for `eyekern`.");
+    out.line("In a checkout, run `cargo run --release --` instead of `eyekern`.");
 }
 
 #[cfg(test)]

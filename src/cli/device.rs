@@ -1,4 +1,4 @@
-//! Where a command computes: the one place that chooses and opens a device.
+//! The device of a command: the only place that chooses and opens one.
 
 use super::machine::{self, gib};
 use super::terminal::Terminal;

@@ -1,6 +1,5 @@
-//! `eyekern doctor`: what this machine can train on, and what is missing.
+//! `eyekern doctor`: checks what this machine can train on, and what CUDA training lacks.
 
-use super::Format;
 use super::Format;
 use super::device::kernel_files;
 use super::machine::{self, gib};
@@ -15,27 +14,27 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Examples for its help.
+/// The examples at the end of the help.
 pub const HELP: &str = "\
 Examples:
   eyekern doctor
   eyekern doctor --format json
 
-The exit code is 0 where training is possible, and that it is on any processor: CUDA is reported, not required.";
+The exit code is 0 with and without CUDA, because the CPU can always train.";
 
-/// What `eyekern doctor` is asked for.
+/// Arguments of `eyekern doctor`.
 #[derive(Args, Debug)]
 pub struct DoctorArgs {
-    /// For people or for programs.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 struct Finding {
     subject: String,
     good: bool,
-    /// What was found, or what is wrong and what to do.
+    /// The finding, or the defect and its remedy.
     says: String,
 }
 
@@ -51,7 +50,7 @@ impl Finding {
     }
 }
 
-/// Looks and prints. Missing CUDA is no failure, as training on the CPU does without.
+/// Checks and prints. Missing CUDA is not a failure, because the CPU can train.
 pub fn run(args: &DoctorArgs, out: &mut Terminal) -> Result {
     let processor = Processor::look();
     let (cuda, gpu) = cuda();
@@ -67,9 +66,9 @@ pub fn run(args: &DoctorArgs, out: &mut Terminal) -> Result {
         )),
         Format::Text => {
             out.line(&format!("eyekern {}\n", env!("CARGO_PKG_VERSION")));
-            section("processor", &processor.findings(), out);
-            section("CUDA (training on the processor does without)", &cuda, out);
-            out.line(&format!("can train on: the processor{}", if gpu { " and the GPU" } else { "" }));
+            section("CPU", &processor.findings(), out);
+            section("CUDA (not needed for training on the CPU)", &cuda, out);
+            out.line(&format!("can train on: the CPU{}", if gpu { " and the GPU" } else { "" }));
         }
     }
     Ok(())
@@ -115,24 +114,21 @@ impl Processor {
     fn findings(&self) -> Vec<Finding> {
         let memory = match (self.available, self.memory) {
             (Some(available), Some(all)) => Ok(format!("{:.1} of {:.1} GiB available", gib(available), gib(all))),
-            _ => Err("unknown on this system: runs are not checked for what they need beforehand".into()),
+            _ => Err("unknown on this system: the memory of a run is not checked before it starts".into()),
         };
         let instructions = match self.instructions.as_slice() {
-            [] => Err("no AVX2 or NEON: matrix products are slow here".into()),
+            [] => Err("no AVX2 or NEON: matrix products are slow".into()),
             list => Ok(list.join(" ")),
         };
         vec![
-            Finding::new(
-                "cores",
-                Ok(format!("{}, and as many threads unless train.threads says otherwise", self.cores)),
-            ),
+            Finding::new("cores", Ok(format!("{}, one thread each unless train.threads is set", self.cores))),
             Finding::new("instructions", instructions),
             Finding::new("memory", memory),
         ]
     }
 }
 
-/// The findings, and whether a GPU can train.
+/// The findings on CUDA, and whether a GPU can train.
 fn cuda() -> (Vec<Finding>, bool) {
     let at = |path: Option<&Path>| path.map_or("in the process".to_string(), |path| path.display().to_string());
     let started = driver::start();
@@ -148,7 +144,7 @@ fn cuda() -> (Vec<Finding>, bool) {
             "NVRTC",
             match &nvrtc {
                 Ok(found) => Ok(format!("{}.{}, {}", found.version.0, found.version.1, at(found.path.as_deref()))),
-                Err(_) if COMPILER.is_some() => Ok("not found, and not needed: the kernels are compiled".into()),
+                Err(_) if COMPILER.is_some() => Ok("not found and not needed: the kernels are compiled".into()),
                 Err(why) => {
                     Err(format!("not found ({why}): install the Python package nvidia-cuda-nvrtc of version 13"))
                 }
@@ -178,7 +174,7 @@ fn cuda() -> (Vec<Finding>, bool) {
     (findings, usable)
 }
 
-/// Which kernels the binary has.
+/// The kernels in the binary.
 fn machine_code(compiler_here: bool) -> std::result::Result<String, String> {
     let Some((major, minor)) = COMPILER else {
         let sources = format!("sources only, {}", counted(SOURCES.len(), "file"));
@@ -197,7 +193,7 @@ fn machine_code(compiler_here: bool) -> std::result::Result<String, String> {
     Ok(format!("{} for {list}, compiled by NVRTC {major}.{minor}", counted(SOURCES.len(), "file")))
 }
 
-/// One device: what it is, which kernels it gets, and whether it computes.
+/// Describes a GPU and its kernels after a self-test.
 fn gpu(device: &Properties) -> std::result::Result<String, String> {
     let (major, minor) = device.capability;
     let what = format!(

@@ -1,4 +1,4 @@
-//! `eyekern train --dry-run`: what a run would need.
+//! `eyekern train --dry-run`: the memory and work of a run, counted without training.
 
 use super::device::{self, Place};
 use super::machine::{self, gib};
@@ -69,15 +69,15 @@ fn text(
         ("optimiser", bytes.optimiser, if cuda { "moments and f32 masters" } else { "moments" }),
         ("activations", bytes.activations, &format!("kept for backward, recompute = {}", recipe.train.recompute)),
         ("workspace", bytes.workspace, "gradients of activations, micro-batch, rows and logits of the head"),
-        ("scratch", bytes.scratch, "of the backend itself"),
-        ("reference", bytes.reference, "before activations and workspace are there"),
+        ("scratch", bytes.scratch, "of the backend"),
+        ("reference", bytes.reference, "freed before activations and workspace are allocated"),
     ];
     for (name, part, what) in parts.into_iter().filter(|(name, part, _)| *part > 0 || *name != "reference") {
         line(name, memory(part, what));
     }
     let available = machine::memory("MemAvailable").filter(|_| !cuda);
     let beside = available.map_or(String::new(), |bytes| format!("of {:.3} GiB available", gib(bytes)));
-    line("together", memory(bytes.total(), &beside));
+    line("total", memory(bytes.total(), &beside));
     for (name, part) in [("forward", flops.forward), ("backward", flops.backward), ("recompute", flops.recompute)] {
         line(name, format!("{:9.3} TFLOP a step", part / 1e12));
     }

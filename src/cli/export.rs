@@ -1,4 +1,4 @@
-//! `eyekern export`: an adapter folded into its model, saved as Hugging Face saves one and read back.
+//! `eyekern export`: merges an adapter into its model, saves the model in the Hugging Face layout, and checks it.
 
 use super::terminal::Terminal;
 use crate::backend::Backend;
@@ -15,47 +15,47 @@ use clap::{Args, ValueEnum};
 use safetensors::Dtype as Stored;
 use std::path::PathBuf;
 
-/// Examples for its help.
+/// The examples at the end of the help.
 pub const HELP: &str = "\
 Examples:
   eyekern export --model DIR --adapter out --merge -o merged
   eyekern export --model DIR --adapter out --merge -o merged --dtype bfloat16";
 
-/// What `eyekern export` is asked for.
+/// Arguments of `eyekern export`.
 #[derive(Args, Debug)]
 pub struct ExportArgs {
-    /// The model: a directory, or the id of a cached one.
+    /// The model: a directory, or the id of a cached model.
     #[arg(long, value_name = "DIR")]
     pub model: String,
-    /// The adapter.
+    /// The PEFT adapter.
     #[arg(long, value_name = "DIR")]
     pub adapter: PathBuf,
-    /// Add the adapter to the weights.
+    /// Merge the adapter into the weights.
     #[arg(long, required = true)]
     pub merge: bool,
-    /// Where the model goes: a directory that holds none yet.
+    /// Output directory; must not contain a model.
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,
-    /// What its weights are stored as; auto is what most of the base model's are.
+    /// Data type of the saved weights.
     #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     pub dtype: Dtype,
 }
 
-/// What weights are stored as.
+/// The data type of saved weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "lower")]
 pub enum Dtype {
-    /// What most of the base model's weights are.
+    /// The most frequent data type of the base model.
     Auto,
     /// 32 bits.
     Float32,
-    /// 16 bits, 8 of them the exponent.
+    /// 16 bits with an exponent of 8 bits.
     BFloat16,
-    /// 16 bits, 5 of them the exponent.
+    /// 16 bits with an exponent of 5 bits.
     Float16,
 }
 
-/// Tokens of the probe that the merged model is checked with.
+/// Tokens of the probe that checks the merged model.
 const PROBE: usize = 16;
 
 /// Merges, saves, reads back and compares.
@@ -88,16 +88,16 @@ pub fn run(args: &ExportArgs, out: &mut Terminal) -> Result {
     let name = save::dtype_name(dtype);
     if apart <= limit {
         out.line(&format!(
-            "{}: {} merged in {name}; log p of a probe of {positions} tokens is {apart:.1e} from the unmerged model's \
-             (at most {limit:e})",
+            "{}: {} merged in {name}; log p of a probe of {positions} tokens differs by {apart:.1e} from the unmerged \
+             model (limit {limit:e})",
             args.output.display(),
             args.adapter.display()
         ));
         return Ok(());
     }
     let why = format!(
-        "log p of a probe is {apart:.1e} from the unmerged model's, and {limit:e} is what {name} allows; the files \
-         stay, but do not use them: export as float32"
+        "log p of a probe differs by {apart:.1e} from the unmerged model, more than the {limit:e} that {name} allows; do \
+         not use these files, and export as float32"
     );
     Err(Error::file(&args.output, why))
 }
@@ -120,8 +120,8 @@ fn probe<B: Backend>(b: &B, model: &Decoder<B>, positions: usize) -> Result<Vec<
         .collect())
 }
 
-/// What rounding the weights may move the probe by ([`distance`]); an adapter in the wrong place moves it by whole
-/// nats. docs/generate.md has what was measured.
+/// The largest [`distance`] that rounding the weights may cause. An adapter in the wrong place causes whole nats.
+/// docs/generate.md has measurements.
 fn tolerance(dtype: Stored) -> f64 {
     match dtype {
         Stored::BF16 => 0.15,
@@ -130,7 +130,7 @@ fn tolerance(dtype: Stored) -> f64 {
     }
 }
 
-/// The expectation of |difference of log p| under the first, over the positions.
+/// The mean over positions of the expected |difference of log p| under `before`.
 fn distance(before: &[f64], after: &[f64], vocab: usize) -> f64 {
     let apart: f64 = before.iter().zip(after).map(|(a, b)| a.exp() * (a - b).abs()).sum();
     apart / (before.len() / vocab) as f64

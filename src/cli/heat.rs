@@ -1,8 +1,8 @@
-//! Colours: which ones a terminal has, and the heat that shows a token's weight.
+//! The colours of a terminal, and the heat map of token weights.
 
 use std::ffi::OsString;
 
-/// How many colours may be used.
+/// The colours of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colour {
     /// Plain text.
@@ -20,7 +20,7 @@ impl Colour {
     pub fn decide(is_terminal: bool, var: impl Fn(&str) -> Option<OsString>) -> Colour {
         let text = |name: &str| var(name).unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         let (depth, term) = (text("COLORTERM"), text("TERM"));
-        // NO_COLOR counts where it is present and not empty, whatever it says (no-color.org).
+        // any value of NO_COLOR but an empty one counts (no-color.org)
         if !is_terminal || !text("NO_COLOR").is_empty() || term == "dumb" {
             Colour::None
         } else if depth == "truecolor" || depth == "24bit" {
@@ -33,31 +33,32 @@ impl Colour {
     }
 }
 
-/// How a token takes part in the loss.
+/// The part of a token in the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It is not supervised.
+    /// Not supervised.
     Masked,
-    /// It is, off the scan path.
+    /// Supervised, off the scan path.
     Off,
-    /// It is, on the scan path.
+    /// Supervised, on the scan path.
     On,
 }
 
 type Rgb = [u8; 3];
 
-/// From dark to bright, evenly spaced: light text on the first, dark text on the last, any hue vision can order them.
+/// From dark to bright at equal distances, readable with light text on the first and dark text on the last, and ordered by
+/// lightness for any colour vision.
 const RAMP: [Rgb; 5] = [[27, 12, 65], [101, 21, 110], [188, 55, 84], [237, 105, 37], [249, 201, 50]];
 
-/// The basic background colours from cold to hot, each with the foreground that reads on it.
+/// The basic background colours from cold to hot, each with a readable foreground.
 const BASIC: [&str; 5] = ["37;44", "30;46", "30;42", "30;43", "37;41"];
 
-/// `text` on a background between cold (`weight` at or below `lo`) and hot (at or above `hi`), underlined where it lies
-/// on the scan path; text without supervision is dim on no background.
+/// `text` on a background between cold (`weight` at or below `lo`) and hot (at or above `hi`), underlined where it is on
+/// the scan path. Unsupervised text is dim and has no background.
 ///
-/// Without colours the weight follows the text in angle quotes: `total‹1.50›`, on the path `total‹1.50*›`. Line ends stay outside the colour, as
-/// terminals would otherwise fill the rest of the line with it, and control characters (data could carry escape
-/// sequences) are replaced.
+/// Without colours the weight follows the text in angle quotes: `total‹1.50›`, on the path `total‹1.50*›`. Line breaks are
+/// outside the colour, because terminals would fill the rest of the line with it. Control characters are replaced, because
+/// data could contain escape sequences.
 pub fn paint_weight(colour: Colour, text: &str, weight: f32, lo: f32, hi: f32, role: Role) -> String {
     let text = printable(text);
     let heat = heat(weight, lo, hi);
@@ -86,13 +87,13 @@ pub fn paint_weight(colour: Colour, text: &str, weight: f32, lo: f32, hi: f32, r
         .collect()
 }
 
-/// The text with the weight behind its last letter; white space alone has nothing to hang it on.
+/// The text with the weight after its last character that is not white space; white space alone has no weight.
 fn annotated(text: &str, weight: f32, mark: &str) -> String {
     let word = text.trim_end();
     if word.is_empty() { text.to_string() } else { format!("{word}‹{weight:.2}{mark}›{}", &text[word.len()..]) }
 }
 
-/// Where the weight lies between the ends, 0 to 1; what cannot be placed lies at 0.
+/// The position of the weight between the ends, 0 to 1; 0 for NaN.
 fn heat(weight: f32, lo: f32, hi: f32) -> f32 {
     let heat = ((weight - lo) / (hi - lo)).clamp(0.0, 1.0);
     if heat.is_nan() { 0.0 } else { heat }
@@ -108,7 +109,7 @@ fn ramp(heat: f32) -> Rgb {
     })
 }
 
-/// The nearest colour of the 6 x 6 x 6 cube: its index and what is seen.
+/// The nearest colour of the 6 x 6 x 6 cube: its index and its value.
 fn indexed(rgb: Rgb) -> (u16, Rgb) {
     const LEVELS: [u8; 6] = [0, 95, 135, 175, 215, 255];
     let level = |c: u8| (0..6).min_by_key(|&i| LEVELS[i].abs_diff(c)).unwrap_or(0);
@@ -135,7 +136,7 @@ fn luminance(rgb: Rgb) -> f32 {
     0.2126 * r + 0.7152 * g + 0.0722 * b
 }
 
-/// The text with control characters replaced, tabs and line ends excepted.
+/// The text with control characters other than tabs and line breaks replaced.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! `eyekern kernels`: what the compiled kernels cost.
+//! `eyekern kernels`: lists the resources of the compiled kernels.
 
 use super::Format;
 use super::terminal::Terminal;
@@ -8,21 +8,21 @@ use crate::error::{Error, Result};
 use clap::Args;
 use serde_json::{Value, json};
 
-/// Examples for its help.
+/// The examples at the end of the help.
 pub const HELP: &str = "\
 Examples:
   eyekern kernels
   eyekern kernels --format json";
 
-/// What `eyekern kernels` is asked for.
+/// Arguments of `eyekern kernels`.
 #[derive(Args, Debug)]
 pub struct KernelsArgs {
-    /// For people or for programs.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
 
-/// A kernel as compiled for one architecture.
+/// A kernel compiled for one architecture.
 struct Row<'a> {
     cubin: &'a Cubin,
     kernel: Kernel,
@@ -47,7 +47,7 @@ fn rows(cubins: &[Cubin]) -> Result<Vec<Row<'_>>> {
             kernels.map_err(|why| Error::Device(format!("{} {}: {why}", cubin.source, cubin.architecture)))?;
         rows.extend(kernels.into_iter().map(|kernel| Row { cubin, kernel }));
     }
-    // the architectures of a kernel below each other, in the order of the table
+    // the rows of a kernel are adjacent, in the order of CUBINS
     rows.sort_by(|a, b| (a.cubin.source, &a.kernel.name).cmp(&(b.cubin.source, &b.kernel.name)));
     Ok(rows)
 }
@@ -56,9 +56,8 @@ fn text(compiler: Option<(i32, i32)>, sources: &[&str], rows: &[Row]) -> Vec<Str
     let Some((major, minor)) = compiler else {
         return vec![
             format!("no machine code in this build, only the sources: {}", sources.join(", ")),
-            "A run on a GPU compiles them when it starts, if it finds NVRTC in a CUDA toolkit or a Python package"
-                .into(),
-            format!("(eyekern doctor shows that). To have them in the binary, {REMEDY}."),
+            "A run on a GPU compiles them at its start with the NVRTC of a CUDA toolkit or a Python package".into(),
+            format!("(`eyekern doctor` shows whether there is one). To embed machine code, {REMEDY}."),
         ];
     };
     let header = ["kernel", "architecture", "registers", "shared", "stack", "spills", "HMMA", "HGMMA", "atomics"];
@@ -90,8 +89,8 @@ fn text(compiler: Option<(i32, i32)>, sources: &[&str], rows: &[Row]) -> Vec<Str
     let mut lines: Vec<String> = table.iter().map(line).collect();
     lines.push(String::new());
     lines.push(format!(
-        "Compiled by NVRTC {major}.{minor}. Registers are a thread's; shared is static, in bytes of a block; stack is in \
-         bytes of a thread, spills are instructions that touch it."
+        "Compiled by NVRTC {major}.{minor}. Registers per thread; static shared memory in bytes per block; stack in bytes \
+         per thread; spills are instructions that access the stack."
     ));
     lines
 }

@@ -1,4 +1,4 @@
-//! `eyekern label`: the semantic label of every token of files or of rows of code.
+//! `eyekern label`: prints the semantic label of every token of code files or rows.
 
 use super::terminal::Terminal;
 use crate::data::json;
@@ -11,62 +11,62 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Examples for its help.
+/// The examples at the end of the help.
 pub const HELP: &str = "\
 Examples:
   eyekern label src/Account.java
   eyekern label --jsonl rows.jsonl --field code --lang c-sharp
 
-A row of --format jsonl has tokens, labels (1 to 20, 0 for none), label_names, starts and ends (byte offsets), lines
-(from 0).";
+Each row of --format jsonl has the keys tokens, labels (1 to 20, 0 for none), label_names, starts and ends (byte
+offsets) and lines (from 0).";
 
-/// What `eyekern label` is asked for.
+/// Arguments of `eyekern label`.
 #[derive(Args, Debug)]
 pub struct LabelArgs {
     /// Source files.
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Rows of code, one JSON object a line.
+    /// Rows of code: one JSON object per line.
     #[arg(long, value_name = "ROWS.jsonl")]
     pub jsonl: Option<PathBuf>,
-    /// The key of a row that holds its code.
+    /// Key of the code in a row.
     #[arg(long, value_name = "KEY", default_value = "code")]
     pub field: String,
-    /// auto, or one of java, c-sharp, python, javascript, typescript, go, c, cpp, rust. auto goes by the file's
-    /// extension; for rows by their `lang`, else Java.
+    /// Language: auto, java, c-sharp, python, javascript, typescript, go, c, cpp or rust. auto uses the extension of a
+    /// file and the key `lang` of a row (Java without one).
     #[arg(long, value_name = "LANGUAGE", default_value = "auto")]
     pub lang: String,
-    /// text for files and jsonl for rows, unless said otherwise.
+    /// Output format; by default text for files and jsonl for rows.
     #[arg(long, value_enum)]
     pub format: Option<LabelFormat>,
-    /// How called functions are recognised among free words.
+    /// How to recognise the names of called functions.
     #[arg(long, value_enum, default_value_t = CallRule::Syntax)]
     pub calls: CallRule,
-    /// List tokens as the published examples do.
+    /// List tokens in the form of published examples.
     #[arg(long, value_enum)]
     pub compat: Option<Compat>,
 }
 
-/// How labels are shown.
+/// The output format of labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LabelFormat {
-    /// One token a line: place, label, text.
+    /// One token per line: position, label, text.
     Text,
-    /// One JSON object a file or row.
+    /// One JSON object per file or row.
     Jsonl,
 }
 
-/// Which listing of tokens is wanted.
+/// Published forms of a listing of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Compat {
     /// The order, spelling and line numbers of the published EyeMulator examples.
     Artifact,
 }
 
-/// How the names of called functions are recognised.
+/// How to recognise the names of called functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CallRule {
-    /// By the list of prefixes fitted on the published labels.
+    /// By a list of prefixes fitted to the published labels.
     Lexicon,
     /// By the syntax tree.
     Syntax,
@@ -81,7 +81,7 @@ struct Token {
     line: u32,
 }
 
-/// Labels files, rows, or both.
+/// Labels files and rows.
 pub fn run(args: &LabelArgs, out: &mut Terminal) -> Result {
     if args.files.is_empty() && args.jsonl.is_none() {
         return Err(Error::Usage("nothing to label: give a file, or rows with --jsonl ROWS.jsonl".into()));
@@ -97,11 +97,11 @@ pub fn run(args: &LabelArgs, out: &mut Terminal) -> Result {
             return Err(Error::file(file, "this is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)"));
         }
         if code.contains(&0) {
-            out.note(&format!("{}: has zero bytes, as no source file has; is it a binary file?", file.display()));
+            out.note(&format!("{}: contains zero bytes; is it a binary file?", file.display()));
         }
         let tokens = tokens(&code, language, args).map_err(|e| Error::file(file, e.to_string()))?;
         if tokens.is_empty() {
-            out.note(&format!("{}: no {language} token in it, so no label; is the file empty?", file.display()));
+            out.note(&format!("{}: contains no {language} token to label; is the file empty?", file.display()));
         }
         match args.format.unwrap_or(LabelFormat::Text) {
             LabelFormat::Text => text(&tokens, out),
@@ -114,14 +114,14 @@ pub fn run(args: &LabelArgs, out: &mut Terminal) -> Result {
     }
 }
 
-/// Every row of a JSONL file: the language is that of `--lang`, else the row's `lang`, else Java.
+/// Labels every row of a JSONL file. The language is `--lang`, else the row's `lang`, else Java.
 fn label_rows(rows: &Path, named: Option<Language>, args: &LabelArgs, out: &mut Terminal) -> Result {
     for raw in Lines::open(rows)?.jsonl() {
         let raw = raw?;
         let fail = |why: String| Error::row(rows, raw.number, why);
         let row = json::object(raw.text(rows)?).map_err(fail)?;
         let Some(code) = row.get(&args.field).and_then(Value::as_str) else {
-            return Err(fail(format!("no text `{}` in this row; name another with --field", args.field)));
+            return Err(fail(format!("this row has no text `{}`; name the key of the code with --field", args.field)));
         };
         let own = match row.get("lang") {
             None | Some(Value::Null) => None,
@@ -131,7 +131,7 @@ fn label_rows(rows: &Path, named: Option<Language>, args: &LabelArgs, out: &mut 
         let language = named.or(own).unwrap_or(Language::Java);
         let tokens = tokens(code.as_bytes(), language, args).map_err(|e| fail(e.to_string()))?;
         if tokens.is_empty() {
-            out.note(&fail(format!("no {language} token in `{}`, so no label", args.field)).to_string());
+            out.note(&fail(format!("`{}` contains no {language} token to label", args.field)).to_string());
         }
         match args.format.unwrap_or(LabelFormat::Jsonl) {
             LabelFormat::Text => text(&tokens, out),

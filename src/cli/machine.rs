@@ -1,6 +1,6 @@
-//! What the machine has: its processor, memory and instruction sets; and what this process took of it.
+//! The CPU, memory and instruction sets of the machine, and the memory of this process.
 
-/// Bytes of `MemTotal` or `MemAvailable`, where the system tells.
+/// Bytes of `MemTotal` or `MemAvailable`; `None` where the system does not report them.
 pub fn memory(entry: &str) -> Option<u64> {
     kib(&field("/proc/meminfo", entry)?)
 }
@@ -10,23 +10,23 @@ pub fn gib(bytes: u64) -> f64 {
     bytes as f64 / (1u64 << 30) as f64
 }
 
-/// The most bytes of memory that this process has used, where the system tells.
+/// Peak memory of this process in bytes; `None` where the system does not report it.
 pub fn peak() -> Option<u64> {
     kib(&field("/proc/self/status", "VmHWM")?)
 }
 
-/// The processor's name.
+/// The name of the CPU.
 pub fn processor() -> String {
     field("/proc/cpuinfo", "model name").unwrap_or_else(|| format!("{} processor", std::env::consts::ARCH))
 }
 
-/// Whether this process was started with `signal` ignored; `false` where the system does not tell.
+/// Whether this process was started with `signal` ignored; `false` where the system does not report it.
 pub fn ignores(signal: i32) -> bool {
     let mask = field("/proc/self/status", "SigIgn").and_then(|mask| u64::from_str_radix(&mask, 16).ok());
     mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
-/// What follows `entry:` in a file of the system.
+/// The text after `entry:` in a file of the system.
 fn field(file: &str, entry: &str) -> Option<String> {
     let text = std::fs::read_to_string(file).ok()?;
     let value = text.lines().find_map(|line| line.strip_prefix(entry)?.trim_start().strip_prefix(':'))?;

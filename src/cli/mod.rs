@@ -1,4 +1,4 @@
-//! The command line: one file per command, and the only place that prints.
+//! The command line: a file per command. Only this module prints.
 
 use std::ffi::OsString;
 
@@ -33,10 +33,10 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  training failed: a loss or gradient is not finite
-  2  the command line or the recipe is wrong
+  2  the command line or the recipe is invalid
   3  data or a model cannot be read or used, or a file cannot be written
-  4  the compute device is absent or out of memory
-  129, 130, 143  training was interrupted (SIGHUP, SIGINT, SIGTERM) and its checkpoint written";
+  4  the compute device is missing or out of memory
+  129, 130, 143  training was interrupted by SIGHUP, SIGINT or SIGTERM, and a checkpoint was written";
 
 const MAIN_HELP: &str = "\
 Examples:
@@ -53,63 +53,63 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Fine-tune a model as a recipe says.
+    /// Fine-tune a model with a recipe.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", train::HELP))]
     Train(train::TrainArgs),
-    /// Show a run as a page: losses, learning rate, gradient norm, speed, evaluations, recipe.
+    /// Write an HTML report of a run: losses, learning rate, gradient norm, speed, evaluations, recipe.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", report::HELP))]
     Report(report::ReportArgs),
-    /// Continue prompts: text as it comes, or a file of rows.
+    /// Generate text from a prompt, or rows from a file of prompts.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", generate::HELP))]
     Generate(generate::GenerateArgs),
-    /// Fold an adapter into its model: a Hugging Face directory that needs no PEFT.
+    /// Merge an adapter into its model and save the result as a Hugging Face directory.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", export::HELP))]
     Export(export::ExportArgs),
-    /// Show the semantic label of every token of code, as the eye-tracking priors know them.
+    /// Print the semantic label of every code token: the labels of the eye-tracking priors.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", label::HELP))]
     Label(label::LabelArgs),
-    /// Show the priors of human attention, or build them from gaze recordings.
+    /// Show the priors of human attention, or build priors from eye-tracking recordings.
     #[command(subcommand)]
     Priors(priors::PriorsCommand),
-    /// Look at data as training will see them: counts of what may be wrong, weights token by token, scan paths.
+    /// Inspect data as training sees them: possible defects, the weight of every token, scan paths.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", inspect::HELP))]
     Inspect(inspect::InspectArgs),
-    /// Train a tiny built-in model on built-in examples: about a minute, no network.
+    /// Train a tiny built-in model on built-in examples, in about a minute and without a network.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", demo::HELP))]
     Demo(demo::DemoArgs),
-    /// Say what this machine can train on, and what is missing for CUDA.
+    /// Check what this machine can train on, and what CUDA training lacks here.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", doctor::HELP))]
     Doctor(doctor::DoctorArgs),
     /// List the compiled CUDA kernels: registers, shared memory, spills, tensor-core instructions.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", kernels::HELP))]
     Kernels(kernels::KernelsArgs),
-    /// Time kernels and training steps on this machine.
+    /// Benchmark kernels, training steps and generation on this machine.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
-    /// Print what a shell needs to complete command lines.
+    /// Print the completion script of a shell.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", completions::HELP))]
     Completions(completions::CompletionsArgs),
 }
 
-/// How a report is printed.
+/// The output format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object.
+    /// JSON for programs.
     Json,
 }
 
-/// Which device computes.
+/// The compute device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Device {
-    /// The first GPU if there is one that works, else the processor.
+    /// The first GPU if it can run the model, else the CPU.
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// The first NVIDIA GPU; CUDA_VISIBLE_DEVICES chooses another.
+    /// The first NVIDIA GPU; CUDA_VISIBLE_DEVICES selects another.
     Cuda,
-    /// The CUDA kernels, run by the emulator: slow, for tests of kernels.
+    /// The CUDA kernels on the emulator: slow, for testing kernels.
     #[cfg(feature = "emulator")]
     Emulated,
 }
@@ -141,7 +141,7 @@ fn run(command: Command, out: &mut Terminal) -> Result {
     }
 }
 
-/// Help and version go to standard output; everything else is a usage error in our own form.
+/// Prints help and the version on standard output; turns every other error of clap into our usage error.
 fn answer(error: &clap::Error, out: &mut Terminal) -> Result {
     let styled = error.render();
     if !error.use_stderr() {
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
-    /// Standard output and the result of a command line that runs no command.
+    /// Standard output and result of a command line that clap itself answers.
     fn answered(line: &str) -> (String, Result) {
         let (mut out, stdout, _) = Terminal::captured(Colour::None);
         let result = answer(&parse(line).err().expect(line), &mut out);

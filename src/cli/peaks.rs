@@ -1,4 +1,4 @@
-//! What GPUs can do at best: the denominator of MFU.
+//! Peak bf16 FLOP/s of known GPUs: the denominator of MFU.
 
 /// Dense bf16 products with f32 sums in TFLOP/s, by a part of the driver's name of the GPU; the first that fits counts.
 /// Data sheets that give figures "with sparsity" are halved. Sources, all NVIDIA: the data sheets of H100, H200, HGX B200,
@@ -27,8 +27,8 @@ const PEAKS: [(&str, f64); 20] = [
     ("GeForce RTX 3090", 71.0),
 ];
 
-/// FLOP/s of the GPU that the driver calls `name`; `None` where it is not known. Names are compared by whole words, so
-/// that an A10 is no A100, and the laptop or Ti version of a card is none that is known.
+/// FLOP/s of the GPU that the driver calls `name`; `None` for an unknown GPU. Names are compared by whole words, so that
+/// an A10 is no A100. Laptop and Ti versions of a card are unknown.
 pub fn bf16(name: &str) -> Option<f64> {
     let words: Vec<&str> = name.split([' ', '-']).collect();
     let unlike = words.iter().any(|word| ["Laptop", "Ti", "D", "SUPER", "MIG"].contains(word));

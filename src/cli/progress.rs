@@ -1,4 +1,4 @@
-//! What a run shows while it goes: a header, a bar on a terminal or one line per interval elsewhere, and the end.
+//! The progress of a run: a header, a bar on a terminal and a line per interval, and the end.
 
 use super::machine::gib;
 use super::terminal::Terminal;
@@ -7,7 +7,7 @@ use crate::train::events::{EvalLog, Event, Header, StepLog, Stop};
 use crate::train::step::Outcome;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// The status of a process that a closed pipe ends, as a shell gives it.
+/// The exit status of a process that a closed pipe ends, as shells report it.
 const SIGPIPE: u8 = 128 + 13;
 
 /// Turns the events of a run into text.
@@ -20,7 +20,7 @@ pub struct Reporter<'a> {
 }
 
 impl<'a> Reporter<'a> {
-    /// A line every `every` steps. Asks to stop where nobody reads standard output any more.
+    /// Prints a line every `every` steps. Stops the run when standard output is closed.
     pub fn new(out: &'a mut Terminal, every: u64, stop: Stop) -> Reporter<'a> {
         Reporter { out, every, bar: None, interval: Vec::new(), stop }
     }
@@ -53,7 +53,7 @@ impl<'a> Reporter<'a> {
         Ok(())
     }
 
-    /// A line that does not tear the bar.
+    /// Prints a line above the bar.
     fn line(&mut self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| self.out.line(text)),
@@ -94,7 +94,7 @@ impl<'a> Reporter<'a> {
     }
 }
 
-/// The run in words: names and what is said of each; a line without a name goes on with the one before.
+/// The run in words: names and texts. A line without a name continues the line before.
 pub fn facts(h: &Header) -> Vec<(&'static str, String)> {
     let percent = |x: f64| format!("{:.1} %", 100.0 * x);
     let [low, mean, high] = h.weights;
@@ -117,7 +117,7 @@ pub fn facts(h: &Header) -> Vec<(&'static str, String)> {
     table.into_iter().filter(|(_, text)| !text.is_empty()).collect()
 }
 
-/// Means over the steps of an interval; the speed is tokens over time.
+/// Means over the steps of an interval; the speed is tokens divided by time.
 fn interval(steps: &[StepLog]) -> String {
     let Some(last) = steps.last() else { return String::new() };
     let n = steps.len() as f64;
@@ -140,7 +140,7 @@ fn interval(steps: &[StepLog]) -> String {
         rate(&|s| s.outcome.totals.supervised),
     );
     if last.mfu.is_some() {
-        // each step's share of the peak, by its time: the FLOPs of all over what the device could do meanwhile
+        // the mean of the steps' shares, weighted by time: all FLOPs over those that the device could do
         let mfu = steps.iter().filter_map(|s| Some(s.mfu? * s.seconds)).sum::<f64>() / seconds;
         text += &format!("  MFU {:.1} %", 100.0 * mfu);
     }

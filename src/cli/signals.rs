@@ -1,4 +1,5 @@
-//! Signals that ask a run to stop: the first finishes the step and writes a checkpoint, the second ends the process.
+//! Signals that stop a run: after the first the run finishes its step and writes a checkpoint, the second ends the
+//! process.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,8 +11,8 @@ use super::machine;
 use crate::error::{Error, Result};
 use crate::train::events::Stop;
 
-/// Hands signals to `stop` from now on. Those that the parent has the process ignore (`nohup`, a shell's background
-/// job) stay ignored.
+/// Forwards signals to `stop` from now on. Signals that the parent process made this one ignore (`nohup`, a background
+/// job of a shell) stay ignored.
 pub fn watch(stop: &Stop) -> Result {
     let second = Arc::new(AtomicBool::new(false));
     for signal in [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|&signal| !machine::ignores(signal)) {

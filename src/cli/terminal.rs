@@ -1,8 +1,8 @@
 //! Standard output and standard error for a command that is piped, redirected and cut short.
 //!
-//! `println!` panics when the reader has gone (`eyekern demo | head -3`). Here a closed standard output ends the
-//! process quietly with exit code 0, as everything asked for was delivered; other failures of standard output are kept
-//! for the end; failures of standard error are ignored, there being nowhere left to tell.
+//! `println!` panics when the reader is gone (`eyekern demo | head -3`). Here a closed standard output ends the process
+//! with exit code 0, because the reader has all that it wanted. Other failures of standard output are reported at the
+//! end. Failures of standard error are ignored, because they cannot be reported.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub use super::heat::{Colour, Role, paint_weight, printable};
 use crate::error::{Error, Result};
 
-/// Where a command prints.
+/// Standard output and standard error of a command.
 pub struct Terminal {
     stdout: Box<dyn Write + Send>,
     stderr: Box<dyn Write + Send>,
@@ -18,7 +18,7 @@ pub struct Terminal {
     interactive: bool,
     /// The first failure of standard output.
     failed: Option<io::Error>,
-    /// What to do when the reader of standard output has gone.
+    /// What to do when the reader of standard output is gone.
     on_closed: fn(),
 }
 
@@ -35,17 +35,17 @@ impl Terminal {
         }
     }
 
-    /// From now on a closed standard output does not end the process: there is work that should be kept first.
+    /// From now on a closed standard output does not end the process, because there is work to save first.
     pub fn outlive_reader(&mut self) {
         self.on_closed = || ();
     }
 
-    /// Whether the reader of standard output has gone.
+    /// Whether the reader of standard output is gone.
     pub fn closed(&self) -> bool {
         self.failed.as_ref().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
     }
 
-    /// Which colours standard output takes.
+    /// The colours of standard output.
     pub fn colour(&self) -> Colour {
         self.colour
     }
@@ -65,7 +65,7 @@ impl Terminal {
         if self.failed.is_some() {
             return;
         }
-        // In one piece and flushed: a line is seen when it is written, also in a pipe.
+        // in one piece and flushed, so that a line is visible at once, in a pipe too
         let Err(error) = self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush()) else { return };
         let closed = error.kind() == ErrorKind::BrokenPipe;
         self.failed = Some(error);
@@ -114,7 +114,7 @@ impl Terminal {
     pub fn finish(mut self, result: Result) -> u8 {
         let result = match self.failed.take() {
             Some(closed) if closed.kind() == ErrorKind::BrokenPipe => return 0,
-            // An error of the command itself tells more than the stream's.
+            // an error of the command explains more than an error of the stream
             Some(source) if result.is_ok() => {
                 Err(Error::Io { file: PathBuf::from("standard output"), action: "write", source })
             }
@@ -123,7 +123,7 @@ impl Terminal {
         match result {
             Ok(()) => 0,
             Err(error) => {
-                // The sentence may quote what was read. A page of help is no sentence.
+                // a sentence may quote a file; a page of help is not a sentence
                 let sentence = printable(&error.to_string());
                 let help = matches!(error, Error::Usage(_));
                 self.note(&format!("eyekern: {}", if help { sentence } else { shortened(&sentence) }));
@@ -138,8 +138,8 @@ pub fn counted(n: usize, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
-/// A sentence of bearable length: a quoted value of a file may have any. The place stands at its beginning, the remedy
-/// at its end.
+/// Shortens a long sentence in its middle: a value quoted from a file may have any length, while the place is at the
+/// beginning of a message and the remedy at its end.
 fn shortened(sentence: &str) -> String {
     const HEAD: usize = 600;
     const TAIL: usize = 300;

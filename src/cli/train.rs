@@ -1,4 +1,4 @@
-//! `eyekern train`: a recipe, run.
+//! `eyekern train`: runs a recipe.
 
 use super::device::{self, Job, Site};
 use super::dry_run;
@@ -20,7 +20,7 @@ use crate::train::run;
 use clap::Args;
 use std::path::PathBuf;
 
-/// Examples for its help.
+/// The examples at the end of the help.
 pub const HELP: &str = "\
 Examples:
   eyekern train recipe.toml --print-config
@@ -28,39 +28,39 @@ Examples:
   eyekern train recipe.toml --resume auto
   eyekern train recipe.toml --dry-run --device cuda
 
-Ctrl-C finishes the step and writes a checkpoint; a second one stops at once.
-Every key can also be set in the environment: EYEKERN_TRAIN__LEARNING_RATE=2e-4.";
+Ctrl-C finishes the step and writes a checkpoint; a second Ctrl-C stops immediately.
+Environment variables set recipe keys too: EYEKERN_TRAIN__LEARNING_RATE=2e-4.";
 
-/// What `eyekern train` is asked for.
+/// Arguments of `eyekern train`.
 #[derive(Args, Debug)]
 pub struct TrainArgs {
-    /// The recipe; without it, defaults, environment and --set must say everything.
+    /// The recipe. Without it, the environment and --set must supply every key that has no default.
     #[arg(value_name = "RECIPE.toml")]
     pub recipe: Option<PathBuf>,
     #[command(flatten)]
     pub overrides: Overrides,
-    /// Where to compute.
+    /// Compute device.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
-    /// Go on from a checkpoint: from the newest in train.output_dir, if there is one, or from this folder.
+    /// Resume from this checkpoint folder; auto resumes from the newest checkpoint in train.output_dir, if there is one.
     #[arg(long, value_name = "auto|DIR")]
     pub resume: Option<PathBuf>,
-    /// Go on although recipe, data, tokenizer or model are not those of the checkpoint.
+    /// Resume even if the recipe, data, tokenizer or model differ from those of the checkpoint.
     #[arg(long, requires = "resume")]
     pub allow_changed: bool,
-    /// Print the recipe as it results from all layers, every key explained, and train nothing.
+    /// Print the resulting recipe with an explanation of every key, and exit.
     #[arg(long)]
     pub print_config: bool,
-    /// Count what the run would need (memory by what it is for, operations, steps) from the model's shapes and the data,
-    /// and train nothing. The device need not be there.
+    /// Count the memory, operations and steps of the run from the model's shapes and the data, and exit. Does not
+    /// require the device.
     #[arg(long, conflicts_with = "print_config")]
     pub dry_run: bool,
-    /// How --dry-run reports.
+    /// Output format of --dry-run.
     #[arg(long, value_enum, default_value_t = Format::Text, requires = "dry_run")]
     pub format: Format,
 }
 
-/// Loads the recipe from its layers and trains, or prints it, or counts what it would need.
+/// Loads the recipe from its layers and trains, prints the recipe, or counts its memory and work.
 pub fn run(args: &TrainArgs, out: &mut Terminal) -> Result {
     let environment = recipe::environment();
     let sets = args.overrides.assignments();
@@ -85,7 +85,7 @@ pub fn run(args: &TrainArgs, out: &mut Terminal) -> Result {
     start(prepared, args.device, &stop, out)
 }
 
-/// Trains on the device that is asked for, until `stop` asks otherwise.
+/// Trains on the device until the end or until `stop` requests an early end.
 pub fn start(prepared: Prepared, device: Device, stop: &Stop, out: &mut Terminal) -> Result {
     device::run(Training { prepared, stop }, device, out)
 }

@@ -148,7 +148,7 @@ fn a_directory_gives_the_shape() {
     let args = ["step", "--shape", "model", "--batch", "2", "--seq", "16", "--steps", "1", "--device", "cpu"];
     assert_eq!(lines(&case, &args)[0]["shape"], "model");
     case.run(&["bench", "step", "--shape", "none"], &[])
-        .refused(2, "--shape: none is none of 1b, 135m, 15m, tiny, and no directory");
+        .refused(2, "--shape: none is neither 1b, 135m, 15m or tiny nor a directory");
 }
 
 #[test]
@@ -161,14 +161,14 @@ fn bad_arguments_are_sentences() {
     };
     assert_eq!(
         refused(&["step", "--active", "0"]),
-        "eyekern: invalid value '0' for '--active <SHARE,..>': a share is above 0 and at most 1"
+        "eyekern: invalid value '0' for '--active <SHARE,..>': give shares above 0 and at most 1"
     );
     assert_eq!(
         refused(&["step", "--seg-lens", "9,3"]),
-        "eyekern: invalid value '9,3' for '--seg-lens <MIN,MAX>': two lengths from 2 on, the shorter first, such as \
-         128,640"
+        "eyekern: invalid value '9,3' for '--seg-lens <MIN,MAX>': give two lengths of at least 2, the shorter first, such \
+         as 128,640"
     );
     let unknown = refused(&["kernels", "--only", "norm,warp", "--device", "cpu"]);
-    assert!(unknown.starts_with("eyekern: --only: there is no case warp; there are zero, copy, norm, "), "{unknown}");
+    assert!(unknown.starts_with("eyekern: --only: unknown case warp; the cases are zero, copy, norm, "), "{unknown}");
     assert_eq!(unknown.matches("linear_bias").count(), 1, "{unknown}");
 }

@@ -36,7 +36,8 @@ fn with_stub(case: &Case, args: &[&str], stub: &str, capability: &str) -> Ran {
 
 /// The findings of the CUDA section as (good, subject, text).
 fn findings(text: &str) -> Vec<(bool, String, String)> {
-    let section = text.split("does without)\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("the section");
+    let section =
+        text.split("training on the CPU)\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("the section");
     let finding = |line: &str| {
         let (mark, rest) = line.trim_start().split_once("  ").expect(line);
         let (subject, says) = rest.split_once("  ").expect(line);
@@ -79,7 +80,7 @@ fn of_this_build() -> [(bool, String, String); 2] {
             let list = list.join(" ");
             [
                 line(true, "kernels", format!("{files} for {list}, compiled by NVRTC {major}.{minor}")),
-                line(true, "NVRTC", "not found, and not needed: the kernels are compiled".into()),
+                line(true, "NVRTC", "not found and not needed: the kernels are compiled".into()),
             ]
         }
         None => [
@@ -98,7 +99,7 @@ fn of_this_build() -> [(bool, String, String); 2] {
 }
 
 #[test]
-fn without_a_driver_the_processor_trains() {
+fn without_a_driver_the_cpu_trains() {
     if libraries::open(DRIVER, &[]).is_ok() {
         return; // a machine with a driver; the stub's tests say what doctor makes of one
     }
@@ -110,12 +111,12 @@ fn without_a_driver_the_processor_trains() {
     let expected = [(false, "driver".into(), driver.into()), kernels, nvrtc, (false, "cublasLt".into(), NO_LT.into())];
     assert_eq!(findings(&text), expected);
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines[..3], [&format!("eyekern {}", env!("CARGO_PKG_VERSION")), "", "processor"]);
+    assert_eq!(lines[..3], [&format!("eyekern {}", env!("CARGO_PKG_VERSION")), "", "CPU"]);
     for (line, subject) in lines[3..6].iter().zip(["cores", "instructions", "memory"]) {
         assert!(line.starts_with("  ok  ") && line.contains(subject), "{line}");
     }
-    assert_eq!(lines[6..8], ["", "CUDA (training on the processor does without)"]);
-    assert_eq!(lines.last(), Some(&"can train on: the processor"));
+    assert_eq!(lines[6..8], ["", "CUDA (not needed for training on the CPU)"]);
+    assert_eq!(lines.last(), Some(&"can train on: the CPU"));
 }
 
 #[test]
@@ -242,10 +243,10 @@ fn a_gpu_is_opened_and_tested() {
     }
     // it trains with all that it needs only
     let last = |run: Ran| run.trained().lines().last().map(str::to_string);
-    assert_eq!(last(with_stub(&case, &[], "", "90")), Some("can train on: the processor".into()));
+    assert_eq!(last(with_stub(&case, &[], "", "90")), Some("can train on: the CPU".into()));
     std::fs::copy(case.path("driver/libcuda.so.1"), case.path("driver/libcublasLt.so.13")).expect("copies");
-    assert_eq!(last(with_stub(&case, &[], "", "90")), Some("can train on: the processor and the GPU".into()));
-    assert_eq!(last(with_stub(&case, &[], "wrong", "90")), Some("can train on: the processor".into()));
+    assert_eq!(last(with_stub(&case, &[], "", "90")), Some("can train on: the CPU and the GPU".into()));
+    assert_eq!(last(with_stub(&case, &[], "wrong", "90")), Some("can train on: the CPU".into()));
     let memory = "self-test: GPU 0 (Stub) is out of memory: 0.1 MiB were asked for, and 3072.0 of 8192.0 MiB are free; lower \
                   data.max_tokens, train.per_device_train_batch_size or data.max_length, or end other programs on it \
                   (see nvidia-smi)";

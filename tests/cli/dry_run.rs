@@ -123,8 +123,8 @@ gradients         0.000 GiB
 optimiser         0.000 GiB  moments
 activations       0.000 GiB  kept for backward, recompute = layer
 workspace         0.000 GiB  gradients of activations, micro-batch, rows and logits of the head
-scratch           0.003 GiB  of the backend itself
-together          0.003 GiB  of "
+scratch           0.003 GiB  of the backend
+total             0.003 GiB  of "
     );
     assert!(text.starts_with(&start), "{text}\n{start}");
     let rest: Vec<&str> = text[start.len()..].lines().collect();

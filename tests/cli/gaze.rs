@@ -142,7 +142,7 @@ fn thresholds_and_names_can_be_set() {
     {
         let shown = if value == "nan" { "NaN" } else { value };
         build(&good(), &["P.csv", &format!("{flag}={value}")])
-            .refused(2, &format!("{flag} is {shown}, but must be a number of at least 0"));
+            .refused(2, &format!("{flag} is {shown}, but must be at least 0"));
     }
 }
 
@@ -162,7 +162,7 @@ fn pictures_of_the_fixations() {
     assert!(text.ends_with("drew 2 pictures into one\n"), "{text}");
     assert_eq!(listing(&case.path("one")).len(), 2);
     let nobody = from_fixture(&case, &gaze, &["--svg", "x", "--svg-participant", "P03"]);
-    nobody.refused(2, "no participant \"P03\" to draw; there are P01, P02");
+    nobody.refused(2, "--svg-participant: no participant \"P03\"; the participants are P01, P02");
 }
 
 #[test]

@@ -90,13 +90,13 @@ fn a_rerun_goes_on_after_the_last_whole_line() {
         case.write("out.jsonl", &whole[..at]);
         let (stdout, notes) = generate(&case, &[&ROWS[..], &drawn].concat()).noted();
         let done = ends.iter().filter(|&&end| end <= at).count();
-        let note = format!("out.jsonl: {done} of 6 rows are there already");
+        let note = format!("out.jsonl: resuming after {done} of 6 rows");
         assert_eq!((stdout.as_str(), notes.contains(&note)), ("", done > 0), "{notes:?}");
         assert_eq!(case.read("out.jsonl"), whole, "cut at {at}");
     }
     // nothing is left to do
     let (_, notes) = generate(&case, &[&ROWS[..], &drawn].concat()).noted();
-    assert_eq!(notes, ["out.jsonl: 6 of 6 rows are there already"]);
+    assert_eq!(notes, ["out.jsonl: resuming after 6 of 6 rows"]);
     // other rows
     case.write("rows.jsonl", "{\"input_ids\": [9]}\n".to_string() + &prompts());
     generate(&case, &[&ROWS[..], &drawn].concat()).refused(3, &format!("out.jsonl:1: {OTHER}"));
@@ -106,8 +106,8 @@ fn a_rerun_goes_on_after_the_last_whole_line() {
     assert_eq!(lines(&case, "out.jsonl").len(), 7);
 }
 
-const OTHER: &str = "this line is not what the data, the model and the options would give; name another file, or start \
-                     anew with --overwrite";
+const OTHER: &str = "this line does not match the data, the model and the options; choose another file, or start over with \
+                     --overwrite";
 
 #[test]
 fn rows_of_another_run_are_not_gone_on_with() {
@@ -131,7 +131,7 @@ fn rows_of_another_run_are_not_gone_on_with() {
     // the same by another path, in other batches
     case.copy_model("same");
     let args = [&["--model", "same"], &ROWS[2..], &drawn, &["--batch-size", "1"]].concat();
-    assert_eq!(generate(&case, &args).noted().1, ["out.jsonl: 1 of 1 rows are there already"]);
+    assert_eq!(generate(&case, &args).noted().1, ["out.jsonl: resuming after 1 of 1 rows"]);
     let longer = [&ROWS[..6], &["--max-new-tokens", "17"], &drawn[..]].concat();
     generate(&case, &longer).refused(3, &format!("out.jsonl:1: {OTHER}"));
     case.write("rows.jsonl", "{\"input_ids\": [5, 7]}\n");
@@ -240,28 +240,28 @@ fn refusals() {
     let case = Case::ids();
     case.write("rows.jsonl", prompts());
     let refused = |more: &[&str], code, why: &str| generate(&case, &[&ROWS[..], more].concat()).refused(code, why);
-    let draw = "has no effect without a draw; add --temperature 1, or leave it out";
+    let draw = "has no effect on greedy decoding; add --temperature 1, or omit it";
     refused(&["--top-k", "3"], 2, &format!("--top-k {draw}"));
     refused(&["--top-p", "0.5"], 2, &format!("--top-p {draw}"));
     refused(&["--seed", "0"], 2, &format!("--seed {draw}"));
     refused(
         &["--temperature", "-1"],
         2,
-        "--temperature -1 cannot be divided by; give a number above 0, or 0 for no draw",
+        "--temperature -1 is out of range; give a number above 0, or 0 for greedy decoding",
     );
     refused(
         &["--temperature", "nan"],
         2,
-        "--temperature NaN cannot be divided by; give a number above 0, or 0 for no draw",
+        "--temperature NaN is out of range; give a number above 0, or 0 for greedy decoding",
     );
     for p in ["0", "1.5", "NaN"] {
-        let why = format!("--top-p {p} is out of range; give a probability above 0, at most 1");
+        let why = format!("--top-p {p} is out of range; give a probability above 0 and at most 1");
         refused(&["--temperature", "1", "--top-p", p], 2, &why);
     }
-    let why = "--repetition-penalty 0 is out of range; give a number above 0, 1 for none";
+    let why = "--repetition-penalty 0 is out of range; give a number above 0; 1 is no penalty";
     refused(&["--repetition-penalty", "0"], 2, why);
-    refused(&["--stop", ""], 2, "--stop is empty, and every text would end at once; name the text to stop at");
-    refused(&["--stop", "x"], 3, "model: there is no tokenizer.json, and --stop needs text; leave it out");
+    refused(&["--stop", ""], 2, "--stop is empty, so every text would end at once; give the text to stop at");
+    refused(&["--stop", "x"], 3, "model: there is no tokenizer.json, which --stop requires; omit --stop");
     let why =
         "adapter_config.json: there is no such file; give the directory of an adapter as PEFT saves it, in safetensors";
     refused(&["--adapter", "model"], 3, &format!("model/{why}"));
@@ -278,15 +278,15 @@ fn refusals() {
         let ran = generate(&case, &[&["--model", "model"], args].concat());
         assert!(ran.code == Some(2) && ran.stderr.starts_with(&format!("eyekern: {start}")), "{}", ran.stderr);
     }
-    let why = "there is no tokenizer.json, so text cannot be read; put the model's there, or give --data with rows of \
-               `input_ids`";
+    let why = "there is no tokenizer.json, which text prompts require; add the model's tokenizer.json, or give --data with \
+               rows of `input_ids`";
     generate(&case, &["--model", "model", "--prompt", "a"]).refused(3, &format!("model: {why}"));
     let text = Case::text();
     let generate_text = |args: &[&str]| generate(&text, &[&["--model", "model"], args].concat());
-    generate_text(&["--prompt", ""]).refused(3, "--prompt: the prompt is empty; give the text to continue");
-    generate_text(&[]).refused(3, "standard input: the prompt is empty; give the text to continue");
+    generate_text(&["--prompt", ""]).refused(3, "--prompt: the prompt is empty; give a text to continue");
+    generate_text(&[]).refused(3, "standard input: the prompt is empty; give a text to continue");
     text.write("bad.txt", b"ab\xff");
-    generate_text(&["--file", "bad.txt"]).refused(3, "bad.txt: not UTF-8 (at byte 3); save the text as UTF-8");
+    generate_text(&["--file", "bad.txt"]).refused(3, "bad.txt: not UTF-8 (at byte 3); save the file as UTF-8");
 }
 
 #[test]
@@ -309,8 +309,8 @@ fn texts_behind_the_known_positions_are_noted() {
     let n: usize = notes[0].split_whitespace().nth(3).and_then(|n| n.parse().ok()).expect("a number");
     assert!(n > 55, "{notes:?}");
     let said = format!(
-        "a prompt of {n} tokens and --max-new-tokens 9 reach beyond the 64 positions that the model was made for; what \
-         comes there may be poor"
+        "a prompt of {n} tokens and --max-new-tokens 9 exceed the 64 positions that the model was made for; text \
+         beyond them may be poor"
     );
     assert_eq!((notes.len(), &notes[0]), (2, &said));
 }

@@ -46,8 +46,8 @@ fn the_summary_tells_defects_with_their_rows() {
     assert_eq!(line("truncated"), "  truncated         0 of 3 (0.0 %)");
     assert_eq!(
         line("duplicates"),
-        "! duplicates        1 of 3 (33.3 %)  row 3 (= 1): the tokens and labels of the row in brackets once more, so \
-         that they count again (1 different row repeated)"
+        "! duplicates        1 of 3 (33.3 %)  row 3 (= 1): same tokens and labels as the row in brackets, so they are \
+         trained on twice (1 different row repeated)"
     );
     assert!(line("without EOS").starts_with("  without EOS       0 of 3 (0.0 %)"));
     assert!(
@@ -189,7 +189,7 @@ fn a_model_is_only_asked_for_its_tokenizer() {
     let case = Case::empty();
     case.write("ids.jsonl", id_rows());
     let text = inspect(&case, &["ids.jsonl"]).trained();
-    assert!(text.contains("  without EOS       unknown  no tokenizer says which id is EOS"), "{text}");
+    assert!(text.contains("  without EOS       unknown  the id of EOS is unknown without a tokenizer"), "{text}");
     assert!(text.contains("3 8 13‹2.50›"), "{text}");
 }
 
@@ -212,11 +212,11 @@ fn bad_input_is_one_sentence() {
     let absent = "there is no such file, and a tokenizer is needed; \
                   `AutoTokenizer.from_pretrained(MODEL).save_pretrained(DIR)` writes one";
     refused(&["text.jsonl", "--tokenizer", "no"], 3, &format!("no/tokenizer.json: {absent}"));
-    let row = "--row: d.jsonl has no row on line 4; rows are counted as lines, from 1";
+    let row = "--row: d.jsonl has no row on line 4; --row takes line numbers, from 1";
     refused(&["d.jsonl", "--row", "4", "--tokenizer", ".", "--set", "data.task=copy"], 2, row);
-    let row = "--row: d.jsonl has no row on lines 7 to 9; rows are counted as lines, from 1";
+    let row = "--row: d.jsonl has no row on lines 7 to 9; --row takes line numbers, from 1";
     refused(&["d.jsonl", "--row", "1,7-9", "--tokenizer", ".", "--set", "data.task=copy"], 2, row);
-    let many = "--row asks for 501 rows, and at most 500 can be shown at a time";
+    let many = "--row selects 501 rows, but at most 500 can be shown at once";
     refused(&["d.jsonl", "--row", "1-501", "--tokenizer", "."], 2, many);
     let page = "no/p.html.partial: cannot write: No such file or directory (os error 2)";
     refused(&["text.jsonl", "--tokenizer", ".", "--html", "no/p.html"], 3, page);

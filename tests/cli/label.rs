@@ -66,9 +66,9 @@ fn bad_input_is_one_sentence() {
     label(&case, &["a.txt", "--lang", "cobol"]).refused(2, &format!("unknown language \"cobol\": one of {names}"));
     let missing = "none.java: cannot read: No such file or directory (os error 2)";
     label(&case, &["none.java"]).refused(3, missing);
-    let no_code = "rows.jsonl:1: no text `code` in this row; name another with --field";
+    let no_code = "rows.jsonl:1: this row has no text `code`; name the key of the code with --field";
     label(&case, &["--jsonl", "rows.jsonl"]).refused(3, no_code);
-    let no_text = "rows.jsonl:1: no text `number` in this row; name another with --field";
+    let no_text = "rows.jsonl:1: this row has no text `number`; name the key of the code with --field";
     label(&case, &["--jsonl", "rows.jsonl", "--field", "number"]).refused(3, no_text);
     case.write("lang.jsonl", "\n{\"code\": \"f()\", \"lang\": \"cobol\"}\n");
     let lang = format!("lang.jsonl:2: unknown language \"cobol\": one of {names}");
@@ -96,13 +96,13 @@ fn empty_and_binary_files_are_noted() {
     case.write("A.java", JAVA);
     let ran = label(&case, &["empty.java", "A.java"]);
     assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 8));
-    assert_eq!(ran.stderr, "empty.java: no java token in it, so no label; is the file empty?\n");
+    assert_eq!(ran.stderr, "empty.java: contains no java token to label; is the file empty?\n");
     case.write("odd.java", b"int \xff\xfe x(\0{{{{ return".as_slice());
     let ran = label(&case, &["odd.java"]);
     assert!(ran.code == Some(0) && !ran.stdout.is_empty());
-    assert_eq!(ran.stderr, "odd.java: has zero bytes, as no source file has; is it a binary file?\n");
+    assert_eq!(ran.stderr, "odd.java: contains zero bytes; is it a binary file?\n");
     case.write("rows.jsonl", "{\"code\": \"f()\"}\n{\"code\": \" \"}\n");
     let ran = label(&case, &["--jsonl", "rows.jsonl"]);
     assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 2));
-    assert_eq!(ran.stderr, "rows.jsonl:2: no java token in `code`, so no label\n");
+    assert_eq!(ran.stderr, "rows.jsonl:2: `code` contains no java token to label\n");
 }

@@ -37,7 +37,8 @@ fn an_unfinished_run_says_so() {
     case.write("out/metrics.jsonl", &text[..text.len() - 9]);
     case.run(&["report", "out"], &[]).trained();
     let page = String::from_utf8(case.read("out/report.html")).expect("UTF-8");
-    for note in ["The run is not at its end: 1 of 2 steps are done.", "The last line of metrics.jsonl is cut off"] {
+    for note in ["The run is not finished: 1 of 2 steps are complete.", "The last line of metrics.jsonl is incomplete"]
+    {
         assert!(page.contains(&format!("<p class=\"note\">{note}")), "{note}\n{page}");
     }
 }

@@ -12,7 +12,7 @@ pub fn cases<B: Backend + 'static>(s: Sizes) -> Vec<Case<B>> {
     let mut list: Vec<Case<B>> = Vec::new();
     for &(q, kv, dim, length) in s.attention {
         let segments = match length {
-            // packed training examples, seldom longer than a few hundred tokens
+            // packed training examples, rarely longer than a few hundred tokens
             0 => lengths(&mut Stream::new(0, Purpose::Bench, 1), s.tokens, s.segments.0, s.segments.1),
             length => vec![length; s.tokens / length],
         };

@@ -1,42 +1,42 @@
-//! One thing to time: what it is called, what it costs at least, and how its inputs are made.
+//! A case to time: its name, its least cost, and how to make its inputs.
 
 use super::lab::Lab;
 use crate::backend::Backend;
 use crate::error::Result;
 
-/// Does the work once, on inputs of its own.
+/// Runs an operation once on its own inputs.
 pub type Call<B> = Box<dyn FnMut(&B) -> Result>;
 
-/// A closure as a call, with its argument's type known.
+/// A closure as a call; fixes the type of its argument.
 pub fn call<B: Backend>(f: impl FnMut(&B) -> Result + 'static) -> Result<Call<B>> {
     Ok(Box::new(f))
 }
 
 type Make<B> = Box<dyn Fn(&mut Lab<B>) -> Result<Call<B>>>;
 
-/// What a call costs at least, whoever does it.
+/// The least cost of a call for any implementation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     /// Each input read once and each output written once, in bytes.
     pub bytes: usize,
-    /// Operations of products; a multiply-add counts 2.
+    /// FLOPs of products; a multiply-add counts 2.
     pub flops: usize,
 }
 
 /// An operation at one shape.
 pub struct Case<B: Backend> {
-    /// As `--only` takes it.
+    /// Its name for `--only`.
     pub name: &'static str,
     /// In words, `16384 x 2048`.
     pub shape: String,
-    /// At least.
+    /// Its least cost.
     pub cost: Cost,
     /// Makes inputs and the call on them.
     pub make: Make<B>,
 }
 
 impl<B: Backend> Case<B> {
-    /// What moves `bytes` and multiplies nothing.
+    /// A case that moves `bytes` and multiplies nothing.
     pub fn moving(
         name: &'static str,
         shape: String,
@@ -46,7 +46,7 @@ impl<B: Backend> Case<B> {
         Case { name, shape, cost: Cost { bytes, flops: 0 }, make: Box::new(make) }
     }
 
-    /// What multiplies.
+    /// A case with products.
     pub fn product(
         name: &'static str,
         shape: String,

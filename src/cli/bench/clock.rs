@@ -1,27 +1,27 @@
-//! Timing of work that a device does behind the host's back.
+//! Timing of asynchronous work on a device.
 //!
-//! Calls are queued, as many as make up [`REPEAT`], and then waited for by reading one value: what is measured is the
-//! time per call of a busy device, without the latency of the wait. Inputs change from call to call, so that none is
-//! still in a cache.
+//! A repeat queues as many calls as fill [`REPEAT`] and then waits for them by reading one value. This measures the time
+//! per call of a busy device, without the latency of the wait. Inputs change from call to call, so that they are not in a
+//! cache.
 
 use super::case::Call;
 use crate::backend::Backend;
 use crate::error::Result;
 use std::time::Instant;
 
-/// Seconds that a repeat lasts at least, if a call is shorter.
+/// The least duration of a repeat, in seconds.
 const REPEAT: f64 = 0.02;
-/// Calls of a repeat at most: the driver's queue is finite.
+/// The largest number of calls of a repeat: the queue of the driver is finite.
 const MOST: f64 = 500.0;
 
 /// Seconds of one call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Times {
-    /// In the middle of the repeats.
+    /// Of the median repeat.
     pub median: f64,
-    /// Of the fastest.
+    /// Of the fastest repeat.
     pub min: f64,
-    /// Of the slowest.
+    /// Of the slowest repeat.
     pub max: f64,
 }
 
@@ -36,8 +36,8 @@ impl Times {
     }
 }
 
-/// Times calls that do the same work, each on inputs of its own. Before, each runs once to warm up and once to see how
-/// long a repeat has to be.
+/// Times calls that do the same work, each on its own inputs. Each runs once beforehand to warm up, and once more to find
+/// the number of calls of a repeat.
 pub fn measure<B: Backend>(b: &B, calls: &mut [Call<B>], repeats: u32) -> Result<Times> {
     let one = b.alloc::<B::Stat>(1)?;
     let sets = calls.len();

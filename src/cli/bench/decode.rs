@@ -1,4 +1,4 @@
-//! `eyekern bench decode`.
+//! `eyekern bench decode`: times generation.
 
 use super::clock::Times;
 use super::{Device, Format, Site, Terminal, header, model, object, peak};
@@ -13,48 +13,49 @@ use clap::Args;
 use serde_json::json;
 use std::time::Instant;
 
-/// Examples for its help.
+/// The examples at the end of the help.
 pub const HELP: &str = "\
 Examples:
   eyekern bench decode --shape 135m
   eyekern bench decode --shape 1b --batch 8 --prompt 512 --new-tokens 128 --format json
 
-A line of JSON has bench, engine, device, backend, shape, batch, prompt, new_tokens, prefill_ms (to the first token of
-each prompt, median), tok_s (of the tokens after it, all prompts together, median), tok_s_min, tok_s_max and peak_bytes.";
+Each JSON line has the keys bench, engine, device, backend, shape, batch, prompt, new_tokens, prefill_ms (time to the
+first token of every prompt, median), tok_s (decoding speed of the whole batch after it, median), tok_s_min, tok_s_max
+and peak_bytes.";
 
-/// What `eyekern bench decode` is asked for.
+/// Arguments of `eyekern bench decode`.
 #[derive(Args, Debug)]
 pub struct DecodeArgs {
-    /// Where to compute.
+    /// Compute device.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
-    /// The model's shape: 1b, 135m, 15m, tiny, or a directory with a config.json. Its weights are random.
+    /// Shape of the model: 1b, 135m, 15m, tiny, or a directory with a config.json.
     #[arg(long, value_name = "SHAPE", default_value = "tiny")]
     pub shape: String,
-    /// Prompts that are continued together.
+    /// Batch size: prompts decoded together.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch: u32,
-    /// Tokens of a prompt.
+    /// Tokens per prompt.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub prompt: u32,
-    /// Tokens of a continuation.
+    /// New tokens per prompt.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=1 << 19))]
     pub new_tokens: u32,
     /// Timed repeats.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub repeats: u32,
-    /// Repeats before those.
+    /// Warm-up repeats.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub warmup: u32,
-    /// Seed of weights and prompts.
+    /// Seed of the weights and the prompts.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// For people, or one JSON object a line.
+    /// Output format; json prints one object per line.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
 
-/// Continuations of random prompts by a model with random weights.
+/// Generation from random prompts with a model with random weights.
 pub struct Continuations<'a> {
     args: &'a DecodeArgs,
     /// The shape of the model.
@@ -62,7 +63,7 @@ pub struct Continuations<'a> {
 }
 
 impl Continuations<'_> {
-    /// Reads the shape, so that a wrong one is told before a device is opened.
+    /// Reads the shape, so that an invalid shape is refused before a device is opened.
     pub fn new(args: &DecodeArgs) -> Result<Continuations<'_>> {
         let spec = model::spec(&args.shape)?;
         spec.check_length((args.prompt + args.new_tokens) as usize, args.shape.as_ref())?;
@@ -102,7 +103,7 @@ impl Continuations<'_> {
     }
 }
 
-/// Seconds to the first token of each prompt, and of the tokens after it. Greedy; nothing ends a continuation early.
+/// Seconds to the first token of each prompt, and for the tokens after it, by greedy decoding without an end token.
 fn continue_all<B: Backend>(session: &mut Session<B>, prompts: &[&[u32]], more: usize) -> Result<[f64; 2]> {
     let greedy = |logits: &mut [f32]| Sampling::default().choose(logits, &[], 0).unwrap_or(0);
     let next = |logits: Vec<f32>| -> Vec<(usize, u32)> {
@@ -121,7 +122,7 @@ fn continue_all<B: Backend>(session: &mut Session<B>, prompts: &[&[u32]], more: 
 }
 
 fn line<B: Backend>(args: &DecodeArgs, site: &Site<B>, b: &B, prefill: Times, decode: Times) -> String {
-    // the first token of each is the prefill's
+    // the first token of each prompt belongs to the prefill
     let tokens = f64::from(args.batch * (args.new_tokens - 1));
     let rate = |seconds: f64| tokens / seconds;
     match args.format {

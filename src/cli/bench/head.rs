@@ -1,4 +1,4 @@
-//! The LM head over active rows: log p, the objective's coefficients, the gradient; in the chunks of a training step.
+//! The LM head over supervised rows, in the chunks of a training step: log p, coefficients of the objective, gradient.
 
 use super::case::{Case, Cost, call};
 use super::kernels::Sizes;
@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::random::{Purpose, Stream};
 use crate::train::feed::{Feed, chunks};
 
-/// Forward alone and the whole of it, for each share of active rows.
+/// Forward alone, and forward with backward, for each share of supervised rows.
 pub fn cases<B: Backend + 'static>(s: Sizes) -> Vec<Case<B>> {
     let mut list: Vec<Case<B>> = Vec::new();
     for &share in s.active {

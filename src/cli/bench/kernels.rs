@@ -1,4 +1,4 @@
-//! `eyekern bench kernels`.
+//! `eyekern bench kernels`: times each operation of the backend on its own.
 
 use super::case::Case;
 use super::clock::{Times, measure};
@@ -10,41 +10,41 @@ use crate::error::{Error, Result};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-/// Examples for its help.
+/// The examples at the end of the help.
 pub const HELP: &str = "\
 Examples:
   eyekern bench kernels
   eyekern bench kernels --only attention,head --size full --format json
 
-A line of JSON has bench, engine, device, backend, case, shape, median_us, min_us, max_us, bytes, flops, gb_s, tflop_s
-and memory_share: the bytes a second over those of the faster of the cases `copy` and `zero` of the same run.";
+Each JSON line has the keys bench, engine, device, backend, case, shape, median_us, min_us, max_us, bytes, flops, gb_s,
+tflop_s and memory_share: the bandwidth relative to the faster of the cases `copy` and `zero` of the same run.";
 
-/// What `eyekern bench kernels` is asked for.
+/// Arguments of `eyekern bench kernels`.
 #[derive(Args, Debug)]
 pub struct KernelsArgs {
-    /// Where to compute.
+    /// Compute device.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
-    /// Only the cases of these names.
+    /// Time only the cases with these names.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub only: Vec<String>,
-    /// How large the cases are; without it, as large as suits the device.
+    /// Size of the cases. Default: suited to the device.
     #[arg(long, value_enum)]
     pub size: Option<Size>,
-    /// Timed repeats of a case.
+    /// Timed repeats per case.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub repeats: u32,
-    /// For people, or one JSON object a line.
+    /// Output format; json prints one object per line.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
 
-/// How large the cases are.
+/// The size of the cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Size {
-    /// To see that a case runs.
+    /// A smoke test.
     Tiny,
-    /// For a processor.
+    /// For a CPU.
     Small,
     /// Llama-3.2-1B with 16,384 tokens, for a GPU.
     Full,
@@ -154,7 +154,7 @@ impl Sizes {
         }
     }
 
-    /// The model's own attention over so many tokens.
+    /// The attention of the model over this many tokens.
     pub fn heads(&self, tokens: usize) -> Heads {
         Heads { tokens, q: self.q, kv: self.kv, dim: self.dim, scale: 1.0 / (self.dim as f64).sqrt() }
     }
@@ -165,7 +165,7 @@ impl Sizes {
     }
 }
 
-/// Sets of inputs at most, however small they are.
+/// The largest number of sets of inputs.
 const SETS: u64 = 16;
 
 /// The size of cases that suits a device, and bytes of input that exceed its caches: cases rotate among as many sets of
@@ -207,7 +207,7 @@ pub fn time<B: Backend + 'static>(args: &KernelsArgs, b: &B, site: &Site<B>, out
     Ok(())
 }
 
-/// What nothing that goes through memory can beat; they run first, whatever was asked for.
+/// The fastest cases that go through memory, as a reference for the others: they always run, and first.
 const FLOOR: [&str; 2] = ["zero", "copy"];
 
 fn all<B: Backend + 'static>(s: Sizes) -> Vec<Case<B>> {
@@ -217,7 +217,7 @@ fn all<B: Backend + 'static>(s: Sizes) -> Vec<Case<B>> {
         .collect()
 }
 
-/// Keeps those of the given names, and the floor; all, if none is given.
+/// Keeps the cases with these names and the floor; all cases without names.
 fn wanted<B: Backend>(cases: Vec<Case<B>>, only: &[String]) -> Result<Vec<Case<B>>> {
     if let Some(name) = only.iter().find(|name| !cases.iter().any(|case| case.name == *name)) {
         let mut names: Vec<&str> = Vec::new();
@@ -226,10 +226,10 @@ fn wanted<B: Backend>(cases: Vec<Case<B>>, only: &[String]) -> Result<Vec<Case<B
                 names.push(case.name);
             }
         }
-        return Err(Error::Usage(format!("--only: there is no case {name}; there are {}", names.join(", "))));
+        return Err(Error::Usage(format!("--only: unknown case {name}; the cases are {}", names.join(", "))));
     }
-    let asked = |name: &str| only.is_empty() || FLOOR.contains(&name) || only.iter().any(|one| one == name);
-    Ok(cases.into_iter().filter(|case| asked(case.name)).collect())
+    let kept = |name: &str| only.is_empty() || FLOOR.contains(&name) || only.iter().any(|one| one == name);
+    Ok(cases.into_iter().filter(|case| kept(case.name)).collect())
 }
 
 fn timed<B: Backend>(b: &B, case: &Case<B>, sets: usize, repeats: u32) -> Result<Times> {

@@ -1,11 +1,11 @@
-//! Inputs for timing: never zeros, on which a GPU can be faster than on real numbers.
+//! Inputs for timing: random, because a GPU can be faster on zeros.
 
 use crate::backend::{Backend, Elem, F, Ids, Number, S, Stored, Tokens};
 use crate::error::Result;
 use crate::random::{Purpose, Stream};
 
-/// Distinct values, repeated to any length. A prime, so that rows of a matrix differ; few, so that a matrix of a
-/// vocabulary takes no minute to draw.
+/// Distinct values, repeated to any length: a prime, so that the rows of a matrix differ, and few, so that the matrix of a
+/// vocabulary is drawn quickly.
 const VALUES: usize = 65_537;
 
 /// Makes buffers on a backend.
@@ -17,7 +17,7 @@ pub struct Lab<'b, B: Backend> {
 }
 
 impl<'b, B: Backend> Lab<'b, B> {
-    /// With a fixed seed: every run times the same numbers.
+    /// With a fixed seed, so that every run times the same numbers.
     pub fn new(b: &'b B) -> Lab<'b, B> {
         let mut stream = Stream::new(0, Purpose::Bench, 0);
         let values = (0..VALUES).map(|_| 2.0 * stream.uniform() - 1.0).collect();
@@ -30,7 +30,7 @@ impl<'b, B: Backend> Lab<'b, B> {
         Ok(buffer)
     }
 
-    /// `n` values up to `size`, other ones each time.
+    /// `n` values up to `size`, different in each call.
     fn draw<T: Elem>(&mut self, n: usize, size: f64, to: impl Fn(f64) -> T) -> Result<B::Buf<T>> {
         let start = self.stream.below(VALUES as u32) as usize;
         let all: Vec<T> = self.values.iter().map(|&x| to(x * size)).collect();
@@ -38,27 +38,27 @@ impl<'b, B: Backend> Lab<'b, B> {
         self.buffer(&host)
     }
 
-    /// Activations in +-`size`.
+    /// Activations between -`size` and `size`.
     pub fn float(&mut self, n: usize, size: f64) -> Result<F<B>> {
         self.draw(n, size, B::Float::of)
     }
 
-    /// Statistics in +-`size`.
+    /// Statistics between -`size` and `size`.
     pub fn stat(&mut self, n: usize, size: f64) -> Result<S<B>> {
         self.draw(n, size, B::Stat::of)
     }
 
-    /// A frozen matrix in working precision, of the size that initial values have.
+    /// A frozen matrix in working precision with values as large as initial weights.
     pub fn weight(&mut self, n: usize) -> Result<Stored<B>> {
         Ok(Stored::Float(self.float(n, 0.03)?))
     }
 
-    /// Room for activations that are written.
+    /// A buffer for activations to write.
     pub fn room(&self, n: usize) -> Result<F<B>> {
         self.b.alloc(n)
     }
 
-    /// Room for statistics that are written.
+    /// A buffer for statistics to write.
     pub fn stat_room(&self, n: usize) -> Result<S<B>> {
         self.b.alloc(n)
     }

@@ -5,21 +5,21 @@ use crate::data::{Batch, Example, IGNORE, pack};
 use crate::random::{Purpose, Stream};
 use clap::ValueEnum;
 
-/// What rows are made of.
+/// The content of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
-    /// One example each, as long as the row.
+    /// One example as long as the row.
     Full,
-    /// Examples end to end, the last cut at the end of the row.
+    /// Examples with lengths from --seg-lens, end to end; the last is cut at the end of the row.
     Packed,
-    /// One example each, and padding.
+    /// One example with a length from --seg-lens, and padding.
     Padded,
-    /// Those examples without the padding, end to end.
+    /// The padded examples without their padding, end to end.
     Unpadded,
 }
 
 impl Kind {
-    /// As on the command line.
+    /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Full => "full",
@@ -30,7 +30,7 @@ impl Kind {
     }
 }
 
-/// How many rows, of what.
+/// The sizes of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     /// Rows.
@@ -46,11 +46,11 @@ pub struct Load {
 }
 
 impl Load {
-    /// The batch, and how many of its tokens are no padding.
+    /// The batch, and the number of its tokens that are not padding.
     ///
     /// Slot `i` of `batch * seq` has the id `4 + below(vocab - 4)` of stream 1, a label where the i-th uniform of
-    /// stream 2 is below `active`, and the weight `1 + 3 u` of stream 3; stream 0 draws lengths. So the kinds differ in
-    /// where examples begin and end, and in nothing else.
+    /// stream 2 is below `active`, and the weight `1 + 3 u` of stream 3; stream 0 draws lengths. So the kinds differ
+    /// only in where examples begin and end.
     pub fn batch(&self, kind: Kind, active: f64) -> (Batch, usize) {
         let slots = self.batch * self.seq;
         let stream = |index| Stream::new(self.seed, Purpose::Bench, index);

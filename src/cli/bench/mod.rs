@@ -1,4 +1,4 @@
-//! `eyekern bench`: how fast kernels and training steps are on this machine. `docs/bench.md` says what is measured.
+//! `eyekern bench`: times kernels, training steps and generation. `docs/bench.md` explains the measurements.
 
 use clap::Subcommand;
 
@@ -24,16 +24,16 @@ mod products;
 mod rows;
 mod step;
 
-/// What `eyekern bench` is asked for.
+/// Subcommands of `eyekern bench`.
 #[derive(Subcommand, Debug)]
 pub enum BenchCommand {
-    /// Time each operation of the backend alone.
+    /// Time each operation of the backend on its own.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", kernels::HELP))]
     Kernels(kernels::KernelsArgs),
-    /// Time whole training steps of a model with random weights.
+    /// Time training steps of a model with random weights.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", step::HELP))]
     Step(step::StepArgs),
-    /// Time the continuation of prompts by a model with random weights.
+    /// Time generation with a model with random weights.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", decode::HELP))]
     Decode(decode::DecodeArgs),
 }
@@ -58,7 +58,7 @@ pub fn run(command: &BenchCommand, out: &mut Terminal) -> Result {
 impl Job for Bench<'_> {
     const REMEDY: &'static str = "";
 
-    /// Not counted: a benchmark measures what it needs.
+    /// Not counted.
     fn bytes(&self) -> Result<u64> {
         Ok(0)
     }
@@ -90,7 +90,7 @@ fn peak<B>(site: &Site<B>, b: &B) -> String {
     (site.meter.memory)(b).map_or(String::new(), |bytes| format!(", peak {:.2} GiB", gib(bytes)))
 }
 
-/// One measurement as a line of JSON: what every line has, then what this one adds.
+/// One measurement as a line of JSON: the keys of every line, then those of `more`.
 fn object<B>(site: &Site<B>, bench: &str, more: Value) -> String {
     let mut line = serde_json::json!({
         "bench": bench,

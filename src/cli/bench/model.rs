@@ -1,16 +1,16 @@
-//! The shapes that steps are timed on.
+//! The model shapes of the benchmarks.
 
 use crate::error::{Error, Result};
 use crate::model::config::Spec;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// A built-in shape, or that of a directory's config.json.
+/// A built-in shape, or the shape in a directory's config.json.
 pub fn spec(shape: &str) -> Result<Spec> {
     let Some(config) = config(shape) else {
         let dir = Path::new(shape);
         if !dir.is_dir() {
-            let why = format!("--shape: {shape} is none of 1b, 135m, 15m, tiny, and no directory");
+            let why = format!("--shape: {shape} is neither 1b, 135m, 15m or tiny nor a directory");
             return Err(Error::Usage(why));
         }
         return Spec::load(&dir.join("config.json"));

@@ -1,4 +1,5 @@
-//! Operations on rows: norms, rotations, activations, embeddings, gathers, dropout; and the copy that they are held to.
+//! Operations on rows: norms, rotations, activations, embeddings, gathers, dropout; and the copies that they are compared
+//! with.
 
 use super::case::{Call, Case, call};
 use super::kernels::Sizes;
@@ -14,7 +15,7 @@ pub fn cases<B: Backend + 'static>(s: Sizes) -> Vec<Case<B>> {
     let wide = 2 * s.inner;
     let (shape, large) = (format!("{n} x {width}"), format!("{n} x {wide}"));
     let mut list: Vec<Case<B>> = vec![
-        // what the others are held to: plain, and too large for a cache
+        // the reference for the others: simple, and too large for a cache
         Case::moving("zero", large.clone(), n * wide * float, move |lab| {
             let mut x = lab.float(n * wide, 1.0)?;
             call(move |b: &B| b.zero(&mut x, n * wide))

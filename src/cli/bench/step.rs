@@ -1,4 +1,4 @@
-//! `eyekern bench step`.
+//! `eyekern bench step`: times training steps.
 
 use super::clock::Times;
 use super::load::{Kind, Load};
@@ -16,70 +16,69 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::time::Instant;
 
-/// Examples for its help.
+/// The examples at the end of the help.
 pub const HELP: &str = "\
 Examples:
   eyekern bench step --shape 15m --batch 4 --seq 256
   eyekern bench step --shape 1b --rows full,packed --active 1.0,0.35 --format json
 
-Rows: full ones; packed ones, of segments whose lengths are drawn from --seg-lens; padded ones, each of one segment and
-padding; unpadded ones, the same segments without padding. A line of JSON has bench, engine, device, backend, shape,
-method, optim, rank, batch, seq, rows, active, slots, real_tokens, supervised_tokens, step_ms (median), step_ms_min,
-step_ms_max, tok_s, slots_s, supervised_s, peak_bytes, trained and loss.";
+Each JSON line has the keys bench, engine, device, backend, shape, method, optim, rank, batch, seq, rows, active, slots,
+real_tokens, supervised_tokens, step_ms (median), step_ms_min, step_ms_max, tok_s, slots_s, supervised_s, peak_bytes,
+trained and loss.";
 
-/// What `eyekern bench step` is asked for.
+/// Arguments of `eyekern bench step`.
 #[derive(Args, Debug)]
 pub struct StepArgs {
-    /// Where to compute.
+    /// Compute device.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
-    /// The model's shape: 1b, 135m, 15m, tiny, or a directory with a config.json. Its weights are random.
+    /// Shape of the model: 1b, 135m, 15m, tiny, or a directory with a config.json.
     #[arg(long, value_name = "SHAPE", default_value = "tiny")]
     pub shape: String,
-    /// What is trained.
+    /// Training method.
     #[arg(long, value_enum, default_value_t = Method::Lora)]
     pub method: Method,
-    /// How the optimiser keeps its moments.
+    /// Optimiser.
     #[arg(long, value_name = "NAME", default_value = Optim::AdamW.name(), value_parser = optims())]
     pub optim: Optim,
-    /// Rank of the adapters, on every projection.
+    /// LoRA rank, on every projection.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub rank: u32,
-    /// Rows of a step.
+    /// Batch size: rows per step.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch: u32,
-    /// Tokens of a row.
+    /// Sequence length: tokens per row.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(2..=1 << 20))]
     pub seq: u32,
-    /// Shares of tokens with a label, each timed on its own.
+    /// Shares of supervised tokens; each is timed separately.
     #[arg(long, value_name = "SHARE,..", value_delimiter = ',', default_value = "1.0", value_parser = share)]
     pub active: Vec<f64>,
-    /// What rows are made of, each timed on its own.
+    /// Kinds of rows; each is timed separately.
     #[arg(long, value_enum, value_name = "KIND,..", value_delimiter = ',', default_value = "full")]
     pub rows: Vec<Kind>,
-    /// The shortest and the longest segment of rows that are not full.
+    /// Minimum and maximum segment length of rows that are not full.
     #[arg(long, value_name = "MIN,MAX", default_value = "128,640", value_parser = lengths)]
     pub seg_lens: (u32, u32),
     /// Timed steps.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub steps: u32,
-    /// Steps before those.
+    /// Warm-up steps.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub warmup: u32,
-    /// Seed of weights and rows.
+    /// Seed of the weights and the rows.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// For people, or one JSON object a line.
+    /// Output format; json prints one object per line.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
 
-/// What is trained.
+/// The training method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Method {
-    /// Adapters on every projection.
+    /// LoRA adapters on every projection.
     Lora,
-    /// Everything.
+    /// All weights.
     Full,
 }
 
@@ -90,20 +89,22 @@ fn optims() -> impl TypedValueParser<Value = Optim> {
 
 fn share(text: &str) -> std::result::Result<f64, String> {
     let inside = |x: &f64| *x > 0.0 && *x <= 1.0;
-    text.parse().ok().filter(inside).ok_or_else(|| "a share is above 0 and at most 1".to_string())
+    text.parse().ok().filter(inside).ok_or_else(|| "give shares above 0 and at most 1".to_string())
 }
 
 fn lengths(text: &str) -> std::result::Result<(u32, u32), String> {
     let parts = text.split_once(',').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     let ordered = |&(a, b): &(u32, u32)| 2 <= a && a <= b;
-    parts.filter(ordered).ok_or_else(|| "two lengths from 2 on, the shorter first, such as 128,640".to_string())
+    parts
+        .filter(ordered)
+        .ok_or_else(|| "give two lengths of at least 2, the shorter first, such as 128,640".to_string())
 }
 
-/// AdamW as PyTorch has it by default, with clipping at 1: what the other engines are given too.
+/// AdamW with the defaults of PyTorch and clipping at 1, as for the other engines.
 const UPDATE: Update =
     Update { adamw: AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 }, lr: 1e-4, max_norm: 1.0 };
 
-/// Steps of one model on every kind of rows and share of labels that was asked for.
+/// Steps of one model on every selected kind of rows and share of supervised tokens.
 pub struct Steps<'a> {
     args: &'a StepArgs,
     /// The shape of the model.
@@ -111,7 +112,7 @@ pub struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// Reads the shape, so that a wrong one is told before a device is opened.
+    /// Reads the shape, so that an invalid shape is refused before a device is opened.
     pub fn new(args: &StepArgs) -> Result<Steps<'_>> {
         let spec = model::spec(&args.shape)?;
         spec.check_length(args.seq as usize, args.shape.as_ref())?;

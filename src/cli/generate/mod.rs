@@ -1,4 +1,4 @@
-//! `eyekern generate`: a model continues prompts, to the terminal as text comes or row by row to a file.
+//! `eyekern generate`: generates text to the terminal, or rows to a file.
 
 mod rows;
 
@@ -28,68 +28,69 @@ use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Examples for its help.
+/// The examples at the end of the help.
 pub const HELP: &str = "\
 Examples:
   eyekern generate --model DIR --adapter out --prompt 'int add(int a, int b) {'
   eyekern generate --model DIR --task translation --file Account.java --stop '### '
   eyekern generate --model DIR --adapter out --data test.jsonl -o generated.jsonl --batch-size 16
 
-Without --prompt, --file or --data the prompt is read from standard input. docs/generate.md has the output's fields.";
+Without --prompt, --file or --data, the prompt is read from standard input. docs/generate.md describes the fields of
+the output.";
 
-/// What `eyekern generate` is asked for.
+/// Arguments of `eyekern generate`.
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("source").args(["prompt", "file", "data"]))]
 pub struct GenerateArgs {
-    /// The model: a directory, or the id of a cached one.
+    /// The model: a directory, or the id of a cached model.
     #[arg(long, value_name = "DIR")]
     pub model: String,
-    /// An adapter for it, as PEFT saves it.
+    /// A PEFT adapter for the model.
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
     /// The prompt.
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
-    /// A file whose text is the prompt.
+    /// A file with the prompt.
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Rows to continue, in the forms of training data: a JSONL file, or two parallel text files.
+    /// Rows of prompts in the formats of training data: a JSONL file, or two parallel text files.
     #[arg(long, value_name = "ROWS.jsonl", num_args = 1..=2, requires = "output")]
     pub data: Vec<PathBuf>,
-    /// Where the continued rows go, one JSON object a line.
+    /// Output file for the generated rows: one JSON object per line.
     #[arg(short, long, value_name = "OUT.jsonl", requires = "data")]
     pub output: Option<PathBuf>,
-    /// Start the output anew where there is one, instead of going on after its last whole line.
+    /// Overwrite an existing output file instead of resuming after its last complete line.
     #[arg(long, requires = "output")]
     pub overwrite: bool,
-    /// The template that makes prompts of code: none, completion, translation, summarization or copy.
+    /// Prompt template for code: none, completion, translation, summarization or copy.
     #[arg(long, value_name = "TASK", default_value = "none", value_parser = task)]
     pub task: Task,
-    /// Tokens of a continuation at most.
+    /// Maximum number of new tokens per prompt.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     pub max_new_tokens: u32,
-    /// Draw tokens, from logits divided by this; 0 takes the most likely one.
+    /// Sampling temperature; 0 is greedy decoding.
     #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
     pub temperature: f32,
-    /// Draw among the K most likely tokens.
+    /// Sample from the K most likely tokens.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub top_k: Option<u32>,
-    /// Draw among the most likely tokens that together reach this probability.
+    /// Sample from the most likely tokens with a total probability of P (nucleus sampling).
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub top_p: Option<f64>,
-    /// Divide the logits of tokens that came before by this (multiply, where they are negative).
+    /// Repetition penalty: logits of earlier tokens are divided by R, negative logits multiplied by R.
     #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
     pub repetition_penalty: f32,
-    /// Seed of the draws.
+    /// Sampling seed; 0 by default.
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
-    /// End a continuation before this text; may be repeated.
+    /// Stop before this text. May be repeated.
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
-    /// Rows that are continued together.
+    /// Batch size: rows generated together.
     #[arg(long, value_name = "B", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub batch_size: u16,
-    /// Where to compute.
+    /// Compute device.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
 }
@@ -99,15 +100,15 @@ fn task(name: &str) -> std::result::Result<Task, String> {
     Task::from_name(name).ok_or_else(|| format!("choose one of {}", Task::names()))
 }
 
-/// Everything that is known before a device is chosen.
+/// The checked inputs of a generation, before a device is chosen.
 struct Generation {
     files: ModelFiles,
     adapter: Option<AdapterFiles>,
     tokenizer: Option<Tokenizer>,
     prompts: Vec<Prompt>,
-    /// Rows that are continued together.
+    /// Prompts generated together.
     batch: usize,
-    /// Where rows go; text goes to the terminal.
+    /// The file for rows; `None` prints text on the terminal.
     output: Option<Output>,
     sampling: Sampling,
     max_new_tokens: usize,
@@ -115,25 +116,25 @@ struct Generation {
     stops: Vec<String>,
 }
 
-/// Reads and checks everything, then continues.
+/// Reads and checks the inputs, then generates.
 pub fn run(args: &GenerateArgs, out: &mut Terminal) -> Result {
     let sampling = sampling(args)?;
     if args.stop.iter().any(String::is_empty) {
-        return Err(Error::Usage("--stop is empty, and every text would end at once; name the text to stop at".into()));
+        return Err(Error::Usage("--stop is empty, so every text would end at once; give the text to stop at".into()));
     }
     let files = ModelFiles::open(&args.model)?;
     let adapter = args.adapter.as_deref().map(AdapterFiles::open).transpose()?;
     let tokenizer = tokenizer(args, &files)?;
     if let (None, false) = (&tokenizer, args.stop.is_empty()) {
-        return Err(Error::file(&files.dir, "there is no tokenizer.json, and --stop needs text; leave it out"));
+        return Err(Error::file(&files.dir, "there is no tokenizer.json, which --stop requires; omit --stop"));
     }
     let ends = generate::ends(&files.dir, &files.config, tokenizer.as_ref())?;
     let source = data_source(&args.data);
     let mut prompts = match (&source, &tokenizer) {
         (None, Some(tokenizer)) => vec![text_prompt(args, tokenizer)?],
         (None, None) => {
-            let why = "there is no tokenizer.json, so text cannot be read; put the model's there, or give --data with \
-                       rows of `input_ids`";
+            let why = "there is no tokenizer.json, which text prompts require; add the model's tokenizer.json, or give \
+                       --data with rows of `input_ids`";
             return Err(Error::file(&files.dir, why));
         }
         (Some(source), tokenizer) => requests::read(source, tokenizer.as_ref(), files.spec.vocab, args.task)?,
@@ -148,7 +149,7 @@ pub fn run(args: &GenerateArgs, out: &mut Terminal) -> Result {
                 fingerprint(args, &files, adapter.as_ref(), tokenizer.as_ref(), (&sampling, ends.as_slice()))?;
             let (output, done) = Output::open(file, &prompts, fingerprint, args.overwrite)?;
             if done > 0 {
-                out.note(&format!("note: {}: {done} of {} rows are there already", file.display(), prompts.len()));
+                out.note(&format!("note: {}: resuming after {done} of {} rows", file.display(), prompts.len()));
             }
             prompts.drain(..done);
             Some(output)
@@ -168,18 +169,18 @@ fn sampling(args: &GenerateArgs) -> Result<Sampling> {
     let usage = |why: String| Err(Error::Usage(why));
     let (t, r, p) = (args.temperature, args.repetition_penalty, args.top_p.unwrap_or(1.0));
     if !(t.is_finite() && t >= 0.0) {
-        return usage(format!("--temperature {t} cannot be divided by; give a number above 0, or 0 for no draw"));
+        return usage(format!("--temperature {t} is out of range; give a number above 0, or 0 for greedy decoding"));
     }
     if !(r.is_finite() && r > 0.0) {
-        return usage(format!("--repetition-penalty {r} is out of range; give a number above 0, 1 for none"));
+        return usage(format!("--repetition-penalty {r} is out of range; give a number above 0; 1 is no penalty"));
     }
     if !(p > 0.0 && p <= 1.0) {
-        return usage(format!("--top-p {p} is out of range; give a probability above 0, at most 1"));
+        return usage(format!("--top-p {p} is out of range; give a probability above 0 and at most 1"));
     }
-    let drawing =
+    let sampling =
         [("--top-k", args.top_k.is_some()), ("--top-p", args.top_p.is_some()), ("--seed", args.seed.is_some())];
-    if let (0.0, Some((name, _))) = (t, drawing.iter().find(|(_, given)| *given)) {
-        return usage(format!("{name} has no effect without a draw; add --temperature 1, or leave it out"));
+    if let (0.0, Some((name, _))) = (t, sampling.iter().find(|(_, given)| *given)) {
+        return usage(format!("{name} has no effect on greedy decoding; add --temperature 1, or omit it"));
     }
     let (top_k, seed) = (args.top_k.unwrap_or(0) as usize, args.seed.unwrap_or(0));
     Ok(Sampling { temperature: t, top_k, top_p: p, repetition_penalty: r, seed })
@@ -201,7 +202,7 @@ fn text_prompt(args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Prompt> {
         (Some(text), _) => (Path::new("--prompt"), text.clone().into_bytes()),
         (_, Some(file)) => (file.as_path(), std::fs::read(file).map_err(Error::io(file, "read"))?),
         _ if std::io::stdin().is_terminal() => {
-            let why = "nothing to continue: give --prompt, --file or --data, or a text on standard input";
+            let why = "no prompt: give --prompt, --file or --data, or text on standard input";
             return Err(Error::Usage(why.into()));
         }
         _ => {
@@ -212,17 +213,17 @@ fn text_prompt(args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Prompt> {
     };
     let text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to() + 1;
-        Error::file(place, format!("not UTF-8 (at byte {at}); save the text as UTF-8"))
+        Error::file(place, format!("not UTF-8 (at byte {at}); save the file as UTF-8"))
     })?;
     let ids = tokenizer.encode_prompt(&template::render(args.task, &text))?;
     if ids.is_empty() {
-        return Err(Error::file(place, "the prompt is empty; give the text to continue"));
+        return Err(Error::file(place, "the prompt is empty; give a text to continue"));
     }
     Ok(Prompt { ids, ..Prompt::default() })
 }
 
-/// All that decides the text of a row beside its prompt: the bytes of the model, the adapter and the tokenizer, and the
-/// options. Where a file lies, the device and the batch are not part of it.
+/// A hash of the inputs that determine the text of a row, apart from its prompt: the bytes of the model, the adapter and
+/// the tokenizer, and the options. Paths of files, the device and the batch size are not part of it.
 fn fingerprint(
     args: &GenerateArgs,
     model: &ModelFiles,
@@ -233,23 +234,23 @@ fn fingerprint(
     let mut hash = blake3::Hasher::new();
     hash.update(model.digest()?.as_bytes());
     let adapter = adapter.map(AdapterFiles::digest).transpose()?;
-    let said = (adapter, tokenizer.map(Tokenizer::digest), chosen, args.max_new_tokens, &args.stop);
-    hash.update(format!("{said:?}").as_bytes());
+    let inputs = (adapter, tokenizer.map(Tokenizer::digest), chosen, args.max_new_tokens, &args.stop);
+    hash.update(format!("{inputs:?}").as_bytes());
     Ok(hash.finalize())
 }
 
-/// Notes that rotary positions go on behind those that the model was made for.
+/// Notes that rotary positions exceed those that the model was made for.
 fn note_lengths(files: &ModelFiles, prompts: &[Prompt], max_new_tokens: usize, out: &mut Terminal) {
     let (longest, known) = (prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0), files.spec.max_positions);
     if longest + max_new_tokens > known {
         out.note(&format!(
-            "note: a prompt of {longest} tokens and --max-new-tokens {max_new_tokens} reach beyond the {known} positions that the \
-             model was made for; what comes there may be poor"
+            "note: a prompt of {longest} tokens and --max-new-tokens {max_new_tokens} exceed the {known} positions that the \
+             model was made for; text beyond them may be poor"
         ));
     }
 }
 
-/// Refuses prompts that leave no room for the tokens asked for.
+/// Refuses prompts that leave no room for the new tokens.
 fn check_lengths(source: Option<&DataSource>, files: &ModelFiles, prompts: &[Prompt], max_new_tokens: usize) -> Result {
     let Some(limit) = decode::longest(&files.spec) else { return Ok(()) };
     let Some(long) = prompts.iter().find(|p| p.ids.len() + max_new_tokens > limit) else { return Ok(()) };
@@ -269,7 +270,7 @@ impl Generation {
         self.prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0) + self.max_new_tokens
     }
 
-    /// What the largest batch needs.
+    /// The largest batch.
     fn room(&self) -> Room {
         let rooms = self
             .prompts

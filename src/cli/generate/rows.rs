@@ -1,5 +1,5 @@
-//! Continued rows in a file that can be gone on with: one JSON object a line, in the order of the data. Each begins with
-//! its line in the data and a key: a hash of all that decides its text. A file is gone on with only where these agree.
+//! Generated rows in a file that a later run can resume: one JSON object per line, in the order of the data. A row begins
+//! with its line in the data and a key: a hash of everything that determines its text. Resuming requires both to match.
 
 use crate::data::requests::Prompt;
 use crate::error::{Error, Result};
@@ -13,14 +13,13 @@ use std::path::{Path, PathBuf};
 pub struct Output {
     path: PathBuf,
     file: File,
-    /// What decides the text of every row, beside its prompt.
+    /// Everything that determines the text of every row, apart from its prompt.
     fingerprint: blake3::Hash,
 }
 
 impl Output {
-    /// Opens or creates the file; returns how many of the first prompts it has already. A row behind the last whole line
-    /// that is begun, of a run that was cut short, is taken off. Refuses a file that was not written from these prompts
-    /// with this fingerprint.
+    /// Opens or creates the file; returns how many of the first prompts it already contains. An incomplete last line, left
+    /// by an interrupted run, is removed. Refuses a file that was not written from these prompts with this fingerprint.
     pub fn open(
         path: &Path,
         prompts: &[Prompt],
@@ -35,8 +34,8 @@ impl Output {
         let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         let lines: Vec<&[u8]> = text[..whole].split_inclusive(|&byte| byte == b'\n').collect();
         let other = |n: usize| {
-            let why = "this line is not what the data, the model and the options would give; name another file, or start \
-                       anew with --overwrite";
+            let why = "this line does not match the data, the model and the options; choose another file, or start over \
+                       with --overwrite";
             Err(Error::row(path, n + 1, why))
         };
         for (n, line) in lines.iter().enumerate() {
@@ -55,7 +54,7 @@ impl Output {
         Ok((Output { path: path.to_path_buf(), file, fingerprint }, lines.len()))
     }
 
-    /// Adds the continuations of these prompts; with their text where there is a tokenizer.
+    /// Appends the continuations of these prompts, with their text where there is a tokenizer.
     pub fn write(&mut self, prompts: &[Prompt], done: &[Continuation], text: bool) -> Result {
         let line = |(prompt, done)| line(prompt, &self.fingerprint, done, text) + "\n";
         let lines: String = prompts.iter().zip(done).map(line).collect();
@@ -63,8 +62,8 @@ impl Output {
     }
 }
 
-/// The fields of a row that are known before it is continued, in their order: its line and the key, then at its end the
-/// target as text or, without a tokenizer, as ids.
+/// The fields of a row that are known before generation, in their order: at its start its line and the key, at its end
+/// the target as text or, without a tokenizer, as ids.
 fn known(prompt: &Prompt, fingerprint: &blake3::Hash) -> [(&'static str, Value); 3] {
     let mut hash = blake3::Hasher::new();
     hash.update(fingerprint.as_bytes());
@@ -84,7 +83,7 @@ fn belongs(line: &[u8], prompt: &Prompt, fingerprint: &blake3::Hash) -> bool {
     known(prompt, fingerprint).iter().all(|(key, value)| row.get(key) == Some(value))
 }
 
-/// Whether a line that was cut short is the beginning of this prompt's.
+/// Whether an incomplete line is the beginning of this prompt's line.
 fn begins(torn: &[u8], prompt: &Prompt, fingerprint: &blake3::Hash) -> bool {
     let [row, key, _] = known(prompt, fingerprint);
     let whole = object([row, key]);

@@ -1,4 +1,4 @@
-//! A row on the terminal: its subwords coloured by weight, and the scan path through the code that is looked at.
+//! A row on the terminal: its subwords coloured by weight, and the scan path through its code.
 
 use super::{Inspected, path, summary};
 use crate::cli::terminal::{Colour, Role, Terminal, counted, printable};
@@ -34,24 +34,24 @@ pub fn about(row: &Shown) -> String {
     format!("{} tokens, {} supervised, {on_path} of them on the scan path", row.subwords.len(), supervised.count())
 }
 
-/// What is odd about a row.
+/// Peculiarities of a row.
 pub fn notes(row: &Shown) -> Vec<String> {
     let mut notes = Vec::new();
     if !row.kept {
-        notes.push("no token is supervised: the row is left out".to_string());
+        notes.push("no token is supervised: training skips the row".to_string());
     }
     if row.split {
-        notes.push("the row has no target of its own: its code was cut in two".to_string());
+        notes.push("the row has no target of its own: the second half of its code is the target".to_string());
     }
     notes
 }
 
-/// The mark where a row was cut.
+/// The mark at the end of a truncated row.
 pub fn cut_mark(tokens: usize, it: &Inspected) -> String {
     format!("✂ {} cut off (data.max_length = {})", counted(tokens, "token"), it.recipe.data.max_length)
 }
 
-/// What the picture of a path is called.
+/// The title of the picture of a path.
 pub fn path_title(scan: &Scan) -> String {
     let on: usize = scan.path.segments.iter().map(|segment| segment.places().len()).sum();
     let (tokens, segments) = (scan.spans.len(), counted(scan.path.segments.len(), "segment"));
@@ -82,7 +82,7 @@ fn legend(low: f32, high: f32, out: &Terminal) -> String {
     format!("{}  {on} on the scan path  {} not supervised", out.weight_scale(low, high), out.dim("dim"))
 }
 
-/// The code with the number of its segment behind every token on the path.
+/// The code; each token on the path is followed by the number of its segment.
 fn walk(scan: &Scan, low: f32, high: f32, out: &Terminal) -> String {
     let (of, mut text, mut at) = (scan.path.by_token(scan.spans.len()), String::new(), 0);
     for (place, span) in scan.spans.iter().enumerate() {
@@ -90,7 +90,7 @@ fn walk(scan: &Scan, low: f32, high: f32, out: &Terminal) -> String {
         at = span.end;
         let (token, weight) = (path::token(scan, place), scan.weights[place].value() as f32);
         text += &match of[place] {
-            // the numbers tell enough where there are no colours
+            // without colours the numbers suffice
             Some(segment) if out.colour() == Colour::None => format!("{}{}", printable(token), raised(segment + 1)),
             Some(segment) => {
                 let painted = out.paint_weight(token, weight, low, high, Role::On);
@@ -102,7 +102,7 @@ fn walk(scan: &Scan, low: f32, high: f32, out: &Terminal) -> String {
     text + &printable(scan.text.get(at..).unwrap_or_default())
 }
 
-/// A number in raised digits.
+/// A number in superscript digits.
 fn raised(number: usize) -> String {
     const DIGITS: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
     number.to_string().bytes().map(|digit| DIGITS[usize::from(digit - b'0')]).collect()

@@ -1,4 +1,4 @@
-//! `eyekern inspect`: data as training will see them. Counts of what may be wrong, and rows token by token, on the
+//! `eyekern inspect`: shows data as training sees them. It counts possible defects and shows rows token by token, on the
 //! terminal and as a page.
 
 use std::ops::RangeInclusive;
@@ -26,7 +26,7 @@ mod page;
 mod path;
 mod summary;
 
-/// Examples for its help.
+/// The examples at the end of the help.
 pub const HELP: &str = "\
 Examples:
   eyekern inspect rows.jsonl --tokenizer model/tokenizer.json
@@ -34,38 +34,37 @@ Examples:
   eyekern inspect train.java train.cs --model DIR --set data.task=translation --set salience.condition=combined
   eyekern inspect train.jsonl --model DIR --against test.jsonl --format json
 
-Counts that tell of a defect are marked with ! and name the first rows that have it; they do not change the exit code.
+Counts that indicate a defect are marked with ! and list the first affected rows. They do not change the exit code.
 docs/inspect.md explains every count.";
 
-/// What `eyekern inspect` is asked for.
+/// Arguments of `eyekern inspect`.
 #[derive(Args, Debug)]
 pub struct InspectArgs {
-    /// A JSONL file, or two parallel text files; without it, data.train_file of the recipe.
+    /// A JSONL file, or two parallel text files. Default: data.train_file of the recipe.
     #[arg(value_name = "DATA", num_args = 0..=2)]
     pub data: Vec<PathBuf>,
-    /// The model that the data are for: a directory, or the id of a cached one. Only its tokenizer is used.
+    /// The model that the data are for: a directory, or the id of a cached model. Only its tokenizer is used.
     #[arg(long, value_name = "DIR")]
     pub model: Option<String>,
-    /// A tokenizer.json, or a directory that has one, in place of the model's.
+    /// A tokenizer.json, or a directory that contains one, instead of the model's tokenizer.
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
-    /// A recipe, of which the sections data and salience, objective.arm and train.seed count here. It need not be
-    /// complete.
+    /// A recipe. Only the sections data and salience, objective.arm and train.seed are used; it may be incomplete.
     #[arg(long, value_name = "RECIPE.toml")]
     pub recipe: Option<PathBuf>,
     #[command(flatten)]
     pub overrides: Overrides,
-    /// Lines of the rows to show, from 1; may be repeated. Else the terminal shows the first row, a page the first 20.
+    /// Lines of the rows to show, from 1. May be repeated. Default: the first row on the terminal, 20 rows on a page.
     #[arg(long = "row", value_name = "N,A-B", value_delimiter = ',', value_parser = lines)]
     pub rows: Vec<Lines>,
-    /// Write a page with summary and rows to this file.
+    /// Write an HTML page with the summary and the rows to this file.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Other data to look for the same rows in; given twice, the two parallel files. Without DATA,
-    /// data.validation_file of the recipe.
+    /// Other data in which to search for the same rows; given twice, two parallel text files. Without DATA, the default
+    /// is data.validation_file of the recipe.
     #[arg(long, value_name = "DATA")]
     pub against: Vec<PathBuf>,
-    /// How the summary is printed; json leaves the rows out.
+    /// Output format of the summary; json omits the rows.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -84,11 +83,11 @@ pub fn lines(text: &str) -> std::result::Result<Lines, String> {
     }
 }
 
-/// Rows on a page where none are named, and at most.
+/// Rows on a page by default, and at most.
 const PAGE: usize = 20;
 const MOST: usize = 500;
 
-/// What there is to show.
+/// The data and the results of the survey.
 struct Inspected<'a> {
     source: &'a DataSource,
     others: Option<&'a DataSource>,
@@ -174,13 +173,13 @@ fn rows(args: &InspectArgs) -> Result<Rows> {
         (0, None) => Ok(Rows::First(1)),
         (0, Some(_)) => Ok(Rows::First(PAGE)),
         _ if asked > MOST => {
-            Err(Error::Usage(format!("--row asks for {asked} rows, and at most {MOST} can be shown at a time")))
+            Err(Error::Usage(format!("--row selects {asked} rows, but at most {MOST} can be shown at once")))
         }
         _ => Ok(Rows::Lines(args.rows.iter().map(|lines| lines.0.clone()).collect())),
     }
 }
 
-/// A row that was named must be there.
+/// Refuses `--row` with lines that have no row.
 fn refuse_missing(args: &InspectArgs, source: &DataSource, shown: &[Shown]) -> Result {
     let there = |lines: &Lines| shown.iter().any(|row| lines.0.contains(&row.line));
     let Some(Lines(range)) = args.rows.iter().find(|lines| !there(lines)) else { return Ok(()) };
@@ -189,7 +188,7 @@ fn refuse_missing(args: &InspectArgs, source: &DataSource, shown: &[Shown]) -> R
     } else {
         format!("lines {} to {}", range.start(), range.end())
     };
-    let why = format!("{} has no row on {lines}; rows are counted as lines, from 1", source.file().display());
+    let why = format!("{} has no row on {lines}; --row takes line numbers, from 1", source.file().display());
     Err(Error::Usage(format!("--row: {why}")))
 }
 

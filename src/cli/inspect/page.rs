@@ -1,4 +1,4 @@
-//! The page: what is shown of rows, as the plain strings of [`crate::render::html`].
+//! The page: summary and rows as the plain strings of [`crate::render::html`].
 
 use super::path::{self, Segment};
 use super::{Inspected, map, summary};
@@ -6,7 +6,7 @@ use crate::data::shown::{Kind, Scan, Shown};
 use crate::render::html::{Card, Code, Page, Row, Subword, Token};
 use crate::salience::Label;
 
-/// The page of what was inspected.
+/// The page of an inspection.
 pub fn page(it: &Inspected) -> Page {
     Page {
         title: format!("eyekern inspect: {}", summary::name(it.source)),

@@ -13,9 +13,9 @@ pub struct Segment {
     pub tokens: String,
     /// The names of their labels.
     pub ngram: String,
-    /// How often the n-gram was looked at; `None` where the priors do not count it.
+    /// How often the n-gram was fixated; `None` where the priors do not count it.
     pub count: Option<u64>,
-    /// What that adds to the weight.
+    /// The rarity term of its weights.
     pub rarity: f64,
 }
 
@@ -51,7 +51,7 @@ pub fn token(scan: &Scan, place: usize) -> &str {
     scan.spans.get(place).and_then(|span| scan.text.get(span.start..span.end)).unwrap_or_default()
 }
 
-/// Long texts shortened, line ends and what cannot be seen written out.
+/// The text on one line: shortened, with line breaks and invisible characters escaped.
 pub fn one_line(text: &str) -> String {
     const LONGEST: usize = 40;
     let quote = |c| matches!(c, '\'' | '"' | '\\');
@@ -60,7 +60,7 @@ pub fn one_line(text: &str) -> String {
     if text.chars().nth(LONGEST).is_some() { shown + "…" } else { shown }
 }
 
-/// A weight and its terms; where an arm of the experiment sets another weight, both.
+/// A weight and its terms; both where objective.arm replaces the weight.
 pub fn terms(weight: f32, parts: Option<&Parts>) -> String {
     let Some(Parts { base, rarity, semantic }) = parts else { return format!("{weight:.4}") };
     let sum = base + rarity + semantic;
@@ -68,7 +68,7 @@ pub fn terms(weight: f32, parts: Option<&Parts>) -> String {
     if (sum as f32 - weight).abs() < 1e-6 {
         format!("{weight:.4} = {terms}")
     } else {
-        format!("{weight:.4}, set by objective.arm in place of {sum:.4} = {terms}")
+        format!("{weight:.4}, set by objective.arm instead of {sum:.4} = {terms}")
     }
 }
 
@@ -87,8 +87,7 @@ mod tests {
     fn terms_add_up_or_say_why_not() {
         let parts = Parts { base: 1.0, rarity: 0.25, semantic: 0.5 };
         assert_eq!(terms(1.75, Some(&parts)), "1.7500 = 1.0000 base + 0.2500 rarity + 0.5000 semantic");
-        let replaced =
-            "1.0000, set by objective.arm in place of 1.7500 = 1.0000 base + 0.2500 rarity + 0.5000 semantic";
+        let replaced = "1.0000, set by objective.arm instead of 1.7500 = 1.0000 base + 0.2500 rarity + 0.5000 semantic";
         assert_eq!(terms(1.0, Some(&parts)), replaced);
         assert_eq!(terms(1.0, None), "1.0000");
     }

@@ -32,7 +32,7 @@ fn rows(finding: &Finding) -> String {
     format!("{} {}{more}", if finding.count == 1 { "row" } else { "rows" }, list.join(", "))
 }
 
-/// What a source is called.
+/// The name of a data source.
 pub fn name(source: &DataSource) -> String {
     match source {
         DataSource::Jsonl(file) => file.display().to_string(),
@@ -40,15 +40,15 @@ pub fn name(source: &DataSource) -> String {
     }
 }
 
-/// How the data were read, in lines.
+/// How the data were read.
 pub fn about(it: &Inspected) -> Vec<String> {
     let r = it.recipe;
     let weights = match it.drawing {
         Some(drawing) => format!("weights drawn from {}", salience::describe(drawing)),
-        None => "weights as the data give them".into(),
+        None => "weights given by the data".into(),
     };
     vec![format!(
-        "{weights}; arm {}, seed {}; task {}, at most {} tokens a row",
+        "{weights}; arm {}, seed {}; task {}, at most {} tokens per row",
         r.objective.arm, r.train.seed, r.data.task, r.data.max_length
     )]
 }
@@ -60,7 +60,7 @@ pub fn facts(it: &Inspected) -> Vec<Fact> {
     let mut fact = |name: &str, value: String, meaning: String, alert: bool| {
         facts.push(Fact { name: name.into(), value, meaning, alert });
     };
-    // a count that should be 0: what it means if it is not, and where it is not
+    // a count that should be 0, with its meaning and the first rows otherwise
     let finding = |name: &str, finding: &Finding, all: usize, meaning: &str| {
         let (alert, rows) = (finding.count > 0, rows(finding));
         let meaning = if alert { format!("{rows}: {meaning}") } else { String::new() };
@@ -68,16 +68,16 @@ pub fn facts(it: &Inspected) -> Vec<Fact> {
     };
     fact("rows", format!("{} read, {} kept", c.rows, c.kept), String::new(), false);
     let share = percent(c.share_supervised());
-    fact("tokens", format!("{}, {share} supervised", c.tokens), "of the rows that are kept".into(), false);
+    fact("tokens", format!("{}, {share} supervised", c.tokens), "of the kept rows".into(), false);
     let mut findings = Vec::new();
     match &s.endless {
         Some(endless) => findings.push(finding(
             "without EOS",
             endless,
             c.kept,
-            "the end of the text is not supervised, so nothing is learned about when to stop",
+            "EOS is not supervised, so the model does not learn when to stop",
         )),
-        None => fact("without EOS", "unknown".into(), "no tokenizer says which id is EOS".into(), false),
+        None => fact("without EOS", "unknown".into(), "the id of EOS is unknown without a tokenizer".into(), false),
     }
     let cut =
         format!("longer than data.max_length = {}; the end of the target and EOS are lost", it.recipe.data.max_length);
@@ -86,14 +86,14 @@ pub fn facts(it: &Inspected) -> Vec<Fact> {
         "unsupervised",
         &s.unsupervised,
         c.rows,
-        "no token has a loss (often because the prompt alone fills data.max_length); these rows are left out",
+        "no token is supervised (often because the prompt fills data.max_length); training skips these rows",
     ));
     findings.push(finding(
         "duplicates",
         &s.duplicates,
         c.rows,
         &format!(
-            "the tokens and labels of the row in brackets once more, so that they count again ({} repeated)",
+            "same tokens and labels as the row in brackets, so they are trained on twice ({} repeated)",
             counted(s.repeated, "different row")
         ),
     ));
@@ -102,39 +102,40 @@ pub fn facts(it: &Inspected) -> Vec<Fact> {
             "copies",
             &s.copies,
             s.texts,
-            "the target is the code of the prompt: what is learned is to repeat it",
+            "the target equals the code of the prompt: the model learns to repeat it",
         ));
         findings.push(finding(
             "target in prompt",
             &s.contained,
             s.texts,
-            "the target occurs in the prompt word for word, so that it can be copied",
+            "the target occurs verbatim in the prompt, so the model can copy it",
         ));
     }
     if let (Some([sources, pairs]), Some(others)) = (&s.shared, it.others) {
         let there = format!("also in {} (its row in brackets)", name(others));
-        let meaning = format!("the same input is {there}: scores there are too good");
+        let meaning = format!("the same input is {there}: scores on those data are too good");
         findings.push(finding("shared inputs", sources, c.rows, &meaning));
         findings.push(finding("shared pairs", pairs, c.rows, &format!("input and target are {there}")));
     }
-    // where nothing is on a path, none was meant to be
+    // without a path on any row there are no paths
     if it.drawing.is_some() || c.on_path > 0 {
         findings.push(finding(
             "off the path",
             &s.off_path,
             c.kept,
-            "no supervised token is on the scan path; such rows add nothing to a DPO term",
+            "no supervised token is on the scan path; these rows do not contribute to a DPO term",
         ));
     }
     findings.into_iter().for_each(|(name, value, meaning, alert)| fact(&name, value, meaning, alert));
     if c.split_copies > 0 {
-        let meaning = "completion rows whose target is missing or repeats the code: its second half is learned instead";
+        let meaning =
+            "completion rows whose target is missing or repeats the code: the second half of the code is the target";
         fact("cut in half", of(c.split_copies, c.rows), meaning.into(), false);
     }
     let (line, tokens) = s.longest;
-    fact("longest row", format!("row {line}, {tokens} tokens"), "before it is cut".into(), false);
+    fact("longest row", format!("row {line}, {tokens} tokens"), "before truncation".into(), false);
     let range = format!("{:.3} to {:.3}, mean {:.3}", c.weight_min, c.weight_max, c.weight_mean);
-    let equal = if c.weight_min == c.weight_max { "all are equal: training is not weighted" } else { "" };
+    let equal = if c.weight_min == c.weight_max { "all weights are equal: training is not weighted" } else { "" };
     fact("weights", range, equal.into(), false);
     fact("on the path", percent(c.share_on_path()), "of the supervised tokens".into(), false);
     if let Some(paths) = &s.paths {
@@ -143,7 +144,7 @@ pub fn facts(it: &Inspected) -> Vec<Fact> {
         let [mono, bi, tri] = paths.segments.map(share);
         let density = percent(paths.on_path() as f64 / paths.tokens.max(1) as f64);
         let meaning = format!(
-            "of {all} segments; {} have no count in the priors; {density} of the {} tokens looked at are on a path",
+            "of {all} segments; {} have no count in the priors; {density} of the {} code tokens are on a path",
             share(paths.uncounted),
             paths.tokens
         );
@@ -152,7 +153,7 @@ pub fn facts(it: &Inspected) -> Vec<Fact> {
     facts
 }
 
-/// The histogram of weights, by where they come from.
+/// The histogram of weights by their origin.
 pub fn bars(it: &Inspected) -> Vec<Bars> {
     let [low, high] = scale(it);
     let bar = |name: &str, spread: &Spread| Bars {
@@ -193,7 +194,7 @@ pub fn print(it: &Inspected, out: &mut Terminal) {
     }
 }
 
-/// Counts as columns of eight heights; what is not 0 is seen.
+/// Counts as columns of eight heights; only 0 is blank.
 fn columns(bins: &[u64]) -> String {
     let most = bins.iter().copied().max().unwrap_or(0).max(1);
     let height = |n: u64| ((n as f64 / most as f64 * 8.0).ceil() as usize).min(8);

@@ -1,4 +1,4 @@
-//! `eyekern priors build`: recordings in, a file of priors, a report and pictures out.
+//! `eyekern priors build`: makes a file of priors, a report and pictures from recordings.
 
 use super::scene;
 use crate::cli::terminal::Terminal;
@@ -15,58 +15,59 @@ use crate::salience::priors::Priors;
 use clap::Args;
 use std::path::PathBuf;
 
-/// Examples for its help.
+/// The examples at the end of the help.
 pub const HELP: &str = "\
 Examples:
   eyekern priors build --gaze gaze/*.csv.gz --boxes boxes.csv --snippets code -o priors.json
   eyekern priors build --gaze P01.tsv --mapping tobii.toml --boxes boxes.csv --snippets code -o priors.json --svg pictures
 
-Without --mapping a recording has the columns time_ms, x_px, y_px and snippet, and its file is named after the participant.
-docs/priors.md explains the tables and has mappings for Tobii, Gazepoint and EyeLink.";
+Without --mapping, a recording has the columns time_ms, x_px, y_px and snippet, and its file is named after the
+participant. docs/priors.md explains the tables and has mappings for Tobii, Gazepoint and EyeLink.";
 
-/// What `eyekern priors build` is asked for.
+/// Arguments of `eyekern priors build`.
 #[derive(Args, Debug)]
 pub struct BuildArgs {
     /// Recordings: text with a header line, plain or gzipped.
     #[arg(long, value_name = "G.csv[.gz]", num_args = 1.., required = true)]
     pub gaze: Vec<PathBuf>,
-    /// Where each token stood on the screen: snippet, token, byte_start, x_px, y_px, w_px, h_px, perhaps screen_h.
+    /// Position of each token on the screen: columns snippet, token, byte_start, x_px, y_px, w_px, h_px and optionally
+    /// screen_h.
     #[arg(long, value_name = "B.csv")]
     pub boxes: PathBuf,
-    /// The folder with the code of each snippet, named like the snippet.
+    /// Folder with the code of each snippet in a file named like the snippet.
     #[arg(long, value_name = "DIR")]
     pub snippets: PathBuf,
-    /// The file of priors to write.
+    /// Output file for the priors.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Names of columns and units of the recordings.
+    /// Column names and units of the recordings.
     #[arg(long, value_name = "M.toml")]
     pub mapping: Option<PathBuf>,
-    /// The screen of each participant: id, screen_w, screen_h in pixels.
+    /// Screen of each participant: columns id, screen_w and screen_h, in pixels.
     #[arg(long, value_name = "P.csv")]
     pub participants: Option<PathBuf>,
-    /// What to call the condition in the file.
+    /// Name of the condition in the output file.
     #[arg(long, value_name = "NAME", default_value = "reading")]
     pub condition: String,
-    /// Who measured this and under which licence, for the file.
+    /// Origin and licence of the recordings, for the output file.
     #[arg(long, value_name = "TEXT", default_value = "own recordings")]
     pub source: String,
-    /// Largest (max x - min x) + (max y - min y) of a fixation, in pixels.
+    /// Maximum dispersion of a fixation, (max x - min x) + (max y - min y), in pixels.
     #[arg(long, value_name = "PX", default_value_t = 60.0)]
     pub dispersion_px: f64,
-    /// Shortest fixation, in milliseconds.
+    /// Minimum duration of a fixation, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 100.0)]
     pub min_ms: f64,
-    /// Samples farther apart than this, in milliseconds, are not of one fixation.
+    /// Maximum time between two samples of a fixation, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 60.0)]
     pub gap_ms: f64,
-    /// How far from a token's box, in pixels, a fixation may lie and still belong to it.
+    /// Maximum distance of a fixation from the box of its token, in pixels.
     #[arg(long, value_name = "PX", default_value_t = 25.0)]
     pub radius_px: f64,
-    /// Also draw the fixations of each participant over each snippet, into this folder.
+    /// Also draw the fixations of each participant over each snippet, as SVG files in this folder.
     #[arg(long, value_name = "DIR")]
     pub svg: Option<PathBuf>,
-    /// Draw those of this participant only.
+    /// Draw only this participant.
     #[arg(long, value_name = "ID", requires = "svg")]
     pub svg_participant: Option<String>,
 }
@@ -87,7 +88,7 @@ pub fn run(args: &BuildArgs, out: &mut Terminal) -> Result {
         && !study.tallies.contains_key(who)
     {
         let known = study.tallies.keys().cloned().collect::<Vec<_>>().join(", ");
-        return Err(Error::Usage(format!("no participant {who:?} to draw; there are {known}")));
+        return Err(Error::Usage(format!("--svg-participant: no participant {who:?}; the participants are {known}")));
     }
     study.priors.save(&args.output)?;
     let pictures = draw(args, &study)?;
@@ -121,14 +122,14 @@ fn method(args: &BuildArgs) -> Result<Method> {
         ("--radius-px", args.radius_px),
     ] {
         if !(value.is_finite() && value >= 0.0) {
-            return Err(Error::Usage(format!("{flag} is {value}, but must be a number of at least 0")));
+            return Err(Error::Usage(format!("{flag} is {value}, but must be at least 0")));
         }
     }
     let thresholds = Thresholds { dispersion_px: args.dispersion_px, min_ms: args.min_ms, gap_ms: args.gap_ms };
     Ok(Method { thresholds, radius_px: args.radius_px })
 }
 
-/// Draws each viewing that was asked for; how many.
+/// Draws the selected viewings; returns their number.
 fn draw(args: &BuildArgs, study: &Study) -> Result<usize> {
     let Some(folder) = &args.svg else { return Ok(0) };
     std::fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
@@ -143,7 +144,7 @@ fn draw(args: &BuildArgs, study: &Study) -> Result<usize> {
     Ok(count)
 }
 
-/// A name that is safe as a part of a file's name.
+/// The name without characters that are unsafe in a file name.
 fn plain(name: &str) -> String {
     name.chars().map(|c| if c.is_alphanumeric() || "._ ".contains(c) { c } else { '_' }).collect()
 }

@@ -25,7 +25,7 @@ pub fn draw(priors: &Priors, top: usize) -> String {
     let mut svg = Svg::new(WIDTH, height, &format!("Priors of human attention: {}", priors.condition()));
 
     svg.text((28.0, 40.0), &format!("Priors of human attention: {}", priors.condition()), &Font::new(22.0, INK).bold());
-    let caption = "How likely a token of each label is to be looked at, and which labels follow one another";
+    let caption = "How likely a token of each label is to be fixated, and which labels follow one another";
     svg.text((28.0, 64.0), caption, &Font::new(14.0, MUTED));
     densities(&mut svg, &rows, priors.aggregate());
 
@@ -41,7 +41,7 @@ pub fn draw(priors: &Priors, top: usize) -> String {
             .map(|((_, n), label)| Bar { label, value: *n as f64, note: format!("{n}   {:.3}", rarity(*n)) })
             .collect();
         if entries.is_empty() {
-            svg.text((BARS.0, y + 11.0), "none was counted", &Font::new(12.5, MUTED));
+            svg.text((BARS.0, y + 11.0), "no counts", &Font::new(12.5, MUTED));
         }
         y += svg::bars(&mut svg, [BARS.0, y, BARS.1, 0.0], &entries, colour, 100.0) + 50.0;
     }
@@ -51,7 +51,7 @@ pub fn draw(priors: &Priors, top: usize) -> String {
     svg.finish()
 }
 
-/// One ridge per label, each as high as its row: how wide it is shows how sure the figure is.
+/// One ridge per label, each scaled to its row: a narrow ridge is a certain estimate.
 fn densities(svg: &mut Svg, rows: &[(&str, Beta)], aggregate: Beta) {
     let x = Scale { domain: (0.0, 1.0), range: AXIS };
     let bottom = TOP + (rows.len() as f64 + 1.6) * ROW;

@@ -1,4 +1,4 @@
-//! `eyekern priors`: look at the priors of human attention, and build them from gaze recordings.
+//! `eyekern priors`: shows the priors of human attention, and builds priors from eye-tracking recordings.
 
 use clap::Subcommand;
 
@@ -11,13 +11,13 @@ mod figure;
 mod scene;
 mod show;
 
-/// What `eyekern priors` is asked for.
+/// Subcommands of `eyekern priors`.
 #[derive(Subcommand, Debug)]
 pub enum PriorsCommand {
-    /// Show how likely each label is to be looked at, and which labels are looked at after one another.
+    /// Show how likely each label is to be fixated, and which labels are fixated after one another.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", show::HELP))]
     Show(show::ShowArgs),
-    /// Build priors from eye tracker recordings: samples, fixations, tokens, labels, counts.
+    /// Build priors from eye-tracking recordings: samples, fixations, tokens, labels, counts.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", build::HELP))]
     Build(build::BuildArgs),
 }

@@ -96,13 +96,13 @@ fn radius(ms: f64) -> f64 {
     (5.0 * (ms / 100.0).max(0.0).sqrt()).min(60.0)
 }
 
-/// The numbers beside the circles: where one is written already.
+/// The places of the numbers that are already drawn beside circles.
 #[derive(Default)]
 struct Plates(Vec<[f64; 4]>);
 
 impl Plates {
-    /// A number on a small plate beside its circle, where there is room on one of four sides, else none: what cannot be
-    /// read helps nobody, and its neighbours tell the order.
+    /// Draws a number on a small plate on the first of four sides of its circle with room for it. Without room it draws
+    /// none: the number would be unreadable, and its neighbours show the order.
     fn number(&mut self, svg: &mut Svg, (x, y): (f64, f64), radius: f64, number: usize) {
         let text = number.to_string();
         let (width, height, off) = (6.0 * text.len() as f64 + 4.0, 12.0, 0.6 * radius);

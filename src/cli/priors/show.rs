@@ -1,4 +1,4 @@
-//! `eyekern priors show`: tables, JSON, a picture.
+//! `eyekern priors show`: prints priors as tables or JSON and draws them.
 
 use std::path::PathBuf;
 
@@ -13,36 +13,36 @@ use crate::salience::Label;
 use crate::salience::beta::Beta;
 use crate::salience::priors::Priors;
 
-/// Examples for its help.
+/// The examples at the end of the help.
 pub const HELP: &str = "\
 Examples:
   eyekern priors show --condition reading
   eyekern priors show --priors mine.json --svg mine.svg
 
-JSON has condition, source, ordered, built, labels (id, label, c1, ntok, mono, alpha, beta, mean, interval), aggregate
-and monograms, bigrams, trigrams (ids, labels, count, rarity), the most frequent first.";
+The JSON object has the keys condition, source, ordered, built, labels (id, label, c1, ntok, mono, alpha, beta, mean,
+interval), aggregate and monograms, bigrams, trigrams (ids, labels, count, rarity; the most frequent first).";
 
-/// What `eyekern priors show` is asked for.
+/// Arguments of `eyekern priors show`.
 #[derive(Args, Debug)]
 pub struct ShowArgs {
-    /// reading, writing or combined; with --priors, a condition of the file (not needed where it has one only).
+    /// reading, writing or combined (the default); with --priors, a condition of the file, optional if it has only one.
     #[arg(long, value_name = "NAME")]
     pub condition: Option<String>,
-    /// A file of priors instead of the built-in ones.
+    /// A file of priors instead of the built-in priors.
     #[arg(long, value_name = "FILE")]
     pub priors: Option<PathBuf>,
-    /// How to print them.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// How many bigrams and trigrams to show as text and in the picture.
+    /// Number of bigrams and trigrams in the text and in the picture.
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=40))]
     pub top: u16,
-    /// Also draw the densities and the most frequent n-grams.
+    /// Also draw the densities and the most frequent n-grams into this SVG file.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
 }
 
-/// Loads the priors, draws them if asked to, prints them.
+/// Loads the priors, draws them if requested, and prints them.
 pub fn run(args: &ShowArgs, out: &mut Terminal) -> Result {
     if let Some(file) = &args.svg {
         files::refuse_input("--svg", file, &args.priors)?;
@@ -61,21 +61,21 @@ pub fn run(args: &ShowArgs, out: &mut Terminal) -> Result {
     Ok(())
 }
 
-/// The labels of an n-gram; an arrow where their order was kept.
+/// The labels of an n-gram, joined by an arrow where their order counts.
 pub fn spell(ngram: &[Label], ordered: bool) -> String {
     let between = if ordered { " \u{2192} " } else { " \u{00b7} " };
     ngram.iter().map(|label| label.name()).collect::<Vec<_>>().join(between)
 }
 
-/// The part of a token's weight that the count of its n-gram gives.
+/// The rarity term of a token's weight, from the count of its n-gram.
 pub fn rarity(count: u64) -> f64 {
     1.0 / (count as f64 + 2.0).ln()
 }
 
-/// What the counts of n-grams say about order, in a sentence.
+/// A sentence on the order of n-grams.
 pub fn order(priors: &Priors) -> &'static str {
     if priors.ordered() {
-        "ordered: a \u{2192} b is counted apart from b \u{2192} a"
+        "ordered: a \u{2192} b and b \u{2192} a are counted separately"
     } else {
         "without order: a \u{00b7} b counts both directions"
     }

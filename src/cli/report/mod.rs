@@ -1,4 +1,4 @@
-//! `eyekern report`: a run as a page, from the lines that it has written so far.
+//! `eyekern report`: a page of a run, made from the lines that it has logged so far.
 
 mod page;
 
@@ -15,19 +15,19 @@ Examples:
   eyekern report out
   eyekern report out -o page.html --svg loss.svg
 
-Works for a run that goes on, was cut or has ended: it reads metrics.jsonl and recipe.resolved.toml. docs/training.md says
-what the page shows.";
+The run may be in progress, interrupted or finished: report reads metrics.jsonl and recipe.resolved.toml.
+docs/training.md describes the page.";
 
-/// What `eyekern report` is asked for.
+/// Arguments of `eyekern report`.
 #[derive(Args, Debug)]
 pub struct ReportArgs {
     /// The train.output_dir of a run, or one of its checkpoints.
     #[arg(value_name = "RUN_DIR")]
     pub run: PathBuf,
-    /// Where the page goes; without it, report.html in RUN_DIR.
+    /// Output file. Default: report.html in RUN_DIR.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Write the loss curve alone to this file, too.
+    /// Also write the loss curve to this SVG file.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
 }
@@ -52,7 +52,7 @@ pub fn run(args: &ReportArgs, out: &mut Terminal) -> Result {
     Ok(())
 }
 
-/// The recipe as it ran; older runs have it at their end only.
+/// The recipe of the run; older runs write it at their end only.
 fn recipe(path: &Path) -> Result<Option<String>> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),

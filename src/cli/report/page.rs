@@ -1,4 +1,4 @@
-//! What the page of a run says, as the plain strings of [`crate::render::html::run`].
+//! The page of a run, as the plain strings of [`crate::render::html::run`].
 
 use crate::cli::machine::gib;
 use crate::cli::progress::{self, span};
@@ -32,21 +32,21 @@ fn notes(h: &History, recipe: bool) -> Vec<String> {
     let mut notes = Vec::new();
     let (done, all) = (h.steps.last().map_or(0, |s| s.step), h.header.steps);
     if done == 0 {
-        notes.push("No step is done yet.".into());
+        notes.push("No step is complete yet.".into());
     } else if done < all {
         notes.push(format!(
-            "The run is not at its end: {done} of {all} steps are done. It goes on, stopped early or was cut."
+            "The run is not finished: {done} of {all} steps are complete. It is in progress, stopped early or was interrupted."
         ));
     }
     if h.cut {
-        notes.push("The last line of metrics.jsonl is cut off and left out.".into());
+        notes.push("The last line of metrics.jsonl is incomplete and was skipped.".into());
     }
     let lost = h.steps.iter().filter(|s| s.loss.is_none() || s.grad_norm.is_none()).count();
     if lost > 0 {
         notes.push(format!("{lost} steps have a loss or gradient that is not finite; the curves have gaps there."));
     }
     for (step, changes) in &h.changes {
-        notes.push(format!("Went on after step {step} under other conditions: {}.", changes.join(", ")));
+        notes.push(format!("Resumed after step {step} with changes: {}.", changes.join(", ")));
     }
     if !recipe {
         notes.push("There is no recipe.resolved.toml in this folder.".into());
@@ -54,7 +54,7 @@ fn notes(h: &History, recipe: bool) -> Vec<String> {
     notes
 }
 
-/// The lowest loss of an evaluation; the first of equal ones, as the run has it.
+/// The evaluation with the lowest loss; the first of equal ones, like the run.
 fn best(h: &History) -> Option<&Evaluation> {
     let finite = h.evaluations.iter().filter(|e| e.eval_loss.is_some_and(f64::is_finite));
     finite.reduce(|best, e| if e.eval_loss < best.eval_loss { e } else { best })
@@ -71,9 +71,9 @@ fn facts(h: &History) -> Vec<Fact> {
     let sum = |f: fn(&Step) -> u64| h.steps.iter().map(f).sum::<u64>();
     fact("steps", format!("{} of {all}", last.step), format!("{:.2} epochs", last.epoch));
     if let Some(left) = last.seconds_left.filter(|_| last.step < all) {
-        fact("time left", span(left), "as it stood after the last step".into());
+        fact("time left", span(left), "as of the last step".into());
     }
-    // single steps scatter: the mean of the last tenth, and of the first
+    // single steps are noisy: the mean of the last tenth and of the first
     let part = n.div_ceil(10);
     let mean = |steps: &[Step]| {
         let finite: Vec<f64> = steps.iter().filter_map(|s| s.loss).collect();
@@ -106,7 +106,7 @@ fn facts(h: &History) -> Vec<Fact> {
         fact("MFU", mfu, format!("model FLOPs, of a peak of {} TFLOP/s", short(peak / 1e12)));
     }
     if let Some(bytes) = h.steps.iter().filter_map(|s| s.peak_bytes).max() {
-        let meaning = "the most in use: of the process on a CPU, of the whole device on a GPU";
+        let meaning = "peak: of the process on a CPU, of the whole device on a GPU";
         fact("memory", format!("{:.2} GiB", gib(bytes)), meaning.into());
     }
     facts
