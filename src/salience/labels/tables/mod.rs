@@ -1,4 +1,20 @@
-//! One table per grammar, in the same order of questions: read two files side by side to compare them.
+//! One table per grammar, with the same questions in the same order, so that two files can be compared side by side.
+//! C++, TypeScript and TSX extend another grammar, so their tables list only the differences from its table.
+
+/// All patterns of the list `$base`, followed by more.
+macro_rules! extend {
+    ($base:expr, $($more:literal),+ $(,)?) => {{
+        const BASE: &[&str] = $base;
+        const MORE: &[&str] = &[$($more),+];
+        const ALL: [&str; BASE.len() + MORE.len()] = {
+            let mut all = [""; BASE.len() + MORE.len()];
+            all.split_at_mut(BASE.len()).0.copy_from_slice(BASE);
+            all.split_at_mut(BASE.len()).1.copy_from_slice(MORE);
+            all
+        };
+        &ALL
+    }};
+}
 
 mod c;
 mod c_sharp;

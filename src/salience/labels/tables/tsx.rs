@@ -3,8 +3,5 @@
 use super::typescript;
 use crate::salience::labels::table::Table;
 
-pub(super) const TABLE: Table = Table {
-    literal: &["string", "template_string", "regex", "number", "true", "false", "null", "undefined", "jsx_text"],
-    cast: &[],
-    ..typescript::TABLE
-};
+pub(super) const TABLE: Table =
+    Table { literal: extend!(typescript::TABLE.literal, "jsx_text"), cast: &[], ..typescript::TABLE };

@@ -1,41 +1,28 @@
 //! TypeScript: JavaScript with types. The `:` before a type is punctuation; a type alias declares like a variable; a
 //! namespace is Java's package.
 
+use super::javascript;
 use crate::salience::labels::table::Table;
 
 pub(super) const TABLE: Table = Table {
-    comment: &["comment", "html_comment", "hash_bang_line"],
-    atom: &["string", "template_string", "regex"],
     literal: &["string", "template_string", "regex", "number", "true", "false", "null", "undefined"],
-    operator: &["new", "instanceof", "typeof", "void", "delete", "in", "await", "as", "satisfies", "keyof", "is"],
+    operator: extend!(javascript::TABLE.operator, "as", "satisfies", "keyof", "is"),
     dropped: &["?.", "pair > :", "pair_pattern > :", "type_annotation > :"],
-    weak: &["switch_case > :", "labeled_statement > :", "decorator > @"],
     dimensions: &["array_type"],
-    default_label: &["switch_default > default"],
 
-    unit: &[
-        "function_declaration",
-        "generator_function_declaration",
-        "method_definition",
-        "class_static_block",
-        "function_signature",
-        "method_signature",
-        "abstract_method_signature",
-    ],
-    artifact_unit: &["function_declaration", "generator_function_declaration", "method_definition"],
-    headed: &["class_declaration", "abstract_class_declaration", "class", "interface_declaration", "enum_declaration"],
-    body: &[
-        "function_declaration.body",
-        "generator_function_declaration.body",
-        "method_definition.body",
-        "class_static_block.body",
-        "class_declaration.body",
+    unit: extend!(javascript::TABLE.unit, "function_signature", "method_signature", "abstract_method_signature"),
+    headed: extend!(
+        javascript::TABLE.headed,
+        "abstract_class_declaration",
+        "interface_declaration",
+        "enum_declaration"
+    ),
+    body: extend!(
+        javascript::TABLE.body,
         "abstract_class_declaration.body",
-        "class.body",
         "interface_declaration.body",
-        "enum_declaration.body",
-    ],
-    name: &["function_declaration.name", "generator_function_declaration.name", "method_definition.name"],
+        "enum_declaration.body"
+    ),
     result: &[
         "function_declaration.return_type",
         "generator_function_declaration.return_type",
@@ -46,34 +33,9 @@ pub(super) const TABLE: Table = Table {
     ],
     composite: &["generic_type", "array_type", "nested_type_identifier"],
     type_parameters: &["type_parameters"],
-    prototype: &[],
-    head_word: &["export_statement > export", "export_statement > default", "ambient_declaration > declare"],
-    tail: &[],
-    local_heads: true,
+    head_word: extend!(javascript::TABLE.head_word, "ambient_declaration > declare"),
 
-    parameter: &["formal_parameters", "arrow_function.parameter", "catch_clause.parameter", "type_parameters"],
-    returns: &["return_statement", "yield_expression"],
-    exception: &["throw_statement", "try_statement > try", "catch_clause > catch", "finally_clause > finally"],
-    condition: &[
-        "if_statement > if",
-        "else_clause > else",
-        "if_statement.condition",
-        "while_statement.condition",
-        "do_statement.condition",
-        "for_statement.condition",
-        "switch_statement.value",
-        "ternary_expression.condition",
-        "ternary_expression > ?",
-    ],
-    looped: &["for_statement", "for_in_statement", "while_statement", "break_statement", "continue_statement"],
-    branch: &[
-        "if_statement.consequence",
-        "ternary_expression.consequence",
-        "ternary_expression.alternative",
-        "ternary_expression > :",
-    ],
-    otherwise: &["else_clause > *"],
-    chain: &["if_statement"],
+    parameter: extend!(javascript::TABLE.parameter, "type_parameters"),
     declaration: &[
         "lexical_declaration",
         "variable_declaration",
@@ -84,22 +46,16 @@ pub(super) const TABLE: Table = Table {
         "enum_assignment",
         "type_alias_declaration",
     ],
-    argument: &["arguments", "call_expression.arguments", "type_arguments"],
-    index: &["subscript_expression.index"],
-    annotation: &["decorator"],
-    external: &[
-        "import_statement",
+    argument: extend!(javascript::TABLE.argument, "type_arguments"),
+    external: extend!(
+        javascript::TABLE.external,
         "import_alias",
-        "class_heritage",
         "extends_type_clause",
-        "export_clause",
-        "export_statement.source",
-        "export_statement > from",
         "internal_module > namespace",
         "internal_module.name",
         "module > module",
-        "module.name",
-    ],
+        "module.name"
+    ),
 
     declares: &[
         "variable_declarator.name",
@@ -115,14 +71,10 @@ pub(super) const TABLE: Table = Table {
         "rest_pattern > identifier",
         "for_in_statement.left",
     ],
-    first_assignment: &[],
-    callee: &["call_expression.function"],
-    member: &[],
-    callee_in: &["member_expression.property"],
     through: &["type_annotation > *"],
     plain: &["type_annotation > :"],
 
-    statement: &["expression_statement", "statement_block", "switch_case", "switch_default"],
-    unary: &["unary_expression"],
     cast: &["type_assertion > type_arguments"],
+
+    ..javascript::TABLE
 };
