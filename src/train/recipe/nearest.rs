@@ -73,28 +73,12 @@ fn near(typed: &str, name: &str) -> bool {
     distance(typed, name) <= (typed.chars().count() / 2).max(1)
 }
 
-/// Edits between two names: insertions, deletions, replacements and swaps of neighbours (optimal string alignment).
+/// Edits between two names: insertions, deletions, replacements and swaps of neighbours.
 fn distance(a: &str, b: &str) -> usize {
-    // Nobody mistypes a key by more than this, and the table is quadratic.
+    // nobody mistypes a key by more than this, and the work grows with the length
     const LONGEST: usize = 100;
-    let a: Vec<char> = a.chars().take(LONGEST).collect();
-    let b: Vec<char> = b.chars().take(LONGEST).collect();
-    let mut table = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            if i == 0 || j == 0 {
-                table[i][j] = i + j;
-                continue;
-            }
-            let replace = table[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = replace.min(table[i - 1][j] + 1).min(table[i][j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(table[i - 2][j - 2] + 1);
-            }
-            table[i][j] = best;
-        }
-    }
-    table[a.len()][b.len()]
+    let start = |name: &str| name.chars().take(LONGEST).collect::<String>();
+    strsim::osa_distance(&start(a), &start(b))
 }
 
 #[cfg(test)]
