@@ -3,9 +3,8 @@
 //   y = silu(gate) up or gelu(x)      x [n, fan_in * width], y [n, width] bf16
 //
 // Bytes: 2 n width (fan_in + 1) forward, 2 n width (2 fan_in + 1) backward; floor: bandwidth. One block per row.
+#include "enums.cuh"
 #include "row.cuh"
-
-enum Kind { SWIGLU = 0, GELU_TANH = 1, GELU_ERF = 2 };
 
 struct Gelu {
     float value, slope;

@@ -4,11 +4,8 @@
 //   coef_j = w_j INV_NORM +- gamma INV_PAIRS beta sigmoid(-z_e) share_j,  z_e = beta (mean_on r - mean_off r)
 //
 // A few thousand rows: one block, sums in f64 in a fixed order. Time is that of a launch.
+#include "enums.cuh"
 #include "prim.cuh"
-
-// Places in `scalars` and `sums`: src/backend/shapes.rs
-enum { INV_NORM = 3, INV_PAIRS = 4 };
-enum { WEIGHTED, ON_PATH, OFF_PATH, ON_COUNT, OFF_COUNT, PREFERENCE, PAIRS, TALLY };
 
 // Adds each thread's sums in the order of the threads.
 DEVICE void add_up(const double* mine, int count, int at, float* sums, double* scratch) {

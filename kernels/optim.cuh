@@ -1,10 +1,8 @@
 // What the kernels of the optimiser share: which tensor is whose, and AdamW's rule (Loshchilov and Hutter 2019, in
 // PyTorch's order of operations).
 #pragma once
+#include "enums.cuh"
 #include "prim.cuh"
-
-// Places in `scalars`: src/backend/shapes.rs
-enum { LR = 0, BIAS1 = 1, BIAS2 = 2, MAX_NORM = 5, SQ_NORM = 6, CLIP = 7 };
 
 // The values of a tensor that belong to this block.
 struct Stretch {

@@ -18,6 +18,7 @@
 
 pub mod cpu;
 pub mod cuda;
+mod enums;
 mod memory;
 pub mod moments;
 mod operands;

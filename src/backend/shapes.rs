@@ -142,44 +142,48 @@ pub struct Objective {
 
 /// Where each step scalar lies in the `[SCALARS]` buffer on the device.
 pub mod scalar {
+    use crate::backend::enums::enumerator;
+
     /// Learning rate of this step.
-    pub const LR: usize = 0;
+    pub const LR: usize = enumerator("LR");
     /// 1 - beta1^t.
-    pub const BIAS1: usize = 1;
+    pub const BIAS1: usize = enumerator("BIAS1");
     /// 1 - beta2^t.
-    pub const BIAS2: usize = 2;
+    pub const BIAS2: usize = enumerator("BIAS2");
     /// 1 / normaliser of the weighted cross-entropy, over the whole optimiser step.
-    pub const INV_NORM: usize = 3;
+    pub const INV_NORM: usize = enumerator("INV_NORM");
     /// 1 / number of examples in the preference term, over the whole optimiser step.
-    pub const INV_PAIRS: usize = 4;
+    pub const INV_PAIRS: usize = enumerator("INV_PAIRS");
     /// Largest gradient norm allowed; 0 is no limit.
-    pub const MAX_NORM: usize = 5;
+    pub const MAX_NORM: usize = enumerator("MAX_NORM");
     /// Out: sum of squares of all gradients.
-    pub const SQ_NORM: usize = 6;
+    pub const SQ_NORM: usize = enumerator("SQ_NORM");
     /// Out: factor on all gradients, min(1, max_norm / (norm + 1e-6)).
-    pub const CLIP: usize = 7;
+    pub const CLIP: usize = enumerator("CLIP");
     /// Length of the buffer.
-    pub const SCALARS: usize = 8;
+    pub const SCALARS: usize = enumerator("SCALARS");
 }
 
 /// Where each sum lies in the `[TALLY]` buffer that [`crate::backend::ObjectiveOps::objective`] adds to.
 pub mod tally {
+    use crate::backend::enums::enumerator;
+
     /// Sum of w * nll.
-    pub const WEIGHTED: usize = 0;
+    pub const WEIGHTED: usize = enumerator("WEIGHTED");
     /// Sum of nll on the path.
-    pub const ON_PATH: usize = 1;
+    pub const ON_PATH: usize = enumerator("ON_PATH");
     /// Sum of nll off the path.
-    pub const OFF_PATH: usize = 2;
+    pub const OFF_PATH: usize = enumerator("OFF_PATH");
     /// Labels on the path.
-    pub const ON_COUNT: usize = 3;
+    pub const ON_COUNT: usize = enumerator("ON_COUNT");
     /// Labels off the path.
-    pub const OFF_COUNT: usize = 4;
+    pub const OFF_COUNT: usize = enumerator("OFF_COUNT");
     /// Sum of -log sigmoid(beta * margin).
-    pub const PREFERENCE: usize = 5;
+    pub const PREFERENCE: usize = enumerator("PREFERENCE");
     /// Examples in the preference term.
-    pub const PAIRS: usize = 6;
+    pub const PAIRS: usize = enumerator("PAIRS");
     /// Length of the buffer.
-    pub const TALLY: usize = 7;
+    pub const TALLY: usize = enumerator("TALLY");
 }
 
 /// AdamW (Loshchilov and Hutter 2019), in PyTorch's order of operations. Learning rate, bias corrections and the clip

@@ -2,15 +2,16 @@
 
 use super::backend::Cuda;
 use super::device::{Args, Device};
+use crate::backend::enums::enumerator;
 use crate::backend::{Act, ActOps, F, Rows};
 use crate::error::Result;
 
-/// The kernels' enum of that name (kernels/act.cu).
+/// The kernels' number of an activation.
 fn number(kind: Act) -> usize {
     match kind {
-        Act::SwiGlu => 0,
-        Act::GeluTanh => 1,
-        Act::GeluErf => 2,
+        Act::SwiGlu => const { enumerator("SWIGLU") },
+        Act::GeluTanh => const { enumerator("GELU_TANH") },
+        Act::GeluErf => const { enumerator("GELU_ERF") },
     }
 }
 
