@@ -23,7 +23,7 @@ DEVICE Gelu gelu(int kind, float x) {
 extern "C" __global__ void __launch_bounds__(256) act(const bf16* x, bf16* y, int width, int kind) {
     int64_t t = blockIdx.x;
     if (kind == SWIGLU) {
-        // gate and up are columns of one row: where the width is no multiple of 8, up does not start on 16 bytes
+        // gate and up are columns of one row: if the width is not a multiple of 8, up is not aligned to 16 bytes
         const bf16 *gate = x + t * 2 * width, *up = gate + width;
         FOR_PACKS(c, width) {
             Pack g = load(gate, c, width), u = load(up, c, width);

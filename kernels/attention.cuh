@@ -1,8 +1,8 @@
-// What forward and backward attention share: tiles of the packed buffer in shared memory, and products of tiles by
+// Code shared by forward and backward attention: tiles of the packed buffer in shared memory, and products of tiles by
 // tensor cores (mma.sync m16n8k16, sm_80 and up).
 //
 // Layout: qkv [T, (q + 2 kv) * dim] bf16, all query heads, then keys, then values, as the projection writes it; no
-// padding between examples. seg_start [T] says where each row's example begins: a query sees the keys from there to
+// padding between examples. seg_start [T] is the start of each row's example: a query sees the keys from there to
 // itself. Heads are padded with zeros to D columns in shared memory only.
 //
 // A row of a tile takes D * 2 + 16 bytes: an odd number of 16-byte pieces, so that the eight rows of an ldmatrix lie in
@@ -19,12 +19,12 @@ struct Heads {
 };
 
 const float LN2 = 0.6931471805599453f, LOG2E = 1.4426950408889634f;
-const float MASKED = -1e30f; // finite, so that a row of nothing else still subtracts to 0
+const float MASKED = -1e30f; // finite, so that differences in a fully masked row are 0, not NaN
 
 // Bytes of a row of a tile.
 DEVICE constexpr int pitch(int width) { return width * 2 + 16; }
 
-// Rows row0.. of `src` (columns 0..dim, rows `stride` apart) on their way to the tile `at`; zeros beyond `limit` and
+// Starts copying rows row0.. of `src` (columns 0..dim, rows `stride` apart) to the tile `at`; zeros beyond `limit` and
 // dim.
 template <int D, int ROWS, int THREADS>
 DEVICE void fetch(uint32_t at, const bf16* src, int64_t stride, int row0, int limit, int dim) {
@@ -43,13 +43,13 @@ template <int D> DEVICE void operand_a(uint32_t (&frag)[4], uint32_t at, int row
     ldmatrix_x4(frag, at + (row + (lane & 15)) * pitch(D) + (k + (lane >> 4) * 8) * 2);
 }
 
-// Operand B [16 k, 16 n] where n runs along the tile's rows: the tile transposed.
+// Operand B [16 k, 16 n] whose n runs along the tile's rows: the tile transposed.
 template <int D> DEVICE void operand_b_of_rows(uint32_t (&frag)[4], uint32_t at, int n, int k) {
     int lane = threadIdx.x & 31;
     ldmatrix_x4(frag, at + (n + ((lane >> 4) << 3) + (lane & 7)) * pitch(D) + (k + ((lane >> 3) & 1) * 8) * 2);
 }
 
-// Operand B [16 k, 16 n] where k runs along the tile's rows.
+// Operand B [16 k, 16 n] whose k runs along the tile's rows.
 template <int D> DEVICE void operand_b_of_columns(uint32_t (&frag)[4], uint32_t at, int k, int n) {
     int lane = threadIdx.x & 31;
     ldmatrix_x4_trans(frag, at + (k + (lane & 7) + ((lane >> 3) & 1) * 8) * pitch(D) + (n + (lane >> 4) * 8) * 2);
@@ -95,12 +95,12 @@ template <int N> DEVICE void clear(float (&acc)[N][4]) {
         for (int j = 0; j < 4; j++) acc[i][j] = 0.f;
 }
 
-// Where entry (i, j) of an accumulator lies: its row and column in the tile of 16 rows.
+// Position of entry (i, j) of an accumulator: its row and column in the tile of 16 rows.
 DEVICE int acc_row(int j) { return ((threadIdx.x & 31) >> 2) + (j >> 1) * 8; }
 DEVICE int acc_col(int i, int j) { return i * 8 + (threadIdx.x & 3) * 2 + (j & 1); }
 
-// Which entries of an accumulator of scores dropout keeps, one bit each; entry (i, j) stands for a query and a key as
-// `transposed` says. A loop over entries with one Philox in it: unrolled, it would be most of the kernel.
+// The entries of an accumulator of scores that dropout keeps, one bit each; `transposed` states how entry (i, j) maps
+// to a query and a key. This is a loop over entries with one Philox in it; unrolled, it would be most of the kernel.
 template <int N>
 DEVICE uint32_t kept(const Heads& s, const Dropout& drop, int head, int row0, int col0, bool transposed) {
     static_assert(N * 4 <= 32, "a bit per entry");
@@ -114,7 +114,7 @@ DEVICE uint32_t kept(const Heads& s, const Dropout& drop, int head, int row0, in
     return bits;
 }
 
-// Rows row0 + acc_row of a [_, ld] bf16 matrix from accumulators times `factor`, columns from `column` below dim.
+// Stores accumulators times `factor` to rows row0 + acc_row of a [_, ld] bf16 matrix, columns from `column` below dim.
 template <int N>
 DEVICE void put(bf16* out, int64_t ld, int row0, int limit, int column, int dim, const float (&acc)[N][4], float low,
                 float high) {

@@ -1,14 +1,15 @@
-// The gradient of attention, deterministic: one kernel owns dQ, one owns dK and dV, nothing is added atomically.
+// The gradient of attention, deterministic: one kernel computes dQ, one computes dK and dV, and nothing uses atomics.
 //
 //   delta = rowsum(dy * y);  P = exp(s - lse);  dS = scale * P (mask * dy V^T - delta)
 //   dQ = dS K;  dK = sum over the group's heads of dS^T Q;  dV = likewise (mask * P)^T dy       all into d_qkv, bf16
 //
-// FLOPs: 14 dim per visible pair (scores and dy V^T are formed twice), against 10 with f32 atomics on dQ: the price of
-// the same bits every time, and no f32 buffers to clear and convert. Query heads that share keys (GQA, MQA) are summed
-// in registers.
+// FLOPs: 14 dim per visible pair (scores and dy V^T are computed twice), against 10 with f32 atomics on dQ. This is the
+// price of reproducible bits, and it saves the f32 buffers that would have to be cleared and converted. Query heads
+// that share keys (GQA, MQA) are summed in registers.
 #include "attention.cuh"
 
-// delta [T, q]: eight columns a lane, as many neighbouring lanes to a (token, head) as it takes, in powers of two.
+// delta [T, q]: eight columns per lane; a (token, head) has as many adjacent lanes as it needs, rounded up to a power
+// of two.
 extern "C" __global__ void __launch_bounds__(256)
     attention_delta(const bf16* y, const bf16* dy, float* delta, int64_t rows, int dim) {
     const int pieces = dim / 8;
@@ -31,7 +32,7 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 EXPORT_KERNEL(attention_delta)
 
-// dQ. A block owns 64 queries of a head (32 for heads above 128) and walks over their keys.
+// dQ. A block owns 64 queries of a head (32 for heads above 128) and iterates over their keys.
 template <int D> struct Query {
     static const int WARPS = D <= 128 ? 4 : 2, M = WARPS * 16, N = D <= 128 ? 64 : 32, THREADS = WARPS * 32;
 };
@@ -61,7 +62,7 @@ DEVICE void attention_dq(Heads s, const uint32_t* seg_start, const bf16* qkv, Dr
     float dq[D / 8][4];
     clear(dq);
     for (int n0 = first; n0 < end; n0 += N) {
-        __syncthreads(); // the tiles before are read
+        __syncthreads(); // the previous tiles have been read
         fetch<D, N, THREADS>(sk, k, s.width, n0, s.tokens, s.dim);
         fetch<D, N, THREADS>(sv, v, s.width, n0, s.tokens, s.dim);
         cp_async_commit();
@@ -88,9 +89,9 @@ DEVICE void attention_dq(Heads s, const uint32_t* seg_start, const bf16* qkv, Dr
     put(d_qkv + (int64_t)head * s.dim, s.width, m0 + warp * 16, s.tokens, 0, s.dim, dq, 1.f, 1.f);
 }
 
-// dK and dV. A block owns 64 keys of a key head and walks over the queries that see them, in every query head of the
-// group. Scores are formed transposed, so that probabilities are already the left operand of what follows. For heads
-// above 128 the block owns 32 keys and two warps share a row of them, half of the columns each.
+// dK and dV. A block owns 64 keys of a key head and iterates over the queries that see them, in every query head of the
+// group. Scores are computed transposed, so that probabilities are already the left operand of the following products.
+// For heads above 128 the block owns 32 keys, and two warps share 16 of them, with half of the columns each.
 template <int D> struct Key {
     static const int SPLIT = D <= 128 ? 1 : 2, WARPS = 4, N = WARPS / SPLIT * 16, M = 32, THREADS = WARPS * 32;
 };
@@ -113,7 +114,7 @@ DEVICE void attention_dkv(Heads s, const uint32_t* seg_start, const bf16* qkv, D
     clear(dv);
     for (int head = kv * (s.q / s.kv); head < (kv + 1) * (s.q / s.kv); head++) {
         const bf16* q = qkv + (int64_t)head * s.dim;
-        // queries see back to their segment's start: once one begins behind the keys, so do all after it
+        // queries see back to their segment's start: once a segment starts after the keys, so do all later segments
         for (int m0 = n0; m0 < s.tokens && (int)seg_start[m0] < last; m0 += M) {
             __syncthreads();
             fetch<D, M, THREADS>(sq, q, s.width, m0, s.tokens, s.dim);

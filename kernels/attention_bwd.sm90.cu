@@ -1,10 +1,10 @@
-// The gradient of attention for Hopper and heads of 64 and 128, deterministic: what it computes and why in two kernels
-// says attention_bwd.cu, whose attention_delta comes first.
+// The gradient of attention for Hopper and heads of 64 and 128, deterministic. attention_bwd.cu explains the
+// computation and why it takes two kernels; its attention_delta runs first.
 //
-// Choice: as attention_fwd.sm90.cu, two warpgroups and one that loads ahead by TMA. dQ: a warpgroup owns 64 queries and
-// walks over tiles of 64 keys. dK, dV: a warpgroup owns 64 keys and walks over the queries that see them, in every head
-// of the group; scores are formed transposed, so that probabilities are the left operand of what follows. The product
-// that ends a tile is still under way while the next one's scores are asked for.
+// Choice: as in attention_fwd.sm90.cu, two warpgroups compute and a third loads ahead by TMA. dQ: a warpgroup owns 64
+// queries and iterates over tiles of 64 keys. dK, dV: a warpgroup owns 64 keys and iterates over the queries that see
+// them, in every head of the group; scores are computed transposed, so that probabilities are the left operand of the
+// following products. The product that ends a tile is still running when the scores of the next tile are issued.
 #include "attention_sm90.cuh"
 
 template <int D>
@@ -36,7 +36,7 @@ DEVICE void attention_dq(const TensorMap& qkv, const TensorMap& dy, const Heads&
     for (int h = 0; h < 2; h++) {
         query[h] = row0 + acc_row(h * 2);
         const bool inside = query[h] < s.tokens;
-        from[h] = inside ? seg_start[query[h]] : 0x7fffffff; // beyond the last token no key is seen
+        from[h] = inside ? seg_start[query[h]] : 0x7fffffff; // queries beyond the last token see no key
         l[h] = inside ? lse[(int64_t)query[h] * s.q + own.head] * LOG2E : 0.f;
         dl[h] = inside ? delta[(int64_t)query[h] * s.q + own.head] : 0.f;
     }
@@ -56,7 +56,7 @@ DEVICE void attention_dq(const TensorMap& qkv, const TensorMap& dy, const Heads&
         wgmma_fence();
         scores<D>(p, q, keys.stage(i));
         scores<D>(dp, g, values.stage(i));
-        wgmma_wait<2>(); // what the tile before added to dq
+        wgmma_wait<2>(); // the previous tile's addition to dq
         if (i > own.begin) keys.release(i - 1);
         wgmma_wait<1>();
         const int n0 = own.keys + i * ROWS;
@@ -80,10 +80,11 @@ DEVICE void attention_dq(const TensorMap& qkv, const TensorMap& dy, const Heads&
     put(d_qkv + (int64_t)own.head * s.dim, s.width, row0, s.tokens, 0, s.dim, dq, s.scale, s.scale);
 }
 
-// A stage of dK, dV: a tile of queries, one of dy, and of each query lse / ln 2, delta and where its segment begins.
+// A stage of dK, dV: a tile of queries, a tile of dy, and for each query lse / ln 2, delta and the start of its
+// segment.
 template <int D> struct Key {
     static const int STAGES = D == 64 ? 4 : 2;
-    // With heads of 64 there are registers for keys and values, and for a tile's last operands beside the next scores.
+    // With heads of 64, registers can hold keys and values, and a tile's last operands beside the next scores.
     static const bool ROOM = D == 64;
     static const uint32_t LSE = 2 * tile_bytes<D>(), DELTA = LSE + ROWS * 4, FROM = DELTA + ROWS * 4;
     typedef Ring<STAGES, LSE + 1024> Tiles;
@@ -106,10 +107,10 @@ DEVICE void attention_dkv(const TensorMap& qkv, const TensorMap& dy, const Heads
     __syncthreads();
     const int kv = blockIdx.y, n0 = blockIdx.x * 2 * ROWS, heads = s.q / s.kv, head0 = kv * heads;
     const int k_column = (s.q + kv) * s.dim, v_column = k_column + s.kv * s.dim;
-    // Queries see back to their segment's start: once one begins behind the keys, so do all after it.
+    // Queries see back to their segment's start: once a segment starts after the keys, so do all later segments.
     auto until = [&](int key) {
         const int last = min(key, s.tokens), lane = threadIdx.x & 31;
-        for (int tile = 0;; tile += 32) { // a lane looks at a tile
+        for (int tile = 0;; tile += 32) { // one tile per lane
             const int query = n0 + (tile + lane) * ROWS;
             const uint32_t seen = ballot(query < s.tokens && (int)seg_start[query] < last);
             if (seen != ~0u) return tile + __popc(seen);
@@ -153,7 +154,7 @@ DEVICE void attention_dkv(const TensorMap& qkv, const TensorMap& dy, const Heads
 
     setmaxnreg_inc<multiplier_registers(1)>();
     const int group = threadIdx.x / GROUP, first = n0 + group * ROWS, row0 = first + threadIdx.x % GROUP / 32 * 16;
-    // of a head's tiles, those of the warpgroup: the first of them has its own queries
+    // the warpgroup's tiles of a head: the first of them contains its own queries
     const int begin = first < s.tokens ? group : per_head, end = first < s.tokens ? until(first + ROWS) : per_head;
     uint32_t k[D / 16][4], v[D / 16][4], weights[4][4], ds[4][4];
     float dk[D / 8][4], dv[D / 8][4], p[8][4], dp[8][4];
@@ -175,7 +176,7 @@ DEVICE void attention_dkv(const TensorMap& qkv, const TensorMap& dy, const Heads
     for (int i = 0; i < heads * per_head; i++) {
         tiles.wait_full(i);
         if (i % per_head < begin || i % per_head >= end) {
-            finish(); // no tile may be waited for with another in hand: the ring could be full of those
+            finish(); // holding a tile while waiting for another could deadlock: held tiles could fill the ring
             tiles.release(i);
             continue;
         }

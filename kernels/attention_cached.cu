@@ -1,4 +1,4 @@
-// Attention of new tokens to keys and values that are kept from before (generation; forward only).
+// Attention of new tokens over cached keys and values (generation; forward only).
 //
 //   cache[at[t]] = qkv[t, q * dim..]                                        a row: all key heads, then all value heads
 //   y[t, h]      = sum_j softmax_j(scale q_th . k_gj) v_gj                  j over rows at[t] - pos[t] ..= at[t]
@@ -6,11 +6,11 @@
 // qkv [T, (q + 2 kv) * dim], cache [rows, 2 kv * dim], y [T, q * dim] bf16; pos, at [T]; g = h / (q / kv). dim is a
 // multiple of 8, at most 256. Scores, sums and weighted values in f32.
 //
-// Bytes: 4 kv * dim for each row that a token sees, and as much again from L2 for every further query head of its
+// Bytes: 4 kv * dim for each row that a token sees, and the same again from L2 for every further query head of its
 // group. Floor: bandwidth. A step has one query per sequence and head, too few rows for a tensor core, so these are dot
-// products: one block per (token, query head), its warps take turns at the rows, a lane holds pairs of columns, so that
-// a warp reads a row in whole segments. Each warp keeps a running maximum (Milakov and Gimelshein 2018); what the
-// warps found is added in their order, so that bits repeat. Long prompts go through attention_fwd.cu.
+// products: one block per (token, query head), its warps take turns at the rows, and a lane holds pairs of columns, so
+// that a warp reads a row in whole segments. Each warp keeps a running maximum (Milakov and Gimelshein 2018); the
+// results of the warps are added in their order, so that bits repeat. Long prompts use attention_fwd.cu.
 #include "attention.cuh"
 #include "row.cuh"
 

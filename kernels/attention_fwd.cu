@@ -4,8 +4,8 @@
 //
 // FLOPs: 4 dim per visible pair. Bytes: 2 T (2 q + 2 kv) dim. Floor: tensor cores above a few hundred tokens.
 // Choice: 64 queries x 64 keys (x 32 for heads above 128, to fit 99 KB), four warps of 16 queries; tiles cut the packed
-// buffer, so that no row is padding. Queries stay in shared memory. K of the next tile flies during softmax, V during
-// the scores. Keys before the first query's segment are never visited.
+// buffer, so that no row is padding. Queries stay in shared memory. K of the next tile is loaded during softmax, V
+// during the scores. Keys before the first query's segment are never visited.
 #include "attention.cuh"
 
 template <int D> struct Forward {
@@ -39,7 +39,7 @@ DEVICE void attention_fwd(Heads s, const uint32_t* seg_start, const bf16* qkv, D
     float acc[D / 8][4], most[2] = {MASKED, MASKED}, total[2] = {0.f, 0.f};
     clear(acc);
     for (int n0 = first; n0 < end; n0 += N) {
-        cp_async_wait<1>(); // K is here, V may be on its way
+        cp_async_wait<1>(); // K has arrived, V may still be loading
         __syncthreads();
         float p[KEYS][4];
         clear(p);
@@ -67,7 +67,7 @@ DEVICE void attention_fwd(Heads s, const uint32_t* seg_start, const bf16* qkv, D
             for (int i = 0; i < KEYS; i++)
 #pragma unroll
                 for (int j = h * 2; j < h * 2 + 2; j++) {
-                    p[i][j] = p[i][j] > MASKED ? ex2(p[i][j] - m) : 0.f; // a tile may hide all its keys from a row
+                    p[i][j] = p[i][j] > MASKED ? ex2(p[i][j] - m) : 0.f; // a tile may mask all its keys for a row
                     sum += p[i][j];
                 }
             sum += shfl_xor(sum, 1);
@@ -86,7 +86,7 @@ DEVICE void attention_fwd(Heads s, const uint32_t* seg_start, const bf16* qkv, D
 #pragma unroll
                 for (int j = 0; j < 4; j++) p[i][j] *= bits >> (i * 4 + j) & 1 ? drop.scale : 0.f;
         }
-        cp_async_wait<1>(); // V is here, the next K may be on its way
+        cp_async_wait<1>(); // V has arrived, the next K may still be loading
         __syncthreads();
         times<D>(acc, p, sv, 0);
         __syncthreads();
@@ -94,7 +94,7 @@ DEVICE void attention_fwd(Heads s, const uint32_t* seg_start, const bf16* qkv, D
         cp_async_commit();
     }
     cp_async_wait<0>();
-    // every query sees itself, so that no total is 0 but beyond the last token
+    // every query sees itself, so a total is 0 only beyond the last token
     float inv[2] = {total[0] > 0.f ? 1.f / total[0] : 0.f, total[1] > 0.f ? 1.f / total[1] : 0.f};
     put(y + (int64_t)head * s.dim, (int64_t)s.q * s.dim, m0 + warp * 16, s.tokens, 0, s.dim, acc, inv[0], inv[1]);
 #pragma unroll

@@ -1,16 +1,16 @@
 // Causal attention inside the segments of the packed buffer, forward, for Hopper and heads of 64 and 128
-// (FlashAttention-3: Shah et al. 2024). What it computes: attention_fwd.cu.
+// (FlashAttention-3: Shah et al. 2024). attention_fwd.cu defines the computation.
 //
-// Choice: two warpgroups of 64 queries share tiles of 64 keys, which a third loads ahead by TMA. With heads of 128,
-// while tensor cores weigh one tile's values, the warpgroup takes the softmax of the next one's scores. Where heads share
-// keys, the two warpgroups are two heads over the same queries, so that short segments waste no more than tiles of 64
-// do. Tiles that every query of a warpgroup sees whole skip the mask.
+// Choice: two warpgroups of 64 queries share tiles of 64 keys, which a third warpgroup loads ahead by TMA. With heads
+// of 128, the warpgroup computes the softmax of the next tile's scores while tensor cores weight the current tile's
+// values. If heads share keys, the two warpgroups are two heads over the same queries, so that short segments waste no
+// more than with tiles of 64. The mask is skipped for tiles that every query of a warpgroup sees completely.
 #include "attention_sm90.cuh"
 
 template <int D> struct Forward {
     static const int STAGES = 4, BLOCKS = D == 64 ? 2 : 1;
-    // With one block to a multiprocessor there are registers for queries, and for scores ahead; two blocks of narrow
-    // heads fill each other's gaps instead.
+    // With one block per multiprocessor, registers can hold queries and the scores of the next tile; two blocks of
+    // narrow heads fill each other's gaps instead.
     static const bool ROOM = BLOCKS == 1;
 };
 
@@ -48,7 +48,7 @@ DEVICE void attention_fwd(const TensorMap& qkv, const Heads& s, const uint32_t* 
     const uint32_t own_queries = visit.owned + threadIdx.x / GROUP * tile_bytes<D>();
     if constexpr (Forward<D>::ROOM) left_operand<D>(q, own_queries);
 
-    // p becomes the scores of tile i, some time from now
+    // issues the scores of tile i into p, which arrive later
     auto ask = [&](int i) {
         clear(p);
         wgmma_fence();
@@ -57,7 +57,8 @@ DEVICE void attention_fwd(const TensorMap& qkv, const Heads& s, const uint32_t* 
         else
             scores<D>(p, own_queries, keys.stage(i));
     };
-    // p becomes the probabilities of tile i but for a factor of the row, with what `shrink` does to those before
+    // turns p into the probabilities of tile i, except for a factor per row; `shrink` is the factor on the earlier
+    // tiles
     auto softmax = [&](int i) {
         const int n0 = own.keys + i * ROWS;
         if (n0 + ROWS - 1 > own.first || n0 < own.last_segment) {
@@ -74,7 +75,7 @@ DEVICE void attention_fwd(const TensorMap& qkv, const Heads& s, const uint32_t* 
             for (int j = 0; j < 8; j++) m = fmaxf(m, fmaxf(p[j][h * 2], p[j][h * 2 + 1]));
             m = fmaxf(m, shfl_xor(m, 1));
             m = fmaxf(m, shfl_xor(m, 2));
-            // of a row that has seen no key yet, so that its masked scores become 0 and not 1
+            // for a row that has seen no key yet, so that its masked scores become 0 and not 1
             const float shift = m > MASKED ? -m * s.scale_log2 : 0.f;
             shrink[h] = ex2(fmaf(most[h], s.scale_log2, shift));
             most[h] = m;
@@ -137,7 +138,7 @@ DEVICE void attention_fwd(const TensorMap& qkv, const Heads& s, const uint32_t* 
     }
     visit.skip(own.end, own.tiles);
 
-    // every query sees itself, so that no total is 0 but beyond the last token
+    // every query sees itself, so a total is 0 only beyond the last token
     float inv[2] = {total[0] > 0.f ? 1.f / total[0] : 0.f, total[1] > 0.f ? 1.f / total[1] : 0.f};
     put(y + (int64_t)own.head * s.dim, (int64_t)s.q * s.dim, row0, s.tokens, 0, s.dim, acc, inv[0], inv[1]);
 #pragma unroll

@@ -1,9 +1,9 @@
-// What Hopper's attention kernels share: tiles that TMA brings, rings of them, and products of tiles by wgmma.
+// Code shared by Hopper's attention kernels: tiles loaded by TMA, rings of them, and products of tiles by wgmma.
 //
-// A block has two warpgroups that multiply and one that loads, which gives its registers to them. A tile is 64 rows of
-// a head, D columns, as TMA leaves it: panels of 64 columns, rows of 128 bytes, 128-byte swizzle. The same tile is a
-// right operand both ways: its rows as columns of scores, or as the depth of a weighted sum. Left operands are in registers
-// where there is room for them.
+// A block has two warpgroups that compute and one that loads, which gives its registers to the others. A tile is 64
+// rows of a head, D columns, in TMA's layout: panels of 64 columns, rows of 128 bytes, 128-byte swizzle. The same tile
+// can be a right operand in two ways: its rows as columns of scores, or as the depth of a weighted sum. Left operands
+// are in registers if there are enough.
 #pragma once
 #include "attention.cuh"
 #include "sm90.cuh"
@@ -12,8 +12,9 @@ const int ROWS = 64;                    // of a tile
 const uint32_t PANEL = ROWS * 128;      // bytes of 64 columns
 const int GROUP = 128, THREADS_SM90 = 3 * GROUP;
 
-// Registers of a thread: a block has what the compiler gives each at its launch, `blocks` to a multiprocessor of 64 K.
-// The loading warpgroup keeps so many, and the others share the rest; setmaxnreg would wait forever for more.
+// Registers per thread: at launch each thread has the number that the compiler chose, with `blocks` per multiprocessor
+// of 64 K registers. The loading warpgroup keeps this many, and the others share the rest; setmaxnreg would wait
+// forever for more.
 const int LOADER_REGISTERS = 24;
 DEVICE constexpr int multiplier_registers(int blocks) {
     return (65536 / (blocks * THREADS_SM90) / 8 * 8 * 3 - LOADER_REGISTERS) / 2 / 8 * 8;
@@ -22,14 +23,15 @@ DEVICE constexpr int multiplier_registers(int blocks) {
 // Bytes of a tile.
 template <int D> DEVICE constexpr uint32_t tile_bytes() { return ROWS * D * 2; }
 
-// Rows row.. and columns column.. of the matrix, on their way to a tile; zeros beyond the last row. One thread.
+// Starts copying rows row.. and columns column.. of the matrix to a tile; zeros beyond the last row. Called by one
+// thread.
 template <int D> DEVICE void fetch_tile(uint32_t tile, const TensorMap* map, uint32_t full, int column, int row) {
 #pragma unroll
     for (int p = 0; p < D / 64; p++) tma_load_2d(tile + p * PANEL, map, full, column + p * 64, row);
 }
 
 // Stages of shared memory that one warp fills and both warpgroups read, in order. The i-th filling is full when its
-// loads have come, and empty again when all eight warps have released it.
+// loads have arrived, and empty again when all eight warps have released it.
 template <int STAGES, uint32_t BYTES> struct Ring {
     static const uint32_t BARRIERS = STAGES * 16;
     uint32_t stages, barriers;
@@ -39,7 +41,7 @@ template <int STAGES, uint32_t BYTES> struct Ring {
     DEVICE_MEMBER uint32_t empty(int i) const { return full(i) + 8; }
     DEVICE_MEMBER uint32_t parity(int i) const { return i / STAGES & 1; }
 
-    // One thread; `fillers` arrivals fill a stage.
+    // Called by one thread; `fillers` arrivals fill a stage.
     DEVICE_MEMBER void init(int fillers) const {
         for (int i = 0; i < STAGES; i++) {
             mbarrier_init(full(i), fillers);
@@ -47,21 +49,21 @@ template <int STAGES, uint32_t BYTES> struct Ring {
         }
     }
     DEVICE_MEMBER void wait_empty(int i) const { mbarrier_wait(empty(i), parity(i) ^ 1); }
-    // A tile into stage i once it is empty; one thread, the only filler.
+    // Loads a tile into stage i once the stage is empty; called by one thread, the only filler.
     template <int D> DEVICE_MEMBER void fill(int i, const TensorMap* map, int column, int row) const {
         wait_empty(i);
         mbarrier_arrive_expect(full(i), tile_bytes<D>());
         fetch_tile<D>(stage(i), map, full(i), column, row);
     }
     DEVICE_MEMBER void wait_full(int i) const { mbarrier_wait(full(i), parity(i)); }
-    // By every warp that read it, once its products are done.
+    // Called by every warp that read the stage, once its products are done.
     DEVICE_MEMBER void release(int i) const {
         __syncwarp();
         if ((threadIdx.x & 31) == 0) mbarrier_arrive(empty(i));
     }
 };
 
-// Left operand of all of D: the warp's 16 rows of a tile.
+// The left operand over all of D: the warp's 16 rows of a tile.
 template <int D> DEVICE void left_operand(uint32_t (&a)[D / 16][4], uint32_t tile) {
     const int lane = threadIdx.x & 31, row = threadIdx.x % GROUP / 32 * 16 + (lane & 15);
 #pragma unroll
@@ -74,7 +76,7 @@ template <int D> DEVICE void left_operand(uint32_t (&a)[D / 16][4], uint32_t til
 // The depth of scores: 16 columns of a tile, from column 16 k.
 DEVICE uint64_t along_columns(uint32_t tile, int k) { return wgmma_descriptor(tile + k / 4 * PANEL + k % 4 * 32); }
 
-// acc [64, 64] += A B^T, B a tile; under way when it returns.
+// acc [64, 64] += A B^T, B a tile; still running when it returns.
 template <int D> DEVICE void scores(float (&acc)[8][4], const uint32_t (&a)[D / 16][4], uint32_t tile) {
 #pragma unroll
     for (int k = 0; k < D / 16; k++) wgmma_m64n64k16<false>(acc, a[k], along_columns(tile, k));
@@ -88,7 +90,7 @@ template <int D> DEVICE void scores(float (&acc)[8][4], uint32_t a, uint32_t til
     wgmma_commit();
 }
 
-// acc [64, D] += P B, B a tile; under way when it returns.
+// acc [64, D] += P B, B a tile; still running when it returns.
 template <int D> DEVICE void weighted(float (&acc)[D / 8][4], const uint32_t (&p)[4][4], uint32_t tile) {
 #pragma unroll
     for (int k = 0; k < 4; k++) {
@@ -112,16 +114,16 @@ DEVICE void round_to_operand(uint32_t (&a)[4][4], const float (&p)[8][4]) {
     }
 }
 
-// The queries of a warpgroup, in kernels whose blocks own queries. Two heads that share keys own the same 64; with one
-// head to a key head, or an odd number, the warpgroups have 64 queries each of one head.
+// The queries of a warpgroup, in kernels whose blocks own queries. Two heads that share keys own the same 64 queries;
+// with one query head per key head, or an odd number, the warpgroups have 64 queries each of one head.
 struct Own {
     int block;        // the first query of the block
     int first, head;  // the first query of the warpgroup, its head
-    bool paired;      // whether the warpgroups are two heads
+    bool paired;      // whether the warpgroups own two heads
     int keys;         // the first key that the block visits
     int tiles;        // of keys, from there
-    int begin, end;   // the warpgroup's among them
-    int last_segment; // where the segment of its last query begins
+    int begin, end;   // the warpgroup's tiles among them
+    int last_segment; // start of its last query's segment
 };
 
 DEVICE Own own_queries(const Heads& s, const uint32_t* seg_start) {
@@ -155,7 +157,7 @@ template <int D, int OWNED, int STAGES> struct Visit {
         values.barriers = keys.barriers + Tiles::BARRIERS;
         owned_full = values.barriers + Tiles::BARRIERS;
     }
-    // The whole block.
+    // Called by the whole block.
     DEVICE_MEMBER void init() const {
         if (threadIdx.x == 0) {
             keys.init(1);
@@ -165,7 +167,7 @@ template <int D, int OWNED, int STAGES> struct Visit {
         }
         __syncthreads();
     }
-    // One thread: every key and value that the block visits.
+    // Loads every key and value that the block visits; called by one thread.
     DEVICE_MEMBER void load(const TensorMap& qkv, const Heads& s, const Own& own) const {
         const int kv = own.head / (s.q / s.kv), k_column = (s.q + kv) * s.dim, v_column = k_column + s.kv * s.dim;
         for (int i = 0; i < own.tiles; i++) {
@@ -173,7 +175,7 @@ template <int D, int OWNED, int STAGES> struct Visit {
             values.template fill<D>(i, &qkv, v_column, own.keys + i * ROWS);
         }
     }
-    // Tiles that the warpgroup sees nothing of.
+    // Releases tiles of which the warpgroup sees nothing.
     DEVICE_MEMBER void skip(int from, int to) const {
         for (int i = from; i < to; i++) {
             keys.wait_full(i);

@@ -1,9 +1,9 @@
-// Widening and rounding between bf16 and f32, one element a thread.
+// Widening and rounding between bf16 and f32, one element per thread.
 //
 //   widen:  f32[i] = bf16[i], exactly            6 bytes an element
 //   round:  bf16[i] = f32[i], to nearest even    6 bytes an element
 //
-// Nothing but memory is at work, so registers and instructions do not matter beyond full occupancy.
+// Floor: bandwidth, so registers and instructions do not matter once occupancy is full.
 #include "prim.cuh"
 
 extern "C" __global__ void __launch_bounds__(256) widen_bf16(const bf16* x, float* y, uint64_t n) {

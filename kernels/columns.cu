@@ -1,10 +1,10 @@
 // Sums over the rows of a matrix, one per column, for gains and biases: out[c] += alpha sum_t dy[t, c] * xhat(t, c).
 //
 // dy [n, ld >= width] bf16; out [width] f32. Bytes: 2 n width per operand; floor: bandwidth. A block owns 32 columns;
-// 32 lanes of rows walk down in order and are added in order: the same bits every time, without atomics.
+// 32 lanes sum strided rows in order, and their sums are added in order: the same bits every time, without atomics.
 #include "prim.cuh"
 
-// The block's partial sums in `part` [32, 33] become out[c] +=.
+// Adds up the block's partial sums in `part` [32, 33] and adds the result to out[c].
 DEVICE void finish(float sum, float alpha, float* out, int c, int width, float* part) {
     int lane = threadIdx.x & 31, row = threadIdx.x >> 5;
     part[row * 33 + lane] = sum;

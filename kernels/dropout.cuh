@@ -1,9 +1,9 @@
-// Inverted dropout by counter: the mask of a value is a pure function of who it is. The same masks as on the CPU,
-// bit for bit. One is drawn once for every dozens of products.
+// Counter-based inverted dropout: the mask of a value is a pure function of its identity, with the same bits as on the
+// CPU. A Philox block is computed once per dozens of products.
 #pragma once
 #include "philox.cuh"
 
-// Passed by value; no dropout is a threshold of 0 and a scale of 1.
+// Passed by value; without dropout, the threshold is 0 and the scale 1.
 struct Dropout {
     const uint32_t* key;     // [2]: seed, step
     const uint32_t* pos;     // [T]: position inside the example
@@ -15,7 +15,7 @@ struct Dropout {
 };
 
 // 0 or 1 / (1 - p) for each of the four values in columns `column`.. of token t, which share a Philox block. `column`
-// is a multiple of 4; `sub` tells heads of one module apart.
+// is a multiple of 4; `sub` distinguishes heads of one module.
 DEVICE float4 factors(const Dropout& d, int t, uint32_t sub, uint32_t column) {
     if (d.threshold == 0) return make_float4(1.f, 1.f, 1.f, 1.f);
     const uint4 w = philox(d.key[0], d.key[1], column / 4, d.pos[t], d.example[t], d.module + sub);

@@ -3,9 +3,10 @@
 //   y[t] = mask * (scale * table[ids[t]] + positions[pos[t]])     [T, width] bf16
 //   d_table[ids[t]] += scale * mask * dy[t]                       [vocab, width] f32, in token order
 //
-// Forward: 2 T width bytes read and written; floor: bandwidth. Backward: a block per token. The first token of an id
-// owns its row and adds the others in order; the rest leave at once. No sort, no atomics, the same bits every time;
-// the search reads T ids per block from L2, which is small beside the head's work at any vocabulary.
+// Forward: 2 T width bytes read and written; floor: bandwidth. Backward: one block per token. The block of an id's
+// first token owns the id's row and adds the other tokens in order; all other blocks return at once. No sort, no
+// atomics, the same bits every time. The search reads T ids per block from L2, which is little beside the head's work
+// at any vocabulary.
 #include "dropout.cuh"
 #include "row.cuh"
 
@@ -32,7 +33,8 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 EXPORT_KERNEL(embed)
 
-// `index` is ids or pos. blockDim.x ids are looked at together; `same` [blockDim.x] says which of them are the own.
+// `index` is ids or pos. blockDim.x ids are compared at a time; `same` [blockDim.x] marks those that equal the block's
+// own.
 extern "C" __global__ void __launch_bounds__(256)
     embed_bwd(const uint32_t* index, const bf16* dy, float scale, Dropout drop, float* d_table, int n, int width) {
     DYNAMIC_SHARED(shared);
@@ -43,7 +45,7 @@ extern "C" __global__ void __launch_bounds__(256)
     if (threadIdx.x == 0) *earlier = 0;
     __syncthreads();
     for (int u = threadIdx.x; u < t; u += blockDim.x)
-        if (index[u] == own) *earlier = 1; // whoever writes, writes 1
+        if (index[u] == own) *earlier = 1; // every writer writes 1
     __syncthreads();
     if (*earlier) return;
     for (int first = t; first < n; first += blockDim.x) {

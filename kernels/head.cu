@@ -1,16 +1,16 @@
-// The LM head's rows: log p of the labels from f32 logits, and the gradient in the place of the logits.
+// The rows of the LM head: log p of the labels from f32 logits, and the gradient in the place of the logits.
 //
 //   lse = log sum exp(z), logp = z[label] - lse              z [rows, vocab] f32
 //   d   = coef (exp(z - lse) - [label])                      bf16, in the front half of the row of z
 //
-// f32 logits, because bf16 ones carry a noise of up to 0.06 in log p at |z| of 16 to 32. The label's entry is
-// coef * expm1(logp), so that p - 1 is as exact as log p is (about 1e-6, absolute) and never a difference of rounded
+// Logits are f32, because bf16 logits have rounding errors of up to 0.06 in log p at |z| of 16 to 32. The label's entry
+// is coef * expm1(logp), so that p - 1 is as exact as log p (about 1e-6, absolute) and never a difference of rounded
 // numbers. Bytes: 4 rows vocab, and 6 backward; floor: bandwidth. One block per row.
-// A head that is trained needs the coefficients before its gradient is formed, so there are two kernels with the
-// objective in between. For a frozen one `head_unit` does both sweeps with coef = 1 while the row may still lie in L2.
+// A trained head needs the coefficients before its gradient is computed, so there are two kernels with the objective in
+// between. For a frozen head, `head_unit` does both passes with coef = 1 while the row may still be in L2.
 #include "row.cuh"
 
-// Four logits, with one access where every row starts on 16 bytes; `beyond` from the vocabulary's end on.
+// Four logits, in one access if every row is aligned to 16 bytes; `beyond` after the end of the vocabulary.
 DEVICE float4 load_logits(const float* row, int v, int vocab, float beyond) {
     if (vocab % 4 == 0) return v < vocab ? load((const float4*)(row + v)) : make_float4(beyond, beyond, beyond, beyond);
     float4 z;
@@ -21,7 +21,7 @@ DEVICE float4 load_logits(const float* row, int v, int vocab, float beyond) {
     return z;
 }
 
-// Loads of a thread that are under way together: enough bytes in flight for the bandwidth.
+// Loads per thread that are in flight together: enough bytes for the full bandwidth.
 const int LOADS = 4;
 
 // The log-sum-exp of a row, in every thread. `scratch` holds 32 floats.
@@ -39,7 +39,7 @@ DEVICE float row_lse(const float* row, int vocab, float* scratch) {
             sum *= expf(most - m);
             most = m;
         }
-        // what lies beyond the end adds 0, and a NaN, of which no maximum takes notice, stays in the sum
+        // elements beyond the end add 0; a NaN, which maxima ignore, stays in the sum
 #pragma unroll
         for (int l = 0; l < LOADS; l++)
             sum += expf(z[l].x - most) + expf(z[l].y - most) + (expf(z[l].z - most) + expf(z[l].w - most));
@@ -48,8 +48,8 @@ DEVICE float row_lse(const float* row, int vocab, float* scratch) {
     return all + logf(block_sum(most > NOTHING ? sum * expf(most - all) : sum, scratch));
 }
 
-// d over the front of the row. A tile is read whole before its gradient is written: d of a tile ends where half of it
-// ended, so that what is still to be read lies behind.
+// Writes d over the front of the row. A tile is read completely before its gradient is written. The gradient of all
+// tiles so far takes half the bytes of their logits, so the unread logits lie behind it.
 DEVICE void write_gradient(float* row, int label, float lse, float logp, float coef, int vocab) {
     bf16* d = (bf16*)row;
     const float own = coef * expm1f(logp);
@@ -103,7 +103,7 @@ extern "C" __global__ void __launch_bounds__(512)
     int64_t j = first + blockIdx.x;
     float* row = logits + (int64_t)blockIdx.x * vocab;
     float l = row_lse(row, vocab, (float*)shared);
-    float own = load(row + labels[j]) - l; // every thread reads it before the first barrier, behind which it is lost
+    float own = load(row + labels[j]) - l; // read by every thread before the first barrier, then overwritten
     if (threadIdx.x == 0) {
         lse[j] = l;
         logp[j] = own;

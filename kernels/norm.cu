@@ -1,12 +1,12 @@
-// RMSNorm (Zhang and Sennrich 2019) and LayerNorm (Ba et al. 2016) with the residual sum in front.
+// RMSNorm (Zhang and Sennrich 2019) and LayerNorm (Ba et al. 2016), with the residual sum in front.
 //
 //   sum  = skip + mask * branch                 [n, width] bf16, rounded once: the residual stream
 //   y    = (sum - mean) / dev * gain + bias     [n, width] bf16; stat [n, 2] f32 = mean, 1 / dev; RMSNorm: mean = 0
 //   dx   = d_skip + (g - mean(g) - xhat mean(g xhat)) / dev with g = gain dy, xhat = (x - mean) / dev
 //   d_gain += sum_t dy xhat, d_bias += sum_t dy [width] f32
 //
-// Bytes: 2 n width per operand. Floor: bandwidth. One block per row; the row is read again from L1 for its second and
-// third pass, which is cheaper than holding widths up to 16k in registers. Statistics in f32.
+// Bytes: 2 n width per operand. Floor: bandwidth. One block per row; the second and third pass read the row again from
+// L1, which is cheaper than holding widths up to 16k in registers. Statistics in f32.
 #include "dropout.cuh"
 #include "row.cuh"
 
@@ -70,7 +70,7 @@ extern "C" __global__ void __launch_bounds__(256)
         for (int i = 0; i < 8; i++) a.v[i] += f[i] * b.v[i];
         store(sum + row, c, width, a);
     }
-    // each thread reads back only what it wrote itself
+    // each thread reads back only values that it wrote itself
     normalise(sum + row, gain, bias, y + row, stat + 2 * t, width, eps, layer, (float*)shared);
 }
 EXPORT_KERNEL(row_add_norm)

@@ -3,11 +3,11 @@
 //
 //   coef_j = w_j INV_NORM +- gamma INV_PAIRS beta sigmoid(-z_e) share_j,  z_e = beta (mean_on r - mean_off r)
 //
-// A few thousand rows: one block, sums in f64 in a fixed order. Time is that of a launch.
+// A few thousand rows: one block, sums in f64 in a fixed order. The time is that of a launch.
 #include "enums.cuh"
 #include "prim.cuh"
 
-// Adds each thread's sums in the order of the threads.
+// Adds the sums of all threads in a fixed order.
 DEVICE void add_up(const double* mine, int count, int at, float* sums, double* scratch) {
     for (int k = 0; k < count; k++) {
         __syncthreads();
@@ -38,7 +38,7 @@ extern "C" __global__ void __launch_bounds__(256)
     add_up(mine, PREFERENCE, WEIGHTED, sums, scratch);
     if (gamma == 0.f) return;
     double pairs[2] = {};
-    // a thread per example: its rows lie together, and both sides are summed in their order
+    // one thread per example: its rows are adjacent, and both sides are summed in their order
     for (int e = first_example + threadIdx.x; e < first_example + examples; e += blockDim.x) {
         double mass[2] = {}, sum[2] = {};
         int count[2] = {};
@@ -58,7 +58,7 @@ extern "C" __global__ void __launch_bounds__(256)
         double pull = (double)gamma * scalars[INV_PAIRS] * beta / (1.0 + exp(z));
         for (uint32_t j = row_start[e]; j < row_start[e + 1]; j++) {
             double m = weighted ? weight[j] : 1.0;
-            // the block's barriers above order this after the row's own coefficient
+            // the block's barriers above order this after the row's own coefficient has been written
             coef[j] += (float)(pull * (path[j] ? m / mass[1] : -m / mass[0]));
         }
     }

@@ -6,19 +6,19 @@
 //
 // Bytes per value: 4 for the norm; 4 + 2 * 12 + 2 = 30 for AdamW. Floor: bandwidth.
 // Choice: one launch over all tensors. An adapter has hundreds of matrices of a few thousand values, and a launch for
-// each would cost more than its work. A table names them; `PART` values are one block's, and each block finds its
-// tensor by bisection. Which values a block and a thread add up follows from the lengths alone.
-// Tensors begin on 256 bytes, so that all but the last len % 8 values move 16 bytes at a time.
+// each would cost more than its work. A table lists the tensors. A block handles `part` values and finds its tensor by
+// bisection. Which values a block and a thread add up depends on the lengths alone.
+// Tensors are aligned to 256 bytes, so that all but the last len % 8 values move 16 bytes at a time.
 #include "optim.cuh"
 
-// A row of the table: src/backend/cuda/optim.rs. The norm reads `grad`, `len` and `first` only.
+// A row of the table, as in src/backend/cuda/optim.rs. The norm reads only `grad`, `len` and `first`.
 struct Tensor {
     bf16* weight; // [len], as all that follow
     float* master;
     const float* grad;
     float *m, *v;
     int64_t len;
-    int64_t first; // block
+    int64_t first; // first block of the tensor
     uint64_t decays;
 };
 
@@ -56,7 +56,7 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 EXPORT_KERNEL(square_sum)
 
-// scalars[SQ_NORM] = sum of `partial`, scalars[CLIP] = min(1, max_norm / (norm + 1e-6)); no limit where max_norm is 0.
+// scalars[SQ_NORM] = sum of `partial`, scalars[CLIP] = min(1, max_norm / (norm + 1e-6)); no limit if max_norm is 0.
 extern "C" __global__ void __launch_bounds__(256) clip_factor(const double* partial, int count, float* scalars) {
     DYNAMIC_SHARED(shared);
     double sum = 0.0;
@@ -70,7 +70,7 @@ extern "C" __global__ void __launch_bounds__(256) clip_factor(const double* part
 }
 EXPORT_KERNEL(clip_factor)
 
-// Four values; their weights as bf16.
+// Updates four values; returns their weights as bf16.
 DEVICE uint2 advance_four(const Step& k, const Tensor& t, int64_t i) {
     float4 g = load((const float4*)(t.grad + i)), m = load((float4*)(t.m + i)), v = load((float4*)(t.v + i));
     float4 w = load((float4*)(t.master + i));

@@ -1,5 +1,5 @@
-// What the kernels of the optimiser share: which tensor is whose, and AdamW's rule (Loshchilov and Hutter 2019, in
-// PyTorch's order of operations).
+// Code shared by the optimiser's kernels: the assignment of tensors to blocks, and AdamW's rule (Loshchilov and Hutter
+// 2019, in PyTorch's order of operations).
 #pragma once
 #include "enums.cuh"
 #include "prim.cuh"
@@ -9,7 +9,7 @@ struct Stretch {
     int64_t from, packed, to; // packs of eight end at `packed`
 };
 
-// The tensor of this block: the last one that begins at or before it, so that empty ones are passed over.
+// The tensor of this block: the last one that begins at or before it, so that empty tensors are skipped.
 template <class Row> DEVICE Row own_tensor(const Row* table, int count) {
     int low = 0;
     for (int high = count; high - low > 1;) {
@@ -26,7 +26,7 @@ template <class Row> DEVICE Stretch own_stretch(const Row& t, int part) {
     return {from, to - to % 8, to};
 }
 
-// What a step is the same for in all values of a tensor.
+// The factors of a step that are the same for all values of a tensor.
 struct Step {
     float beta1, beta2, eps, clip, shrink, rate, root2;
 };
@@ -43,5 +43,5 @@ DEVICE void advance(const Step& k, float g, float& m, float& v, float& w) {
     w = w * k.shrink - k.rate * m / (sqrtf(v) / k.root2 + k.eps);
 }
 
-// Nothing changes where the norm is not finite: the host may ask for the update before it has seen the norm.
-DEVICE bool finite_norm(const float* scalars) { return scalars[SQ_NORM] <= 3.402823466e38f; } // no for NaN, too
+// If the norm is not finite, nothing changes: the host may launch the update before it has seen the norm.
+DEVICE bool finite_norm(const float* scalars) { return scalars[SQ_NORM] <= 3.402823466e38f; } // false for NaN too

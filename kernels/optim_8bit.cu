@@ -1,12 +1,13 @@
 // AdamW with moments in 8 bits (src/backend/moments.rs): m and sqrt(v) are codes times the largest magnitude of 256
-// values, m rounded to the nearest code, sqrt(v) at random to one of the two around it, with the mean in between.
+// values. m is rounded to the nearest code; sqrt(v) is rounded at random to one of the two nearest codes, which keeps
+// its mean.
 //
-//   m = m_most m_code,  v = (root_most root_code)^2,  then the step of optim.cu, then the same backwards
+//   m = m_most m_code,  v = (root_most root_code)^2,  then the step of optim.cu, then encoding in reverse
 //
 // Bytes per value: 4 for the gradient, 2 * 4 for the master, 2 for the weight, 2 * 2 for the codes = 18, and 16 per 256
 // for the maxima. Floor: bandwidth; a Philox block of 10 rounds serves eight values.
-// Choice: a warp has a group of 256 values, eight a lane, so that codes move 8 bytes at a time, all else 16, and the
-// maxima are met in registers. Otherwise as optim.cu: one launch over all tensors by a table.
+// Choice: a warp has a group of 256 values, eight per lane, so that codes move 8 bytes at a time and everything else
+// 16, and the maxima are computed in registers. Otherwise as in optim.cu: one launch over all tensors in a table.
 #include "optim.cuh"
 #include "philox.cuh"
 
@@ -20,11 +21,11 @@ struct Coded {
     int64_t first;
     uint64_t decays;
     float *m_most, *root_most; // [len / 256], rounded up
-    uint64_t number;           // among all that the step updates
+    uint64_t number;           // index among all tensors of the step
 };
 
-// A code is the upper bits of a float in (0, 1] with `Dropped` bits less, counted down from those of 1, whose code is
-// `Top`; 0 is 0. A signed one has 3 bits of mantissa, an unsigned one 4.
+// A code is the upper bits of a float in (0, 1] without its lowest `Dropped` bits, offset so that 1 has the code `Top`;
+// 0 is 0. A signed code has 3 bits of mantissa, an unsigned code 4.
 template <int Dropped, uint32_t Top> struct Format {
     static constexpr int DROPPED = Dropped;
     static constexpr uint32_t ZERO = (0x3f800000u >> Dropped) - Top;
@@ -32,7 +33,8 @@ template <int Dropped, uint32_t Top> struct Format {
 using Signed = Format<20, 127>;
 using Unsigned = Format<19, 255>;
 
-// `bits` are added to what is dropped: half of it for the nearest, anything below it at random for the mean.
+// `bits` are added to the dropped bits: half of their range rounds to nearest, a random value below the range keeps the
+// mean.
 template <class F> DEVICE uint32_t encode(float x, uint32_t bits) {
     uint32_t upper = (float_to_bits(x) + bits) >> F::DROPPED;
     return upper > F::ZERO ? upper - F::ZERO : 0;
@@ -42,7 +44,7 @@ template <class F> DEVICE float decode(uint32_t code) {
     return bits_to_float(code == 0 ? 0 : (code + F::ZERO) << F::DROPPED);
 }
 
-// What a lane has of a group, from `i` on; `n` of them are there.
+// A lane's part of a group, from `i` on; `n` of its values exist.
 struct Eight {
     float g[8], w[8];
     uint32_t m[2], root[2]; // four codes in each
@@ -102,7 +104,7 @@ DEVICE float warp_max(float x) {
     return x;
 }
 
-// One step on the 256 values from `from` on, or those of them before `to`, by a warp.
+// One step on the 256 values from `from` on, or on those of them before `to`, by a warp.
 DEVICE void advance_group(const Step& k, const Coded& t, const uint32_t* key, int64_t from, int64_t to) {
     const int lane = threadIdx.x % 32;
     const int64_t i = from + lane * 8, group = from / 256;
@@ -129,7 +131,7 @@ DEVICE void advance_group(const Step& k, const Coded& t, const uint32_t* key, in
     }
     m_most = warp_max(m_most), root_most = warp_max(root_most);
     if (lane == 0) store(t.m_most + group, m_most), store(t.root_most + group, root_most);
-    // what is divided by where all are 0
+    // the divisors if all values are 0
     const float m_unit = m_most > 0.f ? m_most : 1.f, root_unit = root_most > 0.f ? root_most : 1.f;
     const uint64_t eighth = (uint64_t)i / 8;
     const uint4 words =

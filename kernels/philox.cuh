@@ -1,9 +1,9 @@
-// Random words by counter: src/random.rs. The same as on the CPU, bit for bit.
+// Counter-based random words, as in src/random.rs: the same bits as on the CPU.
 #pragma once
 #include "prim.cuh"
 
-// A block of Philox4x32-10 (Salmon et al., SC 2011). A loop, not unrolled: kernels that expand this per element would
-// take minutes to compile.
+// A block of Philox4x32-10 (Salmon et al., SC 2011). The loop is not unrolled: kernels that expand this per element
+// would take minutes to compile.
 DEVICE uint4 philox(uint32_t k0, uint32_t k1, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3) {
 #pragma unroll 1
     for (int round = 0; round < 10; round++) {

@@ -1,10 +1,10 @@
-// The instructions that kernels use, for sm_80 and later, one thin wrapper each.
+// The instructions that kernels use, for sm_80 and later, with a thin wrapper for each.
 //
-// This file and sm90.cuh are the only ones with inline PTX, and the seam at which the emulator takes over: compiled for
-// the host (EYEKERN_EMULATED) the same names come from emulator/emulator.h, and kernels do not notice. Kernels include
+// This file and sm90.cuh are the only files with inline PTX, and the boundary to the emulator: compiled for the host
+// (EYEKERN_EMULATED), the same names come from emulator/emulator.h, without any change to the kernels. Kernels include
 // no NVIDIA header, so that NVRTC alone compiles them.
 //
-// Sections are those of the PTX ISA, https://docs.nvidia.com/cuda/parallel-thread-execution/#<anchor>.
+// Section names in brackets are those of the PTX ISA, https://docs.nvidia.com/cuda/parallel-thread-execution/#<anchor>.
 #pragma once
 
 #if defined(EYEKERN_EMULATED)
@@ -27,10 +27,11 @@ typedef unsigned long long uint64_t;
 #define DEVICE __device__ __forceinline__
 #define DEVICE_MEMBER DEVICE
 
-// The block's dynamic shared memory, the only kind there is: static arrays would escape the emulator's bounds checks.
+// The block's dynamic shared memory. Static arrays are not used, because they would escape the emulator's bounds
+// checks.
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
 
-// Makes a kernel known to the emulator by its name. A kernel is `extern "C" __global__`.
+// Registers a kernel with the emulator under its name. A kernel is `extern "C" __global__`.
 #define EXPORT_KERNEL(name)
 
 // ---- numbers
@@ -43,14 +44,14 @@ DEVICE float bits_to_float(uint32_t bits) { return __uint_as_float(bits); }
 DEVICE uint32_t float_to_bits(float x) { return __float_as_uint(x); }
 DEVICE float to_float(bf16 x) { return __uint_as_float((uint32_t)x.bits << 16); }
 
-// Nearest, ties to even; NaN becomes 0x7fff. [data-movement-and-conversion-instructions-cvt]
+// Rounds to nearest, ties to even; NaN becomes 0x7fff. [data-movement-and-conversion-instructions-cvt]
 DEVICE bf16 to_bf16(float x) {
     bf16 r;
     asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(r.bits) : "f"(x));
     return r;
 }
 
-// Two of them in a register, `low` in the lower half as mma's fragments want it.
+// Two bf16 values in a register, `low` in the lower half as in mma's fragments.
 DEVICE uint32_t pack_bf16x2(float low, float high) {
     uint32_t r;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
@@ -82,7 +83,7 @@ DEVICE float rsqrt(float x) {
     return r;
 }
 
-// ---- memory; the emulator checks bounds and alignment of everything that goes through these
+// ---- memory; the emulator checks bounds and alignment of every access through these
 
 // One access of sizeof(T) = 2, 4, 8 or 16 bytes, aligned to its size, in global or shared memory.
 template <class T> DEVICE T load(const T* p) { return *p; }
@@ -90,7 +91,7 @@ template <class T> DEVICE void store(T* p, T value) { *p = value; }
 DEVICE uint4 load_128(const void* p) { return *(const uint4*)p; }
 DEVICE void store_128(void* p, uint4 value) { *(uint4*)p = value; }
 
-// Global memory that no one writes during the launch and that is read once.
+// Loads from global memory that no thread writes during the launch and that is read once.
 // [data-movement-and-conversion-instructions-ld-global-nc]
 DEVICE uint4 load_128_streaming(const void* p) {
     uint4 r;
@@ -100,12 +101,12 @@ DEVICE uint4 load_128_streaming(const void* p) {
     return r;
 }
 
-// A shared address as the instructions below take it.
+// A shared address in the form that the instructions below take.
 DEVICE uint32_t smem_u32(const void* p) { return (uint32_t)__cvta_generic_to_shared(p); }
 
 // ---- asynchronous copies
 
-// 16 bytes global to shared; zeros where not `keep`, and then `from` is not read.
+// Copies 16 bytes from global to shared memory; without `keep` it writes zeros and does not read `from`.
 // [data-movement-and-conversion-instructions-cp-async]
 DEVICE void cp_async16(uint32_t to, const void* from, bool keep = true) {
     int bytes = keep ? 16 : 0;
@@ -117,7 +118,7 @@ DEVICE void cp_async16(uint32_t to, const void* from, bool keep = true) {
 // [data-movement-and-conversion-instructions-cp-async-commit-group]
 DEVICE void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
-// Until at most `Pending` of this thread's groups are under way. Others see the bytes after a barrier.
+// Waits until at most `Pending` of this thread's groups are in flight. Other threads see the bytes after a barrier.
 // [data-movement-and-conversion-instructions-cp-async-wait-group]
 template <int Pending> DEVICE void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
@@ -134,7 +135,7 @@ DEVICE void named_barrier_sync(int id, int threads) {
     asm volatile("barrier.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
-// Counts as arrived and goes on.
+// Arrives without waiting.
 DEVICE void named_barrier_arrive(int id, int threads) {
     asm volatile("barrier.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }

@@ -1,7 +1,7 @@
 // Rotary positions (Su et al. 2021, half-split form of Hugging Face) on the packed buffer, in place.
 //
 // qkv [T, (q + 2 kv) * dim] bf16, dim a multiple of 8; table [positions, dim] f32: cos of dim / 2 angles, then sin.
-// sign = -1 rotates back, which is the gradient. Bytes: 4 T (q + kv) dim; floor: bandwidth. One block per token, a
+// sign = -1 rotates back, which is the gradient. Bytes: 4 T (q + kv) dim; floor: bandwidth. One block per token, one
 // thread per four pairs.
 #include "prim.cuh"
 

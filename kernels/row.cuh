@@ -1,14 +1,14 @@
-// Rows of bf16 in packs of eight, and sums over a block. Every row kernel is one block per row.
+// Rows of bf16 in packs of eight, and sums over a block. Every row kernel has one block per row.
 #pragma once
 #include "prim.cuh"
 
-// Eight neighbouring columns of a row, widened.
+// Eight adjacent columns of a row, widened.
 struct Pack {
     float v[8];
 };
 
-// Columns c..c+8 of a row of `width`; zeros beyond it. c is a multiple of 8. Where the width is one too, every row
-// starts on 16 bytes and one access does.
+// Columns c..c+8 of a row of `width`; zeros beyond it. c is a multiple of 8. If the width is a multiple of 8 too, every
+// row is aligned to 16 bytes and one access is enough.
 DEVICE Pack load(const bf16* row, int c, int width) {
     Pack p;
     if (width % 8 == 0) {
@@ -23,7 +23,7 @@ DEVICE Pack load(const bf16* row, int c, int width) {
     return p;
 }
 
-// Rounds to nearest even; columns beyond the width are left alone.
+// Rounds to nearest even; columns beyond the width are unchanged.
 DEVICE void store(bf16* row, int c, int width, const Pack& p) {
     if (width % 8 == 0) {
         uint4 raw;
@@ -46,7 +46,7 @@ DEVICE void store(bf16* row, int c, int width, const Pack& p) {
 DEVICE float block_sum(float x, float* scratch) {
 #pragma unroll
     for (int m = 16; m > 0; m >>= 1) x += shfl_xor(x, m);
-    __syncthreads(); // scratch may still be read from the call before
+    __syncthreads(); // threads of the previous call may still read scratch
     if ((threadIdx.x & 31) == 0) scratch[threadIdx.x >> 5] = x;
     __syncthreads();
     float sum = 0.f;

@@ -1,5 +1,4 @@
-// Rows moved, masked and shifted: gather, scatter, bias, dropout. Bytes: 2 n width per operand; floor: bandwidth.
-// One block per row.
+// Row operations: gather, scatter, bias, dropout. Bytes: 2 n width per operand; floor: bandwidth. One block per row.
 #include "dropout.cuh"
 #include "row.cuh"
 
@@ -10,7 +9,7 @@ extern "C" __global__ void __launch_bounds__(256) gather(const uint32_t* rows, c
 }
 EXPORT_KERNEL(gather)
 
-// dx[rows[i]] = coef[i] dy[i], the factor 1 without `coef`; the rows are distinct, the others were set to zero before.
+// dx[rows[i]] = coef[i] dy[i], with a factor of 1 without `coef`. The rows are distinct; all others have been zeroed.
 extern "C" __global__ void __launch_bounds__(256)
     scatter(const uint32_t* rows, const float* coef, const bf16* dy, bf16* dx, int width) {
     int64_t i = blockIdx.x, to = rows[i];

@@ -1,11 +1,11 @@
 // The instructions of sm_90a: barriers that count bytes, loads by the tensor memory accelerator, products of a
-// warpgroup (128 threads). Compiled for other architectures they are errors.
+// warpgroup (128 threads). They do not compile for other architectures.
 //
-// Sections are those of the PTX ISA, https://docs.nvidia.com/cuda/parallel-thread-execution/#<anchor>.
+// Section names in brackets are those of the PTX ISA, https://docs.nvidia.com/cuda/parallel-thread-execution/#<anchor>.
 #pragma once
 #include "prim.cuh"
 
-// What TMA must know of a matrix; made on the host, passed as `const __grid_constant__ TensorMap`.
+// TMA's description of a matrix; made on the host, passed as `const __grid_constant__ TensorMap`.
 struct __align__(64) TensorMap {
     uint64_t opaque[16];
 };
@@ -19,7 +19,7 @@ DEVICE uint64_t wgmma_descriptor(uint32_t address) {
 }
 
 // A right operand of wgmma [16 k, n] whose n runs along those rows instead, one row for each k: the tile transposed.
-// Beyond 64 columns, panels of 64 lie `panel` bytes apart. The start moves along k by 16 rows, 2048 bytes.
+// Beyond 64 columns, panels of 64 are `panel` bytes apart. The start moves along k by 16 rows, 2048 bytes.
 DEVICE uint64_t wgmma_descriptor_transposed(uint32_t address, uint32_t panel) {
     return (uint64_t)((address & 0x3ffff) >> 4) | ((uint64_t)(panel >> 4) << 16) | ((uint64_t)(1024 >> 4) << 32) |
            ((uint64_t)1 << 62);
@@ -36,19 +36,19 @@ DEVICE void mbarrier_init(uint32_t mbarrier, uint32_t arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(mbarrier), "r"(arrivals) : "memory");
 }
 
-// Before others, and TMA, use what mbarrier_init wrote; a __syncthreads follows.
+// Needed before other threads and TMA use the barriers that mbarrier_init wrote; a __syncthreads follows.
 DEVICE void mbarrier_fence_init() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 
 DEVICE void mbarrier_arrive(uint32_t mbarrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(mbarrier) : "memory");
 }
 
-// Arrives, and the phase waits for `bytes` more.
+// Arrives, and makes the phase expect `bytes` more.
 DEVICE void mbarrier_arrive_expect(uint32_t mbarrier, uint32_t bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(mbarrier), "r"(bytes) : "memory");
 }
 
-// Until the phase of this parity has ended; of a fresh barrier, the one of parity 1 has.
+// Waits until the phase with this parity has ended; for a new barrier, the phase with parity 1 has ended.
 DEVICE void mbarrier_wait(uint32_t mbarrier, uint32_t parity) {
     asm volatile("{\n"
                  ".reg .pred done;\n"
@@ -62,8 +62,8 @@ DEVICE void mbarrier_wait(uint32_t mbarrier, uint32_t parity) {
 
 // ---- TMA
 
-// A box of the matrix, from element (row, column), to shared memory; zeros outside the matrix. One thread issues it;
-// `mbarrier` receives its bytes. [data-movement-and-conversion-instructions-cp-async-bulk-tensor]
+// Loads a box of the matrix, from element (row, column), to shared memory; zeros outside the matrix. Called by one
+// thread; `mbarrier` receives its bytes. [data-movement-and-conversion-instructions-cp-async-bulk-tensor]
 DEVICE void tma_load_2d(uint32_t to, const TensorMap* map, uint32_t mbarrier, int column, int row) {
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
                  "[%0], [%1, {%3, %4}], [%2];" ::"r"(to),
@@ -71,16 +71,16 @@ DEVICE void tma_load_2d(uint32_t to, const TensorMap* map, uint32_t mbarrier, in
                  : "memory");
 }
 
-// Between plain writes to shared memory and wgmma or TMA that reads them. [async-proxy]
+// Needed between plain writes to shared memory and wgmma or TMA reads of them. [async-proxy]
 DEVICE void fence_async_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // ---- wgmma [asynchronous-warpgroup-level-matrix-instructions]
 
-// Between writes to the accumulators and the first wgmma of a batch.
+// Needed between writes to the accumulators and the first wgmma of a batch.
 DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 
-// Until at most `Pending` batches are under way; before that neither accumulators nor operands may be touched.
+// Waits until at most `Pending` batches are running; before that, neither accumulators nor operands may be touched.
 template <int Pending> DEVICE void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
 }
@@ -119,7 +119,8 @@ DEVICE void wgmma_m64n64k16(float (&d)[8][4], uint64_t a, uint64_t b) {
                  : "l"(a), "l"(b));
 }
 
-// With a in registers, as mma_bf16_16816 has it; warp w of the warpgroup has rows 16 w... Transposed, b is [16, n].
+// The same with a in registers, laid out as in mma_bf16_16816; warp w of the warpgroup has rows 16 w... If
+// `Transposed`, b is [16, n].
 template <bool Transposed> DEVICE void wgmma_m64n64k16(float (&d)[8][4], const uint32_t (&a)[4], uint64_t b) {
     asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
                  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
