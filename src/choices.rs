@@ -1,4 +1,4 @@
-//! Closed sets of names: what a recipe writes as a string and code as an enum.
+//! Closed sets of names: strings in a recipe, enums in code.
 
 /// A closed set of names.
 pub trait Choice: Copy + 'static {
@@ -8,12 +8,12 @@ pub trait Choice: Copy + 'static {
     /// The name as recipes, messages and files write it.
     fn name(self) -> &'static str;
 
-    /// What it stands for, in a sentence or two; empty where the name says it.
+    /// Its meaning, in a sentence or two; empty if the name is clear.
     fn doc(self) -> &'static str {
         ""
     }
 
-    /// The member of this name.
+    /// The member with this name.
     fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|choice| choice.name() == name)
     }

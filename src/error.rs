@@ -1,7 +1,7 @@
-//! Everything that can go wrong, as sentences for the user.
+//! Every error of the crate, as sentences for the user.
 //!
-//! One enum for the whole crate. A variant names the place (file, row, key, tensor) and its text says
-//! what is wrong and what to do about it; [`Error::exit_code`] is the documented exit status of the command.
+//! The whole crate has one enum. A variant names the place (file, row, key, tensor), and its text states the problem
+//! and the remedy; [`Error::exit_code`] is the documented exit status of the command.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ pub type Result<T = ()> = std::result::Result<T, Error>;
 /// A failure that a user can act on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The command line asks for something that does not exist or does not fit together.
+    /// The command line names something that does not exist, or its options conflict.
     #[error("{0}")]
     Usage(String),
     /// A key of the recipe (file, environment or `--set`) is unknown, mistyped or out of range.
@@ -19,17 +19,17 @@ pub enum Error {
     Recipe {
         /// The recipe file, `--set`, or the environment variable.
         origin: String,
-        /// What is wrong and the remedy.
+        /// The problem and the remedy.
         why: String,
     },
-    /// One row of a data file cannot be used. Rows are counted from 1, as editors count lines.
+    /// A row of a data file cannot be used. Rows are counted from 1, as editors count lines.
     #[error("{}:{row}: {why}", file.display())]
     Row {
         /// The data file.
         file: PathBuf,
         /// Line number, from 1.
         row: usize,
-        /// What is wrong and the remedy.
+        /// The problem and the remedy.
         why: String,
     },
     /// A file (config.json, tokenizer.json, *.safetensors, data as a whole) cannot be used.
@@ -37,7 +37,7 @@ pub enum Error {
     File {
         /// The file or directory.
         file: PathBuf,
-        /// What is wrong and the remedy.
+        /// The problem and the remedy.
         why: String,
     },
     /// The operating system refused to read or write.
@@ -45,25 +45,25 @@ pub enum Error {
     Io {
         /// The file or directory.
         file: PathBuf,
-        /// `read`, `write`, `create`, ...
+        /// `read`, `write`, `create` and so on.
         action: &'static str,
         /// The system's reason.
         source: std::io::Error,
     },
-    /// Training cannot go on (a loss or gradient that is not finite).
+    /// Training cannot continue (a loss or gradient that is not finite).
     #[error("training stopped at step {step}: {why}")]
     Training {
         /// Optimiser step, from 1.
         step: u64,
-        /// What was seen and what to try.
+        /// The observation and a suggestion.
         why: String,
     },
-    /// Somebody asked the run to stop (a signal, a closed pipe).
+    /// A signal or a closed pipe interrupted the run.
     #[error("{why}")]
     Interrupted {
-        /// The exit status that the signal stands for: 128 + its number.
+        /// The exit status of the signal: 128 + its number.
         code: u8,
-        /// How far the run came and how it goes on.
+        /// How far the run came and how to resume it.
         why: String,
     },
     /// A compute device is absent, too old, or out of memory.
@@ -72,8 +72,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// The exit status of the command: 1 training failed, 2 usage or recipe, 3 data or model, 4 device; 130 and its
-    /// neighbours interrupted.
+    /// The exit status of the command: 1 training failed, 2 usage or recipe, 3 data or model, 4 device; 128 + the
+    /// signal's number if interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Training { .. } => 1,
@@ -84,12 +84,12 @@ impl Error {
         }
     }
 
-    /// A row of a data file; `row` counts from 1.
+    /// An error in a row of a data file; `row` counts from 1.
     pub fn row(file: &Path, row: usize, why: impl Into<String>) -> Error {
         Error::Row { file: file.to_path_buf(), row, why: why.into() }
     }
 
-    /// A file as a whole.
+    /// An error in a file as a whole.
     pub fn file(file: &Path, why: impl Into<String>) -> Error {
         Error::File { file: file.to_path_buf(), why: why.into() }
     }

@@ -1,32 +1,32 @@
-//! Writing files so that no reader ever meets half of one.
+//! Atomic writes, so that no reader ever sees a partial file; and the identity of files.
 
 use crate::error::{Error, Result};
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// Where a file stands until it is whole: beside its place, with `.partial` behind its name.
+/// The temporary name of a file until it is complete: its path with `.partial` appended.
 pub fn partial(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".partial");
     name.into()
 }
 
-/// Writes `bytes` to `path` through a temporary file and a rename. What was there before is replaced or, on an error,
-/// left as it was.
+/// Writes `bytes` to `path` through a temporary file and a rename. An existing file is replaced or, on an error, left
+/// unchanged.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result {
     let partial = partial(path);
     let written = std::fs::write(&partial, bytes).map_err(Error::io(&partial, "write"));
     let done = written.and_then(|()| std::fs::rename(&partial, path).map_err(Error::io(path, "write")));
     if done.is_err() {
-        // the first error is the one to tell
+        // the first error is the one to report
         let _ = std::fs::remove_file(&partial);
     }
     done
 }
 
-/// Copies the content of a file through [`write()`], but not its mode: a copy of what is read-only can be replaced. A
-/// file is left alone where both paths lead to it.
+/// Copies the content of a file through [`write()`], but not its mode: a copy of a read-only file can be replaced. Does
+/// nothing if both paths lead to the same file.
 pub fn copy(from: &Path, to: &Path) -> Result {
     if same(from, to) {
         return Ok(());
@@ -34,12 +34,12 @@ pub fn copy(from: &Path, to: &Path) -> Result {
     write(to, std::fs::read(from).map_err(Error::io(from, "read"))?)
 }
 
-/// Whether both paths lead to the same file or folder, however they are spelt.
+/// Whether both paths lead to the same file or folder, however they are spelled.
 pub fn same(a: &Path, b: &Path) -> bool {
     identity(a).is_some_and(|a| identity(b).is_some_and(|b| a == b))
 }
 
-/// What tells a file from all others, however its path is spelled; `None` where there is no file.
+/// A value that identifies a file, however its path is spelled; `None` if there is no file.
 pub fn identity(path: &Path) -> Option<impl Ord + use<>> {
     #[cfg(unix)]
     {
@@ -52,7 +52,7 @@ pub fn identity(path: &Path) -> Option<impl Ord + use<>> {
     }
 }
 
-/// Refuses to write over a file that is read. `flag` is the one that names `output`.
+/// Refuses to write over an input file. `flag` is the option that names `output`.
 pub fn refuse_input<P: AsRef<Path>>(flag: &str, output: &Path, inputs: impl IntoIterator<Item = P>) -> Result {
     if inputs.into_iter().any(|input| same(input.as_ref(), output)) {
         let why = "the command reads this file, and would write over it; name another";

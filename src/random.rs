@@ -1,12 +1,12 @@
 //! Counter-based random numbers: a pure function of (key, counter), so that a stream does not depend on threads,
-//! packing, batch order or the point where a run was resumed.
+//! packing, batch order or the step at which a run was resumed.
 //!
 //! Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
 
 const MULTIPLIER: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 
-/// Four independent uniform 32-bit words for one counter under one key.
+/// Four independent uniform 32-bit words for one counter and key.
 pub fn philox(key: [u32; 2], counter: [u32; 4]) -> [u32; 4] {
     let [mut k0, mut k1] = key;
     let mut c = counter;
@@ -20,7 +20,7 @@ pub fn philox(key: [u32; 2], counter: [u32; 4]) -> [u32; 4] {
     c
 }
 
-/// What a stream is for; keeps streams of one seed apart.
+/// The purpose of a stream, which separates the streams of one seed.
 #[derive(Clone, Copy, Debug)]
 pub enum Purpose {
     /// Order of the examples in an epoch.
@@ -52,13 +52,13 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream `index` (an epoch, a tensor) of one seed and purpose.
+    /// The stream `index` (an epoch, a tensor) of a seed and purpose.
     pub fn new(seed: u64, purpose: Purpose, index: u32) -> Stream {
         let key = [seed as u32, (seed >> 32) as u32];
         Stream { key, counter: [0, index, purpose as u32, 0], block: [0; 4], used: 4 }
     }
 
-    /// The same stream from its `block`-th four words on: a normal value takes them all.
+    /// The same stream, starting at its `block`-th group of four words; a normal value uses a whole group.
     pub fn from_block(&self, block: u32) -> Stream {
         let [_, index, purpose, rest] = self.counter;
         Stream { key: self.key, counter: [block, index, purpose, rest], block: [0; 4], used: 4 }

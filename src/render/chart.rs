@@ -1,32 +1,32 @@
 //! Charts of values over the steps of a run, as SVG.
 //!
-//! A picture has some 800 columns, and a run may have 100,000 steps: where there are more steps than points to draw,
-//! neighbours are put together, the line goes through their means, a band behind it from their least to their greatest
-//! value, and the chart says so. A value that is not finite is no point: the line has a gap there.
+//! A picture has about 800 columns, and a run may have 100,000 steps. If there are more steps than points to draw,
+//! neighbouring steps are grouped: the line goes through the means of the groups, a band behind it spans their minima
+//! and maxima, and the chart states this. A value that is not finite is not drawn: the line has a gap there.
 
 use super::svg::{Anchor, Font, GRID, INK, MUTED, Paint, Scale, Svg};
 
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 300.0;
-/// Left, right, upper and lower edge of the area of the curves.
+/// Left, right, upper and lower edge of the plot area.
 const AREA: [f64; 4] = [64.0, 832.0, 40.0, 262.0];
-/// The most points of a line.
+/// The largest number of points of a line.
 const POINTS: usize = 500;
 
 /// How the values of a line are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A value at every step, joined.
+    /// A value at every step, connected.
     Curve,
-    /// Values at some steps: each a dot, none put together.
+    /// Values at some steps, each drawn as a dot and never grouped.
     Dots,
-    /// Values are shares: a stroke at the foot of the chart, as strong as the share of steps that have 1.
+    /// Values are fractions: a mark at the bottom of the chart, as opaque as the fraction of steps whose value is 1.
     Feet,
 }
 
 /// One line of a chart.
 pub struct Line<'a> {
-    /// What the legend says.
+    /// Its name in the legend.
     pub name: &'a str,
     /// Its colour.
     pub colour: &'a str,
@@ -38,15 +38,15 @@ pub struct Line<'a> {
 
 /// A chart over steps.
 pub struct Chart<'a> {
-    /// What is shown, and in which unit.
+    /// The quantity shown, with its unit.
     pub title: &'a str,
     /// Whether the axis begins at 0.
     pub from_zero: bool,
-    /// What is drawn, back to front.
+    /// The lines, back to front.
     pub lines: Vec<Line<'a>>,
 }
 
-/// Neighbouring points, put together.
+/// A group of neighbouring points.
 struct Group {
     step: f64,
     least: f64,
@@ -54,12 +54,12 @@ struct Group {
     greatest: f64,
 }
 
-/// How many neighbours go together.
+/// The number of points per group.
 fn together(points: usize) -> usize {
     points.div_ceil(POINTS).max(1)
 }
 
-/// The groups of a line; `None` where a group has no finite value.
+/// The groups of a line; `None` for a group without a finite value.
 fn groups(points: &[(f64, f64)], size: usize) -> Vec<Option<Group>> {
     let group = |points: &[(f64, f64)]| {
         let finite: Vec<f64> = points.iter().map(|p| p.1).filter(|y| y.is_finite()).collect();
@@ -74,7 +74,7 @@ fn groups(points: &[(f64, f64)], size: usize) -> Vec<Option<Group>> {
     points.chunks(size).map(group).collect()
 }
 
-/// The picture.
+/// Draws the picture.
 pub fn draw(chart: &Chart) -> String {
     let [left, right, top, bottom] = AREA;
     let mut svg = Svg::new(WIDTH, HEIGHT, chart.title);
@@ -127,14 +127,14 @@ fn curve(svg: &mut Svg, line: &Line, size: usize, x: Scale, y: Scale) {
     }
 }
 
-/// First and last step; a run of one step has room on both sides.
+/// First and last step; a run of one step gets a margin on both sides.
 fn steps(chart: &Chart) -> (f64, f64) {
     let all = || chart.lines.iter().flat_map(|l| &l.points).map(|p| p.0);
     let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
     if low < high { (low, high) } else { (0.0, 2.0 * if high.is_finite() { high.max(1.0) } else { 1.0 }) }
 }
 
-/// Least and greatest finite value, with some room.
+/// Smallest and largest finite value, with a margin.
 fn values(chart: &Chart) -> (f64, f64) {
     let all = || {
         let lines = chart.lines.iter().filter(|l| l.kind != Kind::Feet);
@@ -212,7 +212,7 @@ mod tests {
         let points =
             (1..=1000).map(|step| (f64::from(step), if step <= 2 || step % 4 == 0 { 1.0 } else { 0.0 })).collect();
         let text = chart(points, Kind::Feet);
-        // two steps to a point: 1 and 2 both; then every other group has one of two
+        // two steps per point: 1 and 2 both; then every other group has one of two
         assert_eq!(text.matches("stroke-width=\"1.5\"").count(), 251);
         assert_eq!(text.matches("stroke-opacity=\"0.5\" stroke=\"#0072b2\"").count(), 250);
     }

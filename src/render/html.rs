@@ -1,8 +1,8 @@
-//! Pages, each one file that works offline and asks nobody for anything; here that of `eyekern inspect`, in [`run`] that
-//! of `eyekern report`.
+//! HTML pages, each a single file that works offline and makes no network requests; the page of `eyekern inspect` is
+//! here, the page of `eyekern report` in [`run`].
 //!
-//! Everything that comes from data goes through [`escape`]; a policy in the page's head allows no request and no script
-//! but the page's own, should anything get past it.
+//! All text from data goes through [`escape`]. In case something gets past it, a policy in the page's head allows no
+//! requests, and no script but the page's own.
 
 pub mod run;
 
@@ -13,21 +13,21 @@ const BASE: &str = include_str!("../../assets/page.css");
 const STYLE: &str = include_str!("../../assets/inspect/page.css");
 const SCRIPT: &str = include_str!("../../assets/inspect/page.js");
 
-/// Steps of the colour scale: the classes `h0` to `h8` of the style sheet.
+/// Number of steps of the colour scale: the classes `h0` to `h8` of the style sheet.
 pub const LEVELS: usize = 9;
 
 /// A page.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// What is inspected.
+    /// The inspected file.
     pub title: String,
     /// How it was read.
     pub about: Vec<String>,
     /// The summary.
     pub facts: Vec<Fact>,
-    /// Least and greatest weight: the ends of the colour scale.
+    /// Smallest and largest weight: the ends of the colour scale.
     pub scale: [f64; 2],
-    /// Weights by where they come from.
+    /// Histograms of weights by origin.
     pub bars: Vec<Bars>,
     /// Rows in full.
     pub rows: Vec<Row>,
@@ -36,74 +36,74 @@ pub struct Page {
 /// A line of the summary.
 #[derive(Clone, Debug, Default)]
 pub struct Fact {
-    /// What is counted.
+    /// Name of the count.
     pub name: String,
     /// The count.
     pub value: String,
-    /// What it means, and which rows it is about.
+    /// Its meaning, and the rows that it concerns.
     pub meaning: String,
-    /// Whether a reader should look at it.
+    /// Whether it deserves the reader's attention.
     pub alert: bool,
 }
 
 /// A histogram.
 #[derive(Clone, Debug, Default)]
 pub struct Bars {
-    /// What is counted.
+    /// Name of the counted kind.
     pub name: String,
-    /// How many.
+    /// The total.
     pub count: u64,
-    /// Least, mean and greatest value.
+    /// Minimum, mean and maximum.
     pub range: [f64; 3],
-    /// Counts in equal parts of the page's scale.
+    /// Counts in equal intervals of the page's scale.
     pub bins: Vec<u64>,
 }
 
-/// What is told of a subword or token when it is pointed at: names and values.
+/// Details of a subword or token, shown on hover: names and values.
 pub type Card = Vec<(&'static str, String)>;
 
 /// A subword.
 #[derive(Clone, Debug, Default)]
 pub struct Subword {
-    /// Its text; where that is empty (a later part of a character), its bytes are shown.
+    /// Its text; if that is empty (for a later part of a character), its bytes are shown.
     pub text: String,
     /// Its bytes in hexadecimal.
     pub bytes: String,
-    /// Its weight; `None` where it is not supervised.
+    /// Its weight; `None` if it is not supervised.
     pub weight: Option<f64>,
     /// Whether it lies on the scan path.
     pub on_path: bool,
-    /// Whether it ends the text: shown as a mark.
+    /// Whether it ends the text, which is shown as a mark.
     pub end: bool,
     /// The token of [`Code::tokens`] that it takes its weight from.
     pub token: Option<usize>,
-    /// What is told of it.
+    /// Its details.
     pub card: Card,
 }
 
-/// A token of the code that is looked at.
+/// A token of the code that the scan path covers.
 #[derive(Clone, Debug, Default)]
 pub struct Token {
-    /// The text between the token before and this one.
+    /// The text between the previous token and this one.
     pub gap: String,
     /// Its text.
     pub text: String,
     /// Its weight.
     pub weight: f64,
-    /// On the scan path: the number of its segment, from 1.
+    /// If it is on the scan path, the number of its segment, from 1.
     pub segment: Option<usize>,
-    /// What is told of it.
+    /// Its details.
     pub card: Card,
 }
 
-/// The code that is looked at.
+/// The code that the scan path covers.
 #[derive(Clone, Debug, Default)]
 pub struct Code {
-    /// What is to be seen.
+    /// Its heading.
     pub title: String,
     /// Its tokens.
     pub tokens: Vec<Token>,
-    /// The text behind the last token.
+    /// The text after the last token.
     pub rest: String,
     /// The segments of the path: number, tokens, n-gram, count, rarity.
     pub segments: Vec<[String; 5]>,
@@ -114,22 +114,22 @@ pub struct Code {
 pub struct Row {
     /// Its line, from 1.
     pub line: usize,
-    /// Its numbers.
+    /// Its figures.
     pub about: String,
-    /// What is odd about it.
+    /// Remarks on anomalies.
     pub notes: Vec<String>,
-    /// What the model is given.
+    /// The model's input.
     pub prompt: Vec<Subword>,
-    /// What follows: learned, or not.
+    /// The text after the prompt, trained or not.
     pub learned: Vec<Subword>,
-    /// What was cut off: a mark and the text that is lost.
+    /// The truncated part: a mark and the text that is lost.
     pub cut: Option<(String, String)>,
-    /// What is looked at.
+    /// The code with its scan path.
     pub code: Option<Code>,
 }
 
-/// Text as HTML, for content and for attributes in double quotes. What would not be seen is made visible: control
-/// characters, and those that turn the direction of writing.
+/// Escapes text for HTML content and for attributes in double quotes. Invisible characters are made visible: control
+/// characters, and those that change the direction of writing.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -152,13 +152,13 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// Where a weight lies on the scale, as a step of the colours; what cannot be placed is at 0.
+/// The position of a weight on the scale, as a step of the colours; a weight that has no position is at 0.
 pub fn level(weight: f64, [low, high]: [f64; 2]) -> usize {
     let heat = ((weight - low) / (high - low)).clamp(0.0, 1.0);
     if heat.is_nan() { 0 } else { (heat * (LEVELS - 1) as f64).round() as usize }
 }
 
-/// The page as a file.
+/// The content of the page's file.
 pub fn render(page: &Page) -> String {
     let mut body = String::new();
     body += &format!("<header><h1>{}</h1>\n", escape(&page.title));
@@ -176,9 +176,9 @@ pub fn render(page: &Page) -> String {
     document(&page.title, STYLE, &body, Some(SCRIPT))
 }
 
-/// A page of this body, with the common style sheet, its own behind it, and a script where it has one.
+/// A page with this body, the common style sheet followed by its own, and optionally a script.
 fn document(title: &str, style: &str, body: &str, script: Option<&str>) -> String {
-    // a script that data might smuggle in does not know the number, which depends on all of the page
+    // a script injected through data cannot know the nonce, which depends on the whole page
     let nonce = blake3::hash(body.as_bytes()).to_hex();
     let nonce = &nonce[..24];
     let script = script.map(|text| format!("<script nonce=\"{nonce}\">\n{text}</script>\n")).unwrap_or_default();
@@ -205,7 +205,7 @@ fn facts(list: &[Fact]) -> String {
     out + "</table>\n"
 }
 
-/// One small chart for each kind; their columns are parts of the same scale, in its colours.
+/// A small chart for each kind; the columns are intervals of a common scale, in its colours.
 fn histogram(bars: &[Bars], [low, high]: [f64; 2]) -> String {
     const HEIGHT: f64 = 26.0;
     const STEP: f64 = 11.0;
@@ -230,7 +230,7 @@ fn histogram(bars: &[Bars], [low, high]: [f64; 2]) -> String {
         let _ = write!(out, "<path class=\"axis\" d=\"M0 {0}H{width}\"/>", HEIGHT - 0.5);
         for (i, &count) in row.bins.iter().enumerate().filter(|(_, count)| **count > 0) {
             let middle = low + (high - low) * (i as f64 + 0.5) / n as f64;
-            // no column so low that it could be missed
+            // no column is so low that a reader could miss it
             let height = (count as f64 / most as f64 * (HEIGHT - 2.0)).max(1.5);
             let _ = write!(
                 out,
@@ -282,13 +282,13 @@ fn row_html(row: &Row, scale: [f64; 2]) -> String {
     out + "</section>\n"
 }
 
-/// Names and values in a title: shown by any browser, and made into a card by the page's script.
+/// Names and values in a title attribute: any browser shows it, and the page's script turns it into a card.
 fn title(card: &Card) -> String {
     let lines: Vec<String> = card.iter().map(|(name, value)| format!("{name}\t{value}")).collect();
     escape(&lines.join("\n"))
 }
 
-/// Only the first of a list is a stop of the tab key; arrow keys go on from there.
+/// Only the first element of a list is reachable by the tab key; arrow keys move on from there.
 fn stop(index: usize) -> &'static str {
     if index == 0 { "0" } else { "-1" }
 }
@@ -305,7 +305,7 @@ fn subwords(list: &[Subword], line: usize, scale: [f64; 2], behind: &str) -> Str
         let like = subword.token.map(|token| format!(" data-like=\"r{line}k{token}\"")).unwrap_or_default();
         let text = match subword.text.as_str() {
             "" => format!("<i class=\"hex\">{}</i>", escape(&subword.bytes)),
-            // line ends would not be seen
+            // line ends would be invisible
             text => escape(text).replace('\n', "<i>↵</i>\n"),
         };
         let _ = write!(
@@ -322,7 +322,7 @@ fn code_html(code: &Code, line: usize, scale: [f64; 2]) -> String {
     let mut out = format!("<h3>{}</h3>\n<div class=\"code\"><pre class=\"tokens\">", escape(&code.title));
     let mut last = None;
     for (i, token) in code.tokens.iter().enumerate() {
-        // the number stands at the first token of its segment
+        // the number is shown at the first token of its segment
         let number = token.segment.filter(|_| last != token.segment).map(|n| format!("<b data-n=\"{n}\"></b>"));
         let (class, attribute) = match token.segment {
             Some(segment) => (" p", format!(" data-s=\"{segment}\"")),

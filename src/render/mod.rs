@@ -1,5 +1,5 @@
-//! Pictures and pages for people, from plain strings and numbers. Knows nothing of labels, models or files: the caller
-//! names the series and writes the text that comes out.
+//! Pictures and pages from plain strings and numbers. This module knows no labels, models or files: the caller names
+//! the series and writes the resulting text.
 
 pub mod chart;
 pub mod html;

@@ -1,17 +1,17 @@
-//! A small writer of SVG pictures and the parts that charts are made of.
+//! A small writer of SVG pictures, and the building blocks of charts.
 //!
-//! Coordinates are pixels from the upper left corner. Every picture carries its own light background and colours, so
-//! that it looks the same in a browser, a viewer and a paper, whatever the reader's theme. Colours are those of Okabe
-//! and Ito ("Color Universal Design", 2008), which people with any kind of colour vision can tell apart. Numbers that are
-//! not finite are drawn at 0 rather than breaking the file.
+//! Coordinates are pixels from the upper left corner. Every picture has its own light background and colours, so that
+//! it looks the same in a browser, a viewer and a paper, in any theme. Colours are those of Okabe and Ito ("Color
+//! Universal Design", 2008), which remain distinct for people with colour vision deficiencies. Numbers that are not
+//! finite are drawn at 0, so that they do not break the file.
 
 use std::fmt::Write;
 
-/// The colours for series, in the order in which to use them.
+/// The colours for series, in order of use.
 pub const SERIES: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#a0522d"];
-/// For text and what must be read.
+/// For text that must be readable.
 pub const INK: &str = "#1f2328";
-/// For text of lesser weight; contrast above 4.5 on [`PAPER`].
+/// For less important text; its contrast to [`PAPER`] is above 4.5.
 pub const MUTED: &str = "#5b6470";
 /// For grid lines and frames.
 pub const GRID: &str = "#d8dce1";
@@ -71,7 +71,7 @@ impl<'a> Paint<'a> {
     }
 }
 
-/// Which point of a text its position names.
+/// The point of a text that its position refers to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Anchor {
     /// The left end.
@@ -83,20 +83,20 @@ pub enum Anchor {
     End,
 }
 
-/// How a text is set. The position of a text is that of its base line.
+/// How a text is set. The position of a text lies on its baseline.
 #[derive(Clone, Copy, Debug)]
 pub struct Font<'a> {
     /// Height in pixels.
     pub size: f64,
     /// Colour.
     pub colour: &'a str,
-    /// Which point the position names.
+    /// The point that the position refers to.
     pub anchor: Anchor,
     /// Bold type.
     pub bold: bool,
-    /// A type whose letters have one width.
+    /// A monospaced type.
     pub mono: bool,
-    /// The width to stretch or squeeze the text to, where it must fit something.
+    /// The width to which the text is stretched or squeezed, if it must fit.
     pub fit: Option<f64>,
 }
 
@@ -112,7 +112,7 @@ impl<'a> Font<'a> {
         Font { size, colour, ..Font::default() }
     }
 
-    /// The same, positioned by another point.
+    /// The same, with another anchor.
     pub fn at(self, anchor: Anchor) -> Font<'a> {
         Font { anchor, ..self }
     }
@@ -131,7 +131,7 @@ pub struct Svg {
 }
 
 impl Svg {
-    /// An empty picture of this size in pixels; `title` is what screen readers say and a pointer shows.
+    /// An empty picture of this size in pixels; screen readers read `title`, and browsers show it on hover.
     pub fn new(width: f64, height: f64, title: &str) -> Svg {
         let mut svg = Svg { width, height, body: String::new() };
         let _ = writeln!(svg.body, "<title>{}</title>", escape(title));
@@ -152,7 +152,7 @@ impl Svg {
         self.element(&format!("<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\""), paint);
     }
 
-    /// A straight line with a head at its end. Too short for a head, it is only a line.
+    /// A straight line with an arrowhead at its end. If it is too short for one, it is only a line.
     pub fn arrow(&mut self, from: (f64, f64), to: (f64, f64), head: f64, paint: &Paint) {
         let (dx, dy) = (to.0 - from.0, to.1 - from.1);
         let length = dx.hypot(dy);
@@ -183,7 +183,7 @@ impl Svg {
         self.element(&format!("<polygon points=\"{}\"", coordinates(points)), paint);
     }
 
-    /// A text whose base line is at `(x, y)`.
+    /// A text whose baseline is at `(x, y)`.
     pub fn text(&mut self, at: (f64, f64), text: &str, font: &Font) {
         let [x, y, size] = [at.0, at.1, font.size].map(number);
         let family = if font.mono { "ui-monospace, DejaVu Sans Mono, Menlo, Consolas, monospace" } else { SANS };
@@ -209,7 +209,7 @@ impl Svg {
         let _ = writeln!(self.body, "{start}{}/>", paint.attributes());
     }
 
-    /// The text of the file.
+    /// The content of the file.
     pub fn finish(self) -> String {
         let [w, h] = [self.width, self.height].map(number);
         format!(
@@ -222,23 +222,23 @@ impl Svg {
 
 const SANS: &str = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, DejaVu Sans, sans-serif";
 
-/// A straight scale from values to pixels.
+/// A linear scale from values to pixels.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     /// Smallest and largest value.
     pub domain: (f64, f64),
-    /// Where they lie, in pixels. The second may be the smaller one, as for a vertical axis.
+    /// Their positions in pixels. The second may be smaller, as for a vertical axis.
     pub range: (f64, f64),
 }
 
 impl Scale {
-    /// Where a value lies, in pixels. A domain without extent lies at its start.
+    /// The position of a value in pixels. In a domain without extent, every value is at its start.
     pub fn at(&self, value: f64) -> f64 {
         let part = (value - self.domain.0) / (self.domain.1 - self.domain.0);
         self.range.0 + if part.is_finite() { part } else { 0.0 } * (self.range.1 - self.range.0)
     }
 
-    /// A horizontal axis: a grid line of the area between `top` and `bottom` at each round value, and its number below.
+    /// A horizontal axis: a grid line from `top` to `bottom` at each round value, and its number below.
     pub fn horizontal_axis(&self, svg: &mut Svg, top: f64, bottom: f64, count: usize) {
         for tick in ticks(self.domain.0, self.domain.1, count) {
             let x = self.at(tick);
@@ -247,7 +247,7 @@ impl Scale {
         }
     }
 
-    /// A vertical axis: a grid line between `left` and `right` at each round value, and its number to the left.
+    /// A vertical axis: a grid line from `left` to `right` at each round value, and its number to the left.
     pub fn vertical_axis(&self, svg: &mut Svg, left: f64, right: f64, count: usize) {
         for tick in ticks(self.domain.0, self.domain.1, count) {
             let y = self.at(tick);
@@ -257,8 +257,8 @@ impl Scale {
     }
 }
 
-/// Round values (1, 2 or 5 times a power of ten apart) from `low` to `high`, about `count` of them; none where there is
-/// no extent.
+/// Round values (1, 2 or 5 times a power of ten apart) from `low` to `high`, about `count` of them; none if there is no
+/// extent.
 pub fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     let rough = (high - low) / count.max(1) as f64;
     if !(rough.is_finite() && rough > 0.0) {
@@ -267,7 +267,7 @@ pub fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     let power = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= rough * 0.999);
     let step = step.unwrap_or(10.0 * power);
-    // By index and not by adding, so that 0.3 does not become 0.30000000000000004.
+    // Multiplied by the index instead of added up, so that 0.3 does not become 0.30000000000000004.
     let first = (low / step - 1e-9).ceil();
     let last = (high / step + 1e-9).floor();
     let count = (last - first).clamp(0.0, 1000.0) as usize;
@@ -276,16 +276,16 @@ pub fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
 
 /// One bar of [`bars`].
 pub struct Bar<'a> {
-    /// Stands above the bar.
+    /// Text above the bar.
     pub label: &'a str,
     /// Its length.
     pub value: f64,
-    /// Stands behind the bar.
+    /// Text behind the bar.
     pub note: String,
 }
 
-/// Horizontal bars below one another in `[x, y, width, _]`, each with its label above it and a note behind it, the
-/// largest as long as leaves room for notes of `note_width`. Returns the height that was used.
+/// Horizontal bars below one another in `[x, y, width, _]`, each with its label above it and a note behind it. The
+/// longest bar leaves room for notes of `note_width`. Returns the height used.
 pub fn bars(svg: &mut Svg, area: [f64; 4], list: &[Bar], colour: &str, note_width: f64) -> f64 {
     const PITCH: f64 = 33.0;
     let [x, y, width, _] = area;
@@ -301,8 +301,8 @@ pub fn bars(svg: &mut Svg, area: [f64; 4], list: &[Bar], colour: &str, note_widt
     list.len() as f64 * PITCH
 }
 
-/// A colour between dark blue (0), grey and yellow (1): the ends and stops of cividis (Nuñez, Anderton and Renslow, 2018),
-/// whose order every kind of colour vision sees.
+/// A colour from dark blue (0) through grey to yellow (1): the ends and stops of cividis (Nuñez, Anderton and Renslow,
+/// 2018), whose order is visible with any colour vision.
 pub fn ramp(part: f64) -> String {
     const STOPS: [[f64; 3]; 5] =
         [[0.0, 34.0, 78.0], [65.0, 77.0, 107.0], [124.0, 123.0, 120.0], [188.0, 174.0, 108.0], [254.0, 232.0, 56.0]];
@@ -321,14 +321,14 @@ fn coordinates(points: &[(f64, f64)]) -> String {
     text
 }
 
-/// At most two decimals, without trailing zeros; 0 for what is not finite.
+/// At most two decimals, without trailing zeros; 0 for a number that is not finite.
 pub fn number(value: f64) -> String {
     let text = format!("{:.2}", if value.is_finite() { value } else { 0.0 });
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".into() } else { text.into() }
 }
 
-/// A number in few letters: 0.25, 2e-5, 12k.
+/// A number in a few characters: 0.25, 2e-5, 12k.
 pub fn short(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),

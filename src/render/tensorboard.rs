@@ -1,11 +1,11 @@
 //! TensorBoard event files: plain numbers in, a file out.
 //!
-//! A file is a row of TFRecords. A record is the length of its data (u64), the masked CRC of those 8 bytes (u32), the
-//! data, and their masked CRC (u32), all little-endian. The CRC is CRC-32C; the mask is a rotation and a sum, so that the
-//! CRC of data that hold CRCs stays useful (tensorflow/tsl/lib/io/record_writer.h and lib/hash/crc32c.h).
+//! A file is a sequence of TFRecords. A record is the length of its data (u64), the masked CRC of those 8 bytes (u32),
+//! the data, and their masked CRC (u32), all little-endian. The CRC is CRC-32C; the mask is a rotation and a sum, so
+//! that the CRC of data that contain CRCs remains useful (tensorflow/tsl/lib/io/record_writer.h and lib/hash/crc32c.h).
 //!
-//! The data is a message `Event` of protocol buffers (tensorboard/compat/proto/event.proto and its kin), of which these
-//! fields are written:
+//! The data is a protocol buffers message `Event` (tensorboard/compat/proto/event.proto and related files), of which
+//! these fields are written:
 //!
 //! | message | fields |
 //! |---|---|
@@ -16,22 +16,22 @@
 //! | `TensorProto` | 1 `dtype` (7: string), 2 `tensor_shape`, in which 2 `dim`, in which 1 `size`; 8 `string_val` |
 //! | `SessionLog` | 1 `status` (1: start) |
 //!
-//! The writer knows no training: tags, values and times are the caller's.
+//! The writer knows nothing about training: the caller supplies tags, values and times.
 
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// An event file, written record by record; each is in the file when its call returns.
+/// An event file, written record by record; each record is in the file when its call returns.
 pub struct EventFile {
     path: PathBuf,
     file: File,
 }
 
 impl EventFile {
-    /// A new file with its version and the start of a session: readers that followed an earlier file of the folder
-    /// forget what they had of it from step 0 on. `time` is in seconds since 1970.
+    /// Creates a file with its version and a session start. Readers that followed an earlier file in the folder then
+    /// drop its values from step 0 on. `time` is in seconds since 1970.
     pub fn create(path: &Path, time: f64) -> Result<EventFile> {
         let file = File::create(path).map_err(Error::io(path, "create"))?;
         let mut events = EventFile { path: path.into(), file };
@@ -40,7 +40,7 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Scalars of a step, each under its tag; TensorBoard keeps 32 bits of them.
+    /// Scalars of a step, each with its tag; TensorBoard keeps 32 bits of each.
     pub fn scalars<'a>(&mut self, time: f64, step: u64, values: impl Iterator<Item = (&'a str, f64)>) -> Result {
         let value = |(tag, value)| Message::default().text(1, tag).float(2, value as f32);
         let summary = values.map(value).fold(Message::default(), |summary, value| summary.message(1, &value));
@@ -64,7 +64,7 @@ impl EventFile {
     }
 }
 
-/// A message of protocol buffers, field by field. A field is its number and wire type, then its value.
+/// A protocol buffers message, field by field. A field is its number and wire type, followed by its value.
 #[derive(Default)]
 struct Message(Vec<u8>);
 
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_crc_is_masked() {
-        // 0xe3069283 turned right by 15 bits is 0x2507c60d; plus 0xa282ead8
+        // 0xe3069283 rotated right by 15 bits is 0x2507c60d; plus 0xa282ead8
         assert_eq!(masked(b"123456789"), 0xc78a_b0e5_u32.to_le_bytes());
     }
 }

@@ -1,7 +1,9 @@
-//! From the code that was looked at to the text that is learned: how weights cross from source to target.
+//! Moves loss weights from the code that a programmer looks at (the source) to the text that the model learns (the
+//! target).
 //!
-//! The paper draws paths on source code and sums the loss over target tokens without saying how one becomes the other;
-//! its published code multiplies a whole example by the maximum over its source. Every way is a named choice here.
+//! The paper draws paths on source code and sums the loss over target tokens without stating how source weights become
+//! target weights. Its published code multiplies a whole example by the maximum over its source. Each method is a named
+//! choice here.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -28,25 +30,25 @@ choices! {
     }
 }
 
-/// A stretch of the target in bytes, and the place of the token that it takes its weight and role from; `None` where no
-/// token stands behind it.
+/// A byte range of the target, and the index of the token that gives it weight and role; `None` if no token corresponds
+/// to it.
 pub type Stretch = (Range<usize>, Option<usize>);
 
 impl Align {
-    /// Whether the path is drawn on the target's own tokens; else it is drawn on the source's.
+    /// Whether the path is drawn on the target's own tokens; otherwise it is drawn on the source's tokens.
     pub fn on_target(self) -> bool {
         self == Align::TargetAst
     }
 
-    /// Whether the whole target takes one weight.
+    /// Whether the whole target takes a single weight.
     pub fn broadcasts(self) -> bool {
         matches!(self, Align::BroadcastMean | Align::BroadcastMax)
     }
 
-    /// Which stretch of the target takes its weight from which token of the looked-at side ([`Align::on_target`]): a
-    /// matter of the two texts alone, whatever the path. Ascending, and disjoint where the spans are; empty where the
-    /// whole target takes one weight. `at` is where the target begins in the source, for [`Align::Identity`] alone.
-    /// The error is a sentence about the example.
+    /// Maps byte ranges of the target to tokens of the side that the path is drawn on ([`Align::on_target`]). The
+    /// result depends on the two texts only, not on the path. Ranges ascend, and are disjoint if the spans are. The
+    /// result is empty if the whole target takes a single weight. `at` is the offset of the target in the source, for
+    /// [`Align::Identity`] only. The error is a sentence about the example.
     pub fn stretches(self, source: Side, target: Side, at: Option<usize>) -> Result<Vec<Stretch>, String> {
         match self {
             Align::Identity => identity(source, target, at),
@@ -62,21 +64,21 @@ impl Align {
 pub struct Side<'a> {
     /// Its text.
     pub text: &'a [u8],
-    /// Its tokens: from a parser, or [`words`] of a text in no programming language.
+    /// Its tokens: from a parser, or from [`words`] if the text is in no programming language.
     pub spans: &'a [Span],
 }
 
 impl<'a> Side<'a> {
-    /// The bytes of a token; none if it reaches beyond the text.
+    /// The bytes of a token; empty if it reaches beyond the text.
     fn bytes(&self, span: &Span) -> &'a [u8] {
         self.text.get(span.start..span.end).unwrap_or_default()
     }
 }
 
-/// What a path and weights are made with.
+/// Settings for paths and weights.
 #[derive(Clone, Debug)]
 pub struct Salience {
-    /// Of the condition under study.
+    /// Priors of the condition under study.
     pub priors: Priors,
     /// How paths are drawn.
     pub path: PathSettings,
@@ -94,8 +96,8 @@ impl Salience {
         (path, weights)
     }
 
-    /// The weight of a whole target, where it takes one: mean or maximum of its source's weights (of those on the path
-    /// under [`Scope::Path`]). Of a source without tokens it is what everything else weighs.
+    /// The weight of a whole target, for alignments that broadcast: the mean or maximum of the source's weights (under
+    /// [`Scope::Path`], of those on the path). For a source without tokens it is [`WeightSettings::rest`].
     pub fn whole(&self, weights: &[Weight]) -> Weight {
         let all = self.weights.scope == Scope::All;
         let looked_at = weights.iter().filter(|weight| all || weight.on_path);
@@ -107,8 +109,8 @@ fn range(span: &Span) -> Range<usize> {
     span.start..span.end
 }
 
-/// The source's tokens that the target shares, in the target's offsets. A token that the target's edge cuts keeps its
-/// weight for the part inside. Without `at` the target is the end of the source.
+/// The source tokens inside the target, at the target's offsets. A token that the target's edge cuts keeps its weight
+/// for the part inside. Without `at`, the target is the end of the source.
 fn identity(source: Side, target: Side, at: Option<usize>) -> Result<Vec<Stretch>, String> {
     let length = target.text.len();
     let at = at.or(source.text.len().checked_sub(length));
@@ -125,10 +127,10 @@ fn identity(source: Side, target: Side, at: Option<usize>) -> Result<Vec<Stretch
     Ok(source.spans.iter().enumerate().filter_map(inside).collect())
 }
 
-/// The k-th occurrence of a word in the target takes weight and role of its k-th occurrence in the source (the last, if
-/// there are fewer): translations keep the order of names. A word that does not occur as spelt is looked for once more
-/// without regard to ASCII case, since naming conventions differ (`getName`, `GetName`). Keywords are words too.
-/// Nothing stands behind any other.
+/// The k-th occurrence of a word in the target takes weight and role of its k-th occurrence in the source (the last
+/// occurrence, if there are fewer), because translations keep the order of names. A word that does not occur with its
+/// exact spelling is searched for again without regard to ASCII case, since naming conventions differ (`getName`,
+/// `GetName`). Keywords are words too. All other target tokens correspond to nothing.
 fn lexical(source: Side, target: Side) -> Vec<Stretch> {
     #[derive(Default)]
     struct Occurrences {
@@ -157,8 +159,8 @@ fn lexical(source: Side, target: Side) -> Vec<Stretch> {
     target.spans.iter().map(|span| (range(span), take(target.bytes(span)))).collect()
 }
 
-/// The mean or the greatest of some weights; `None` of none. The result counts as on the path: it stands for what was
-/// looked at, and all of the target is learned through it.
+/// The mean or the maximum of some weights; `None` for no weights. The result counts as on the path, because it stands
+/// for the tokens that were looked at and the whole target is learned through it.
 fn broadcast<'a>(weights: impl Iterator<Item = &'a Weight>, greatest: bool) -> Option<Weight> {
     let weights: Vec<Parts> = weights.map(|weight| weight.parts).collect();
     let value = |parts: &Parts| Weight { parts: *parts, ..Weight::default() }.value();
@@ -176,7 +178,7 @@ fn broadcast<'a>(weights: impl Iterator<Item = &'a Weight>, greatest: bool) -> O
     Some(Weight { parts, on_path: true, segment: None })
 }
 
-/// Letters, digits, `_`, `$` and whatever is not ASCII.
+/// Letters, digits, `_`, `$` and non-ASCII bytes.
 fn in_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii()
 }
@@ -185,8 +187,8 @@ fn is_word(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| !first.is_ascii_digit()) && bytes.iter().copied().all(in_word)
 }
 
-/// The words of a text in no programming language, without labels: runs of letters, digits, `_`, `$` and bytes beyond
-/// ASCII.
+/// Splits a text in no programming language into words without labels: runs of letters, digits, `_`, `$` and non-ASCII
+/// bytes.
 pub fn words(text: &[u8]) -> Vec<Span> {
     let mut spans = Vec::new();
     let (mut start, mut line) = (None, 0);
@@ -213,7 +215,7 @@ mod tests {
 
     const KEY: Key = Key { seed: 1, example: 2, epoch: 0 };
 
-    /// A weight that can be told from others by its base.
+    /// A weight that its base identifies.
     fn weight(base: f64, on_path: bool) -> Weight {
         Weight { parts: Parts { base, rarity: 0.0, semantic: 0.0 }, on_path, segment: on_path.then_some(0) }
     }

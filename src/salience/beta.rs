@@ -2,11 +2,11 @@
 
 use crate::random::Stream;
 
-/// Beta(alpha, beta): what counting `alpha - 1` looks and `beta - 1` misses says about the chance of a look, under a
-/// uniform prior. Both parameters are at least 1.
+/// Beta(alpha, beta): the posterior of a fixation probability after `alpha - 1` fixations and `beta - 1` misses, under
+/// a uniform prior. Both parameters are at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beta {
-    /// Looks, plus 1.
+    /// Fixations, plus 1.
     pub alpha: u64,
     /// Misses, plus 1.
     pub beta: u64,
@@ -52,7 +52,7 @@ impl Beta {
         }
     }
 
-    /// The x with P(theta <= x) = p, by bisection to the last bits.
+    /// The x with P(theta <= x) = p, by bisection to the last bit.
     pub fn quantile(self, p: f64) -> f64 {
         let (mut low, mut high) = (0.0, 1.0);
         for _ in 0..60 {
@@ -62,13 +62,13 @@ impl Beta {
         0.5 * (low + high)
     }
 
-    /// The interval that holds 95 % of the probability, with the same share left out on both sides.
+    /// The interval that holds 95 % of the probability, with equal shares left out on both sides.
     pub fn interval(self) -> [f64; 2] {
         [self.quantile(0.025), self.quantile(0.975)]
     }
 
-    /// One draw, in the open interval (0, 1): X / (X + Y) of two Gamma variables. How many words of the stream it takes
-    /// is itself random, so give every draw that must be repeatable a stream of its own.
+    /// A draw from the open interval (0, 1): X / (X + Y) of two Gamma variables. The number of words that it takes from
+    /// the stream is itself random, so every draw that must be repeatable needs its own stream.
     pub fn sample(self, stream: &mut Stream) -> f64 {
         let x = gamma(self.alpha, stream);
         x / (x + gamma(self.beta, stream))
@@ -80,7 +80,7 @@ fn ln_beta(a: f64, b: f64) -> f64 {
     libm::lgamma(a) + libm::lgamma(b) - libm::lgamma(a + b)
 }
 
-/// The continued fraction of the incomplete beta function. It takes about sqrt(max(a, b)) rounds.
+/// The continued fraction of the incomplete beta function. It takes about sqrt(max(a, b)) iterations.
 fn fraction(a: f64, b: f64, x: f64) -> f64 {
     const TINY: f64 = 1e-300;
     let away = |v: f64| if v.abs() < TINY { TINY } else { v };
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!((uniform.cdf(-1.0), uniform.cdf(2.0)), (0.0, 1.0));
     }
 
-    /// Kolmogorov and Smirnov against statrs: sqrt(n) D exceeds 1.95 in one of a thousand correct samplers.
+    /// Kolmogorov-Smirnov test against statrs: sqrt(n) D exceeds 1.95 for one in a thousand correct samplers.
     #[test]
     fn draws_follow_the_beta_distribution() {
         let n = 20_000;

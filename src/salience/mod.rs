@@ -1,7 +1,7 @@
-//! Human attention on code: syntax tokens, their semantic labels, the priors that eye tracking gives for each label,
-//! pseudo scan paths drawn from those priors, and the loss weight of each token that follows.
+//! Human attention on code: syntax tokens, their semantic labels, priors from eye tracking for each label, pseudo scan
+//! paths drawn from those priors, and the resulting loss weight of each token.
 //!
-//! Knows nothing of models or tokenizers: code in, spans of bytes with numbers out.
+//! This module knows no models and no tokenizers: its input is code, its output is byte spans with numbers.
 
 pub mod align;
 pub mod beta;
@@ -12,8 +12,8 @@ pub mod scanpath;
 pub mod syntax;
 pub mod weights;
 
-/// A semantic label of the EyeTrans study; the id is its 1-based place in the alphabetical table of 20 (`type`, 18, is
-/// in the table but never occurs).
+/// A semantic label of the EyeTrans study. The id is its position, from 1, in the alphabetical table of 20 labels
+/// (`type`, 18, is in the table but never occurs).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[allow(missing_docs)] // the names are the definition; [`Label::name`] spells them out
@@ -70,12 +70,12 @@ impl Label {
         self as u8
     }
 
-    /// The label of an id; `None` for 0 (no label) and beyond 20.
+    /// The label with an id; `None` for 0 (no label) and above 20.
     pub fn from_id(id: u8) -> Option<Label> {
         Label::ALL.get(usize::from(id).checked_sub(1)?).copied()
     }
 
-    /// As the published tables spell it.
+    /// The name as the published tables spell it.
     pub fn name(self) -> &'static str {
         [
             "argument",
@@ -101,7 +101,7 @@ impl Label {
         ][self as usize - 1]
     }
 
-    /// The label that the published tables spell so.
+    /// The label with a name as the published tables spell it.
     pub fn from_name(name: &str) -> Option<Label> {
         Label::ALL.into_iter().find(|label| label.name() == name)
     }
@@ -114,7 +114,7 @@ pub struct Span {
     pub start: usize,
     /// Byte after the last.
     pub end: usize,
-    /// Its label; `None` for the few tokens without.
+    /// Its label; `None` for the few tokens without a label.
     pub label: Option<Label>,
     /// Source line of its first byte, from 0.
     pub line: u32,

@@ -1,8 +1,8 @@
-//! What eye tracking says of each label: how likely a token of it is to be looked at, and which runs of labels were
-//! looked at one after the other.
+//! Eye-tracking priors of each label: how likely programmers are to fixate a token with it, and which sequences of
+//! labels they fixate.
 //!
 //! The built-in priors are the published figures of the EyeMulator artifact (arXiv 2508.16771, CC-BY-4.0), which come
-//! from the study of EyeTrans (arXiv 2402.14096). Priors of one's own have the same file format ([`Priors::save`]).
+//! from the study of EyeTrans (arXiv 2402.14096). Custom priors use the same file format ([`Priors::save`]).
 
 use std::path::Path;
 
@@ -18,32 +18,33 @@ pub const CONDITIONS: [&str; 3] = ["reading", "writing", "combined"];
 
 const BUILTIN: &str = include_str!("../../assets/priors.json");
 
-/// What was counted for one label.
+/// Counts for one label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Tokens fixated at least once, over participants and snippets. Not fixations: those can exceed `ntok`.
+    /// Tokens fixated at least once, over participants and snippets. This is not the number of fixations, which can
+    /// exceed `ntok`.
     pub c1: u64,
-    /// Tokens shown, over the same. 0 where the label never occurred.
+    /// Tokens shown, over participants and snippets. 0 if the label never occurred.
     pub ntok: u64,
-    /// Fixations, as the table of monograms counts them.
+    /// Fixations, as the monogram table counts them.
     pub mono: u64,
 }
 
-/// The priors of one condition. They know the 19 labels that occur; `type` has no data anywhere.
+/// The priors of one condition. They cover the 19 labels that occur; no data set contains `type`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Priors {
     condition: String,
     source: String,
     ordered: bool,
     labels: [Counts; 20],
-    /// Counts of n-grams of one to three labels, by [`place`].
+    /// Counts of n-grams of one to three labels, indexed by [`place`].
     freq: Vec<u64>,
-    /// Whether the n-gram was seen at all, by [`place`].
+    /// Whether the n-gram was observed at all, indexed by [`place`].
     seen: Vec<bool>,
     built: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// Where an n-gram of one to three labels stands in the tables: its ids as digits in base 21, where 0 is "no label".
+/// The index of an n-gram of one to three labels in the tables: its ids as digits in base 21, where 0 is "no label".
 fn place(ngram: &[Label]) -> Option<usize> {
     let digits = ngram.iter().fold(0, |place, label| place * 21 + usize::from(label.id()));
     (1..=3).contains(&ngram.len()).then_some(digits)
@@ -52,8 +53,8 @@ fn place(ngram: &[Label]) -> Option<usize> {
 const PLACES: usize = 21 * 21 * 21;
 
 impl Priors {
-    /// Priors without any count, to be filled by [`Priors::add_token`] and [`Priors::add_ngram`]. `source` says where
-    /// the data come from and under which licence.
+    /// Priors without any counts, to be filled by [`Priors::add_token`] and [`Priors::add_ngram`]. `source` names the
+    /// origin of the data and their licence.
     pub fn new(condition: &str, source: &str) -> Priors {
         Priors {
             condition: condition.into(),
@@ -76,28 +77,28 @@ impl Priors {
             .map_err(|why| Error::file(Path::new("assets/priors.json"), why))
     }
 
-    /// The priors of one condition in a file; without a name, those of the only one.
+    /// Loads the priors of a condition from a file; without a name, the file must have a single condition.
     pub fn load(path: &Path, condition: Option<&str>) -> Result<Priors> {
         let text = std::fs::read(path).map_err(Error::io(path, "read"))?;
         Priors::from_json(&text, condition).map_err(|why| Error::file(path, why))
     }
 
-    /// [`Priors::load`] for a file in memory. The error is a sentence without the file's name.
+    /// Like [`Priors::load`], for a file in memory. The error is a sentence without the file's name.
     pub fn from_json(text: &[u8], condition: Option<&str>) -> std::result::Result<Priors, String> {
         file::parse(text, condition)
     }
 
-    /// The text of a file that [`Priors::from_json`] reads back to the same priors.
+    /// The file content, which [`Priors::from_json`] reads back to equal priors.
     pub fn to_json(&self) -> String {
         file::write(self)
     }
 
-    /// Writes a file that [`Priors::load`] reads back to the same priors, by way of a temporary file and a rename.
+    /// Writes a file that [`Priors::load`] reads back to equal priors, through a temporary file and a rename.
     pub fn save(&self, path: &Path) -> Result {
         files::write(path, self.to_json())
     }
 
-    /// Counts one token that was shown to one participant. `type` is not counted: no labeller gives it.
+    /// Counts a token that was shown to a participant. `type` is not counted, because no labeller assigns it.
     pub fn add_token(&mut self, label: Label, fixated: bool) {
         if label != Label::Type {
             let counts = &mut self.labels[label as usize - 1];
@@ -106,7 +107,7 @@ impl Priors {
         }
     }
 
-    /// Counts one run of one to three labels in the order in which they were looked at.
+    /// Counts a sequence of one to three labels in the order in which they were fixated.
     pub fn add_ngram(&mut self, ngram: &[Label]) {
         let Some(place) = place(ngram).filter(|_| !ngram.contains(&Label::Type)) else { return };
         self.freq[place] += 1;
@@ -116,39 +117,38 @@ impl Priors {
         }
     }
 
-    /// `reading`, `writing`, `combined`, or whatever the file calls it.
+    /// `reading`, `writing`, `combined`, or another name from the file.
     pub fn condition(&self) -> &str {
         &self.condition
     }
 
-    /// Where the figures come from, and their licence.
+    /// The origin of the figures, and their licence.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// How the figures were made (method, participants, what was lost), if the file says so. Free in form: for people.
+    /// How the figures were made (method, participants, losses), if the file states it. Free-form, for people.
     pub fn built(&self) -> Option<&serde_json::Map<String, serde_json::Value>> {
         self.built.as_ref()
     }
 
-    /// Sets what [`Priors::built`] gives and the file keeps.
+    /// Sets the content of [`Priors::built`], which the file keeps.
     pub fn set_built(&mut self, built: serde_json::Map<String, serde_json::Value>) {
         self.built = Some(built);
     }
 
-    /// Whether the counts of n-grams tell (a, b) from (b, a). Those of the published tables do not: their keys are
-    /// sorted.
+    /// Whether the n-gram counts distinguish (a, b) from (b, a). The published tables do not: their keys are sorted.
     pub fn ordered(&self) -> bool {
         self.ordered
     }
 
-    /// What was counted for a label.
+    /// The counts for a label.
     pub fn counts(&self, label: Label) -> Counts {
         self.labels[label as usize - 1]
     }
 
     /// Beta(c1 + 1, ntok - c1 + 1), or `None` for a label that was never shown: Beta(1, 1) would give it a mean of one
-    /// half, more than nearly every label that was.
+    /// half, which is more than nearly every label that was shown.
     pub fn beta(&self, label: Label) -> Option<Beta> {
         let Counts { c1, ntok, .. } = self.counts(label);
         (ntok > 0).then(|| Beta { alpha: c1 + 1, beta: ntok - c1 + 1 })
@@ -159,16 +159,16 @@ impl Priors {
         self.beta(label).map(Beta::mean)
     }
 
-    /// Beta(sum of alpha, sum of beta) over the labels that were shown (Beta(1, 1) if none was): the prior of the
-    /// density of a whole path.
+    /// Beta(sum of alpha, sum of beta) over the labels that were shown (Beta(1, 1) if none was shown): the prior for
+    /// the density of a whole path.
     pub fn aggregate(&self) -> Beta {
         let shown = Label::ALL.into_iter().filter_map(|label| self.beta(label));
         let sum = shown.fold((0, 0), |(a, b), label| (a + label.alpha, b + label.beta));
         Beta { alpha: sum.0.max(1), beta: sum.1.max(1) }
     }
 
-    /// How often this run of one to three labels was looked at (in any order, where the counts have none); `None` if
-    /// it has no count.
+    /// How often this sequence of one to three labels was fixated (in any order, if the counts are unordered); `None`
+    /// if it has no count.
     pub fn freq(&self, ngram: &[Label]) -> Option<u64> {
         let place = if self.ordered || ngram.len() > 3 {
             place(ngram)?
@@ -182,14 +182,14 @@ impl Priors {
         Some(self.freq[place]).filter(|&n| n > 0)
     }
 
-    /// Whether a scan path may contain this run of labels as an n-gram: it was observed, in this order. Of the
-    /// published n-grams there is one list for all conditions, and more than have a count: the counts leave out
-    /// repeated labels.
+    /// Whether a scan path may contain this sequence of labels as an n-gram, that is, whether it was observed in this
+    /// order. The published data have one list of observed n-grams for all conditions. That list is longer than the
+    /// list of counted n-grams, because the counts leave out repeated labels.
     pub fn valid(&self, ngram: &[Label]) -> bool {
         place(ngram).is_some_and(|place| self.seen[place])
     }
 
-    /// All runs of `length` labels (1 to 3) that have a count, the most frequent first.
+    /// All sequences of `length` labels (1 to 3) that have a count, in descending order of the count.
     pub fn ranking(&self, length: usize) -> Vec<(Vec<Label>, u64)> {
         let (low, high) = match length {
             1 => (1, 21),

@@ -1,8 +1,9 @@
-//! Pseudo scan paths: which tokens of a piece of code a programmer might look at, and in which runs (EyeMulator,
-//! arXiv 2508.16771, section 2.3 and Algorithm 1; where the paper is silent or its published data differ, see [`Mode`]).
+//! Pseudo scan paths: which tokens of a piece of code a programmer might look at, and in which sequences (EyeMulator,
+//! arXiv 2508.16771, section 2.3 and Algorithm 1; [`Mode`] covers the points that the paper leaves open or that its
+//! published data do differently).
 //!
 //! A path is a pure function of (labels, lines, priors, seed, example, epoch). It does not depend on threads or on the
-//! order in which examples come, and takes time linear in the number of tokens.
+//! order of examples, and takes time linear in the number of tokens.
 
 use super::priors::Priors;
 use super::{Label, Span};
@@ -26,10 +27,10 @@ choices! {
 pub struct PathSettings {
     /// How many tokens of each label lie on the path.
     pub mode: Mode,
-    /// An n-gram may reach over this many lines at most (its last line minus its first). The paper's L; 4 is the value
-    /// that reproduces the published data.
+    /// The largest number of lines that an n-gram may span (its last line minus its first). The paper's L; 4 is the
+    /// value that reproduces the published data.
     pub max_lines: u32,
-    /// Whether every epoch draws a path of its own.
+    /// Whether every epoch draws a new path.
     pub dynamic: bool,
 }
 
@@ -39,18 +40,18 @@ impl Default for PathSettings {
     }
 }
 
-/// Which path of how many: all that its chance depends on.
+/// Everything that a path's random numbers depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// Of the run.
+    /// Seed of the run.
     pub seed: u64,
-    /// Of the example: its row, or a hash of its content.
+    /// Identity of the example: its row, or a hash of its content.
     pub example: u64,
-    /// From 0. Without effect unless paths are dynamic.
+    /// Epoch, from 0. It has no effect unless paths are dynamic.
     pub epoch: u32,
 }
 
-/// One to three tokens looked at one after the other, by their places in the list of spans, ascending.
+/// One to three consecutively fixated tokens, by their indices in the list of spans, ascending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     places: [usize; 3],
@@ -64,7 +65,7 @@ impl Segment {
         segment
     }
 
-    /// The tokens.
+    /// The tokens' indices.
     pub fn places(&self) -> &[usize] {
         &self.places[..self.length]
     }
@@ -78,19 +79,19 @@ impl Segment {
 /// A pseudo scan path: its segments in reading order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScanPath {
-    /// Disjoint and ascending.
+    /// The segments, disjoint and ascending.
     pub segments: Vec<Segment>,
 }
 
 impl ScanPath {
-    /// Draws the path through the tokens of one piece of code.
+    /// Draws a path through the tokens of a piece of code.
     pub fn draw(spans: &[Span], priors: &Priors, settings: &PathSettings, key: Key) -> ScanPath {
         let key = Key { epoch: if settings.dynamic { key.epoch } else { 0 }, ..key };
         let mask = mask(spans, priors, settings.mode, key);
         ScanPath { segments: segment(spans, &mask, settings.max_lines, |ngram| priors.valid(ngram)) }
     }
 
-    /// For each of `n` tokens the index of its segment, `None` off the path.
+    /// For each of `n` tokens the index of its segment; `None` if it is off the path.
     pub fn by_token(&self, n: usize) -> Vec<Option<usize>> {
         let mut of = vec![None; n];
         for (index, segment) in self.segments.iter().enumerate() {
@@ -104,16 +105,16 @@ impl ScanPath {
     }
 }
 
-/// Which tokens lie on the path: as many of each label as the mode says, any of them with equal chance. Tokens without
-/// a label, or with one that the priors have no data for, never do.
+/// Selects the tokens on the path: the mode gives the number of tokens of each label, and all tokens of a label have
+/// equal chances. Tokens without a label, and tokens whose label has no data in the priors, are never selected.
 pub fn mask(spans: &[Span], priors: &Priors, mode: Mode, key: Key) -> Vec<bool> {
-    // One key per path, so that no two paths share a stream; every token then has a random number of its own.
+    // One key per path, so that no two paths share a stream; each token then has its own random number.
     let [low, high, ..] =
         philox(halves(key.seed), [key.example as u32, (key.example >> 32) as u32, key.epoch, Purpose::Path as u32]);
     let mut drawn: [Vec<(u64, usize)>; 20] = Default::default();
     for (place, span) in spans.iter().enumerate() {
         if let Some(label) = span.label {
-            // The last word keeps these apart from the streams below, whose last word is 0.
+            // The last word separates these streams from the streams below, whose last word is 0.
             let [x, y, ..] = philox([low, high], [place as u32, (place as u64 >> 32) as u32, Purpose::Path as u32, 1]);
             drawn[label as usize - 1].push((u64::from(x) << 32 | u64::from(y), place));
         }
@@ -150,8 +151,8 @@ fn halves(seed: u64) -> [u32; 2] {
     [seed as u32, (seed >> 32) as u32]
 }
 
-/// Shares `total` out among the labels in proportion to `tokens * rate`, by largest remainder (of equal ones the
-/// smaller id first) and to none more than it has tokens; what a full label leaves goes to the others.
+/// Distributes `total` among the labels in proportion to `tokens * rate`, by largest remainder (of equal remainders,
+/// the smaller id first), and gives no label more than it has tokens. The excess of a full label goes to the others.
 fn quotas(total: usize, tokens: [usize; 20], rate: [f64; 20]) -> [usize; 20] {
     let mut quota = [0; 20];
     let mut open: Vec<usize> = (0..20).filter(|&s| tokens[s] > 0 && rate[s] > 0.0).collect();
@@ -161,7 +162,7 @@ fn quotas(total: usize, tokens: [usize; 20], rate: [f64; 20]) -> [usize; 20] {
         let due = |s: usize| left as f64 * (tokens[s] as f64 * rate[s] / sum);
         let (full, rest): (Vec<usize>, Vec<usize>) = open.iter().partition(|&&s| due(s) >= tokens[s] as f64);
         if full.is_empty() {
-            // Every share is below its number of tokens, so that one more than its floor still fits.
+            // Every share is below its number of tokens, so its floor plus one still fits.
             let mut by_remainder: Vec<(f64, usize)> = rest.iter().map(|&s| (due(s).fract(), s)).collect();
             by_remainder.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
             rest.iter().for_each(|&s| quota[s] = due(s) as usize);
@@ -171,15 +172,15 @@ fn quotas(total: usize, tokens: [usize; 20], rate: [f64; 20]) -> [usize; 20] {
         }
         for s in full {
             quota[s] = tokens[s];
-            // Rounding can let several shares together exceed what is left by a token.
+            // Rounding can make several shares together exceed the rest by a token.
             left = left.saturating_sub(tokens[s]);
         }
         open = rest;
     }
 }
 
-/// Cuts the tokens of the mask into segments, from left to right: a trigram where the next three form a valid one that
-/// reaches over at most `max_lines` lines, else such a bigram, else one token alone.
+/// Cuts the tokens of the mask into segments, from left to right: a trigram if the next three tokens form a valid
+/// trigram that spans at most `max_lines` lines, otherwise a bigram by the same rule, otherwise a single token.
 pub fn segment(spans: &[Span], mask: &[bool], max_lines: u32, valid: impl Fn(&[Label]) -> bool) -> Vec<Segment> {
     let on: Vec<usize> = (0..spans.len()).filter(|&place| mask.get(place) == Some(&true)).collect();
     let mut segments = Vec::new();
@@ -201,26 +202,27 @@ pub fn segment(spans: &[Span], mask: &[bool], max_lines: u32, valid: impl Fn(&[L
     segments
 }
 
-/// n-grams that the published list of observed n-grams holds but the published paths never use.
+/// n-grams that are in the published list of observed n-grams but never occur in the published paths.
 const LEFT_OUT: [&[Label]; 3] = [
     &[Label::ConditionalBlock, Label::ExternalClass],
     &[Label::ConditionalBlock, Label::ConditionalBlock, Label::ExternalClass],
     &[Label::ConditionalBlock, Label::ExternalClass, Label::VariableDeclaration],
 ];
 
-/// A path as the published data write it down.
+/// A path in the form of the published data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Writing {
     /// The segments by their number in `order_sequence`, which counts from 1.
     pub segments: Vec<Segment>,
-    /// For each token the segment written to it and which of the segment's labels: the entry of `ngrams`.
+    /// For each token, its entry in `ngrams`: the segment that the published data write to it, and the index of the
+    /// label within that segment.
     pub written: Vec<Option<(usize, usize)>>,
 }
 
-/// Writes a path as the published data do, for comparison with them and for the bug-compatible arm; nothing else
-/// should use it. It takes L = 4, leaves out three n-grams, and writes each n-gram to neighbours in the text (M, M + 1,
-/// M + 2) instead of to the tokens on the path; tokens on the path that this misses then become segments of their own,
-/// behind all others.
+/// Writes a path in the form of the published data, to compare with them and for the bug-compatible arm; nothing else
+/// should use it. It uses L = 4, leaves out three n-grams, and writes each n-gram to adjacent tokens of the text (`M`,
+/// `M + 1`, `M + 2`) instead of the tokens on the path. Tokens on the path that are missed because of this become
+/// segments of their own, after all others.
 pub fn compat(spans: &[Span], mask: &[bool], priors: &Priors) -> Writing {
     let mut segments = segment(spans, mask, 4, |ngram| priors.valid(ngram) && !LEFT_OUT.contains(&ngram));
     let mut written = vec![None; spans.len()];

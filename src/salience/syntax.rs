@@ -1,6 +1,6 @@
 //! Syntax trees: the languages, a parser that takes any bytes, and the leaves of a tree in document order.
 //!
-//! A bare method of Java, C#, JavaScript or TypeScript is no program, so it is parsed inside a class and its offsets
+//! A bare method of Java, C#, JavaScript or TypeScript is not a program, so it is parsed inside a class and its offsets
 //! are shifted back. Nothing here recurses, and a parse has a budget in proportion to the code's length.
 
 mod budget;
@@ -14,13 +14,13 @@ pub(crate) use language::Grammar;
 use std::ops::ControlFlow;
 use tree_sitter::{Node, ParseOptions, ParseState, Parser, Tree, TreeCursor};
 
-/// A syntax tree and where its code lies in it.
+/// A syntax tree and the position of its code in it.
 pub struct Syntax {
     tree: Tree,
     grammar: Grammar,
-    /// Bytes before the code (the wrapper's).
+    /// Bytes in front of the code (the wrapper's).
     shift: usize,
-    /// Lines before the code.
+    /// Lines in front of the code.
     rows: usize,
     /// Bytes of the code.
     len: usize,
@@ -36,16 +36,16 @@ pub struct Leaf<'t> {
     pub end: usize,
     /// Source line of its first byte, from 0.
     pub line: u32,
-    /// The grammar's name of it; a token of fixed spelling is named by its spelling.
+    /// The grammar's name for it; a token with a fixed spelling is named by its spelling.
     pub kind: &'t str,
 }
 
 /// The longest code that is parsed: the tree counts bytes in 32 bits.
 const LONGEST: usize = u32::MAX as usize - 64;
 
-/// Parses any bytes. Refuses code of 4 GiB and more, and code that the parser's error recovery cannot get through within
-/// its budget (see `budget`). Where the first attempt, a guess between program and class member, has errors, the others
-/// are made too, and the one with the least code in errors counts.
+/// Parses any bytes. Refuses code of 4 GiB or more, and code that exceeds the budget of the parser's error recovery
+/// (see `budget`). The first attempt guesses between program and class member. If it has errors, the other attempts
+/// follow, and the attempt with the least code in errors is used.
 pub fn parse(code: &[u8], language: Language) -> Result<Syntax> {
     if code.len() > LONGEST {
         return Err(Error::Usage(format!("{} bytes of code in one piece: at most 4 GiB can be parsed", code.len())));
@@ -75,8 +75,8 @@ fn refusal(code: &[u8], language: Language) -> Error {
     Error::Usage(format!("{n} bytes do not parse as {language} in reasonable time: is the language right?"))
 }
 
-/// One parse; `None` if it takes too many steps or reads. Too much time is an error, for every attempt: without one of
-/// them the labels would depend on the machine.
+/// One parse; `None` if it exceeds the budget of steps or reads. Exceeding the time limit is an error for every
+/// attempt: if a slow attempt were skipped, the labels would depend on the machine.
 fn attempt(
     parser: &mut Parser,
     code: &[u8],
@@ -113,8 +113,8 @@ impl Syntax {
         self.tree.root_node()
     }
 
-    /// Where a node lies in the code: start, end, line. `None` for what lies outside (the wrapper) or is empty. What
-    /// runs on into the wrapper, an open comment say, ends with the code.
+    /// The position of a node in the code: start, end, line. `None` if it is empty or lies outside the code (in the
+    /// wrapper). A node that extends into the wrapper, such as an open comment, ends at the end of the code.
     pub(crate) fn place(&self, node: &Node<'_>) -> Option<(usize, usize, u32)> {
         let start = node.start_byte().checked_sub(self.shift)?;
         let end = node.end_byte().saturating_sub(self.shift).min(self.len);
@@ -131,12 +131,12 @@ impl Syntax {
         self.grammar
     }
 
-    /// Steps that the parse took, in hundreds begun: in proportion to the code's length, whatever the code is.
+    /// Steps that the parse took, in hundreds, rounded up: in proportion to the code's length for any code.
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// Whether the code did not parse as a whole.
+    /// Whether the parse contains errors.
     pub fn has_error(&self) -> bool {
         self.tree.root_node().has_error()
     }
@@ -146,7 +146,7 @@ impl Syntax {
         Leaves { syntax: self, cursor: Some(self.tree.walk()) }
     }
 
-    /// Bytes inside error nodes plus tokens that had to be invented.
+    /// Bytes inside error nodes, plus the number of tokens that the parser inserted.
     fn error_bytes(&self) -> usize {
         let mut cursor = self.tree.walk();
         let mut bytes = 0;

@@ -1,18 +1,18 @@
 //! The loss weight of each token, from its scan path: w = w_base + 1 / ln(freq + 2) + E\[theta\] on the path
-//! (EyeMulator, arXiv 2508.16771, section 2.4). freq counts how often the token's n-gram was looked at: runs that
-//! everybody reads earn less than rare ones. theta is the chance that a token of its label is looked at.
+//! (EyeMulator, arXiv 2508.16771, section 2.4). freq counts how often the token's n-gram was fixated: common sequences
+//! get smaller weights than rare ones. theta is the probability that a token with its label is fixated.
 
 use super::Span;
 use super::priors::Priors;
 use super::scanpath::ScanPath;
 use crate::choices::choices;
 
-/// What tokens off the path weigh.
+/// The weight of tokens off the path.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum OffPath {
     /// The formula, with the token's own label as its n-gram (section 2.4 and Algorithm 1 of the paper).
     Formula,
-    /// This weight (the published code has 1).
+    /// A fixed weight (1 in the published code).
     Number(f64),
 }
 
@@ -40,9 +40,9 @@ choices! {
 /// How weights follow from a path.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WeightSettings {
-    /// What every token on the path weighs at least. 1 in the paper, 3 in the published code.
+    /// The minimum weight of a token on the path. 1 in the paper, 3 in the published code.
     pub w_base: f64,
-    /// What tokens off the path weigh.
+    /// The weight of tokens off the path.
     pub off_path: OffPath,
     /// The rarity term of an n-gram without a count.
     pub unseen: Unseen,
@@ -59,22 +59,22 @@ impl Default for WeightSettings {
 /// The terms of a weight.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Parts {
-    /// w_base; off the path the number set for it.
+    /// w_base; off the path, the fixed weight.
     pub base: f64,
     /// 1 / ln(freq + 2).
     pub rarity: f64,
-    /// E\[theta\] of the token's label.
+    /// E\[theta\] for the token's label.
     pub semantic: f64,
 }
 
-/// The weight of one token and where it comes from.
+/// The weight of a token and its origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Weight {
     /// Its terms.
     pub parts: Parts,
     /// Whether the token lies on the path.
     pub on_path: bool,
-    /// The index of its segment in the path that the weight was taken from, for display.
+    /// The index of its segment in the path that gave the weight, for display.
     pub segment: Option<usize>,
 }
 
@@ -95,7 +95,7 @@ impl WeightSettings {
         }
     }
 
-    /// A weight off the path, where the formula would give `rarity` and `semantic`.
+    /// The weight of a token off the path, for which the formula gives `rarity` and `semantic`.
     fn off_path(&self, rarity: f64, semantic: f64) -> Weight {
         let parts = match (self.scope, self.off_path) {
             (Scope::Path, _) => Parts::default(),
@@ -105,13 +105,13 @@ impl WeightSettings {
         Weight { parts, ..Weight::default() }
     }
 
-    /// What everything weighs that is no labelled token: blanks, punctuation, the end of the text.
+    /// The weight of text that belongs to no labelled token: whitespace, punctuation, the end of the text.
     pub fn rest(&self) -> Weight {
         self.off_path(self.rarity(None), 0.0)
     }
 }
 
-/// The weight of every token of a piece of code, given the path through them.
+/// The weight of every token of a piece of code, given the path through it.
 pub fn weigh(spans: &[Span], path: &ScanPath, priors: &Priors, settings: &WeightSettings) -> Vec<Weight> {
     let segments = path.by_token(spans.len());
     let rarity: Vec<f64> = path

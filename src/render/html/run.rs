@@ -8,25 +8,25 @@ const STYLE: &str = include_str!("../../../assets/report/page.css");
 /// A page about a run.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// Which run.
+    /// The run.
     pub title: String,
-    /// What was run, a line each.
+    /// Its setup, one line each.
     pub about: Vec<String>,
-    /// What a reader must know before trusting the rest.
+    /// Caveats that the reader must know before trusting the rest.
     pub notes: Vec<String>,
-    /// Where it ended.
+    /// Final figures.
     pub facts: Vec<Fact>,
     /// Charts, as SVG.
     pub charts: Vec<String>,
-    /// Evaluations: the names of the columns.
+    /// Evaluations: column names.
     pub columns: Vec<String>,
-    /// A row each, and whether it is the best.
+    /// One row each, and whether it is the best.
     pub evaluations: Vec<(Vec<String>, bool)>,
     /// The recipe as TOML.
     pub recipe: Option<String>,
 }
 
-/// The page as a file.
+/// The content of the page's file.
 pub fn render(page: &Page) -> String {
     let mut body = format!("<header><h1>{}</h1>\n", escape(&page.title));
     page.about.iter().for_each(|line| body += &format!("<p class=\"about\">{}</p>\n", escape(line)));

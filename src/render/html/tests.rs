@@ -47,7 +47,7 @@ fn text_stays_text() {
     assert_eq!(escape(HOSTILE), seen);
     assert_eq!(escape("a\tb\nc\u{7f}\u{85}漢🙂"), "a\tb\nc\u{2421}\u{fffd}漢🙂");
     let page = render(&hostile());
-    // wherever it stands, and nothing of it as it was
+    // escaped everywhere, and never verbatim
     assert_eq!(page.matches(seen).count(), 35);
     assert!(!page.contains("<img") && !page.contains("\u{202e}") && !page.contains('\0') && !page.contains('\x1b'));
     assert_eq!((page.matches("<script").count(), page.matches("</script").count()), (1, 1));
@@ -59,7 +59,7 @@ fn nothing_is_requested_and_only_the_page_may_run() {
     let page = render(&hostile());
     for asking in ["http:", "https:", "src=\"", "url(", "@import", "<link", "<iframe", "fetch(", "XMLHttp", "eval("] {
         let found = page.matches(asking).count();
-        // the one address is the name of SVG, which nobody fetches
+        // the one address is the SVG namespace, which no browser fetches
         assert_eq!(found, usize::from(asking == "http:"), "{asking}");
     }
     assert!(page.contains("http://www.w3.org/2000/svg"));
@@ -68,7 +68,7 @@ fn nothing_is_requested_and_only_the_page_may_run() {
     assert_eq!(own.len(), 24);
     assert!(page.contains("default-src 'none';") && page.contains(&format!("<script nonce=\"{own}\">")));
     assert!(page.contains(&format!("style-src 'nonce-{own}'")) && page.contains(&format!("<style nonce=\"{own}\">")));
-    // another page has another
+    // another page has another nonce
     let other = render(&Page { title: "other".into(), ..hostile() });
     assert_ne!(nonce(&other), own);
 }
@@ -145,12 +145,12 @@ fn a_histogram_shows_every_count() {
     let html = histogram(&[bars], [1.0, 2.0]);
     assert_eq!(html.matches("<rect").count(), 2);
     assert!(html.contains("<rect class=\"f1\" x=\"0.5\" y=\"1.5\" width=\"10.0\" height=\"24.0\"/>"), "{html}");
-    // one in a thousand is still seen
+    // one in a thousand is still visible
     assert!(html.contains("<rect class=\"f7\" x=\"33.5\" y=\"24.0\" width=\"10.0\" height=\"1.5\"/>"), "{html}");
     assert!(html.contains("<title>EOS: 1.000 to 2.000, mean 1.000</title>"));
 }
 
-/// The values of a custom property in the style sheet: on light pages, on dark ones.
+/// The values of a custom property in the style sheet: on light pages, on dark pages.
 fn colours(name: &str) -> [[f64; 3]; 2] {
     let hex = |text: &str, at: usize| f64::from(u8::from_str_radix(&text[at..at + 2], 16).unwrap()) / 255.0;
     let style = [BASE, STYLE].concat();

@@ -1,4 +1,4 @@
-//! Where the tokens of each snippet stood on the screen, and which of them a fixation meets.
+//! The positions of each snippet's tokens on the screen, and the mapping from fixations to tokens.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -11,28 +11,28 @@ use crate::salience::labels::{self, Calls};
 use crate::salience::syntax::Language;
 use crate::salience::{Label, Span};
 
-/// The place of one token on the screen.
+/// The position of a token on the screen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenBox {
-    /// Left, upper edge, width, height in pixels. The right and the lower edge belong to what lies beyond.
+    /// Left edge, upper edge, width, height in pixels. A point on the right or lower edge is outside.
     pub area: [f64; 4],
     /// First byte in the snippet.
     pub start: usize,
     /// Byte after the last.
     pub end: usize,
-    /// The labelled token it shows, or the largest part of: an index into [`Snippet::spans`]. `None` for brackets and
-    /// separators.
+    /// The labelled token that the box shows, or shows the largest part of: an index into [`Snippet::spans`]. `None`
+    /// for brackets and separators.
     pub span: Option<usize>,
-    /// The line of the table.
+    /// The box's line in the table.
     pub line: usize,
 }
 
-/// What a fixation meets.
+/// The box that a fixation belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hit {
-    /// It lies in this box.
+    /// The fixation lies inside this box.
     On(usize),
-    /// It lies in none, and this one is the nearest, within the radius.
+    /// The fixation lies inside no box, and this is the nearest box within the radius.
     Near(usize),
 }
 
@@ -54,8 +54,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The box at a place, else the nearest one within `radius` pixels (of several, the one that comes first in the
-    /// table). Looks only at boxes of about the right height.
+    /// The box that contains a point, otherwise the nearest box within `radius` pixels (of equally near boxes, the
+    /// first in the table). Only boxes of about the right height are searched.
     pub fn hit(&self, x: f64, y: f64, radius: f64) -> Option<Hit> {
         if !(x.is_finite() && y.is_finite()) {
             return None;
@@ -79,7 +79,7 @@ impl Layout {
         best.map(|(distance, _, at)| if distance < 0.0 { Hit::On(at) } else { Hit::Near(at) })
     }
 
-    /// Sorts the boxes and refuses two that overlap by more than rounding: a pixel both ways.
+    /// Sorts the boxes and refuses two that overlap by more than rounding, which is one pixel in both directions.
     fn arrange(&mut self, file: &Path) -> Result {
         self.boxes.sort_by(|a, b| a.area[1].total_cmp(&b.area[1]).then(a.line.cmp(&b.line)));
         self.tallest = self.boxes.iter().map(|b| b.area[3]).fold(0.0, f64::max);
@@ -104,7 +104,7 @@ impl Layout {
 /// A piece of code that was shown.
 #[derive(Clone, Debug)]
 pub struct Snippet {
-    /// As the table of boxes spells it.
+    /// The name as the table of boxes spells it.
     pub name: String,
     /// Its file.
     pub file: PathBuf,
@@ -117,7 +117,7 @@ pub struct Snippet {
 }
 
 impl Snippet {
-    /// The label of a box's token.
+    /// The label of the token that a box shows.
     pub fn label(&self, token: &TokenBox) -> Option<Label> {
         self.spans.get(token.span?)?.label
     }
@@ -140,9 +140,9 @@ const REMEDY: &str =
     "a table of token boxes needs snippet, token, byte_start, x_px, y_px, w_px, h_px, and may have screen_h";
 
 impl Snippets {
-    /// Reads the table of boxes (`snippet`, `token`, `byte_start`, `x_px`, `y_px`, `w_px`, `h_px`, perhaps `screen_h`),
-    /// reads each snippet's file from the folder and labels it. Refuses boxes that do not show the bytes they claim, lie
-    /// outside the screen, or overlap.
+    /// Reads the table of boxes (`snippet`, `token`, `byte_start`, `x_px`, `y_px`, `w_px`, `h_px`, optionally
+    /// `screen_h`), reads each snippet's file from the folder and labels it. Refuses boxes that do not show the bytes
+    /// that they claim, lie outside the screen, or overlap.
     pub fn load(boxes: &Path, folder: &Path, calls: Calls) -> Result<Snippets> {
         let mut table = Table::open(boxes, Dialect::CSV)?;
         let names = ["snippet", "token", "byte_start", "x_px", "y_px", "w_px", "h_px"];
@@ -193,7 +193,7 @@ impl Snippets {
         self.list.values()
     }
 
-    /// The snippet of this name, with or without a file's extension (`Sum`, `Sum.java`, `Sum.png`).
+    /// The snippet with this name, with or without a file extension (`Sum`, `Sum.java`, `Sum.png`).
     pub fn find(&self, name: &str) -> Option<&Snippet> {
         self.list.get(name).or_else(|| self.list.get(name.rsplit_once('.')?.0))
     }
@@ -206,8 +206,8 @@ impl Snippets {
         format!("snippet `{}` has no boxes ({has}); add them, or list it under `ignore` in the mapping", clip(name))
     }
 
-    /// The layout that a participant saw: that of their screen's height. `place` is the row of the recording that errors
-    /// about the participant name.
+    /// The layout that a participant saw: the layout for the height of their screen. `place` is the row of the
+    /// recording that names the participant, for errors.
     pub fn layout<'s>(
         &self,
         snippet: &'s Snippet,
@@ -277,7 +277,7 @@ fn check_area([x, y, w, h]: [f64; 4], screen: Option<f64>) -> std::result::Resul
     Ok(())
 }
 
-/// The byte behind a token that the code really has there.
+/// The end of a token whose text is in the code at `start`; an error if the code has other text there.
 fn check_text(snippet: &Snippet, start: f64, text: &[u8]) -> std::result::Result<usize, String> {
     if text.is_empty() {
         return Err("token is empty; a box needs the text it shows".into());
@@ -297,7 +297,7 @@ fn check_text(snippet: &Snippet, start: f64, text: &[u8]) -> std::result::Result
     Err(format!("token is `{}` but {file} {has}; make the boxes from this version of the file", shown(text)))
 }
 
-/// The span that most of the bytes `start..end` belong to; of several, the first.
+/// The span that contains most of the bytes `start..end`; of equal spans, the first.
 fn covering(spans: &[Span], start: usize, end: usize) -> Option<usize> {
     let first = spans.partition_point(|s| s.end <= start);
     let common = |s: &Span| s.end.min(end) - s.start.max(start);
@@ -325,7 +325,7 @@ impl Files {
         Ok(Files { folder: folder.to_path_buf(), list })
     }
 
-    /// The file that is called so, with or without its extension, in a language that can be labelled.
+    /// The file with this name, with or without its extension, in a language that can be labelled.
     fn of(&self, snippet: &str) -> std::result::Result<&Path, String> {
         let whole = |p: &&PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy() == snippet);
         let stem = |p: &&PathBuf| p.file_stem().is_some_and(|n| n.to_string_lossy() == snippet);

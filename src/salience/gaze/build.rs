@@ -1,4 +1,4 @@
-//! Counting: which labelled tokens each participant fixated, and in which order.
+//! Counts which labelled tokens each participant fixated, and in which order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,12 +16,12 @@ use crate::files;
 use crate::salience::Label;
 use crate::salience::priors::Priors;
 
-/// How gaze becomes counts.
+/// Settings that turn gaze into counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Method {
-    /// What is a fixation.
+    /// Definition of a fixation.
     pub thresholds: Thresholds,
-    /// How far from a box, in pixels, a fixation may lie and still belong to it.
+    /// Largest distance in pixels between a box and a fixation that is still assigned to it.
     pub radius_px: f64,
 }
 
@@ -31,29 +31,29 @@ impl Default for Method {
     }
 }
 
-/// What happened to the samples and fixations of one participant.
+/// Counts of the samples and fixations of a participant.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
-    /// Rows of a snippet.
+    /// Samples while a snippet was shown.
     pub samples: u64,
-    /// Those without coordinates or not valid.
+    /// Samples without coordinates, or not valid.
     pub lost: u64,
     /// Fixations.
     pub fixations: u64,
     /// Fixations inside a token's box.
     pub on_token: u64,
-    /// Fixations inside a box or within the radius of one; the others are unmapped.
+    /// Fixations inside a box or within the radius of a box; all others are unmapped.
     pub within: u64,
     /// Those of them whose token has a label.
     pub labelled: u64,
-    /// Time of all fixations, milliseconds.
+    /// Total duration of all fixations, milliseconds.
     pub ms: f64,
     /// Fixations by label id.
     pub labels: [u64; 21],
 }
 
 impl Tally {
-    /// Fixations too far from any token.
+    /// Fixations too far from every token.
     pub fn unmapped(&self) -> u64 {
         self.fixations - self.within
     }
@@ -63,7 +63,7 @@ impl Tally {
         (self.fixations > 0).then(|| self.ms / self.fixations as f64)
     }
 
-    /// Adds another participant's.
+    /// Adds the counts of another participant.
     pub fn add(&mut self, other: &Tally) {
         self.samples += other.samples;
         self.lost += other.lost;
@@ -84,28 +84,28 @@ impl Tally {
     }
 }
 
-/// A participant looking at a snippet.
+/// One participant's viewing of one snippet.
 #[derive(Clone, Debug)]
 pub struct Viewing {
-    /// Who.
+    /// The participant.
     pub participant: String,
-    /// Which snippet, as the table of boxes spells it.
+    /// The snippet, as the table of boxes spells it.
     pub snippet: String,
-    /// Which of its layouts.
+    /// The layout of the snippet.
     pub layout: u32,
-    /// Fixations in order of time, each with the box it goes to.
+    /// Fixations in order of time, each with its box.
     pub fixations: Vec<(Fixation, Option<Hit>)>,
     /// Which spans were fixated.
     fixated: Vec<bool>,
 }
 
-/// What recordings gave.
+/// Results of the recordings.
 pub struct Study {
     /// The counts.
     pub priors: Priors,
-    /// Per participant, by name.
+    /// Counts per participant, by name.
     pub tallies: BTreeMap<String, Tally>,
-    /// Each participant with each snippet.
+    /// The viewings of each snippet by each participant.
     pub viewings: Vec<Viewing>,
     /// The snippets.
     pub snippets: Snippets,
@@ -115,11 +115,11 @@ pub struct Study {
 ///
 /// * A token (labelled span) counts in `ntok` once for every participant to whom it was shown, and in `c1` if that
 ///   participant fixated it at least once. Only tokens with a box were shown.
-/// * n-grams are runs of one to three labels in the sequence of fixated tokens of one uninterrupted viewing, in order.
-///   Fixations in a row on one token are one visit: the path moves from token to token, and where a long look is cut in
-///   two is an accident of the threshold. Two tokens of one label in a row are an n-gram of a repeated label. Fixations on
-///   what carries no label (brackets, separators) or on no token are left out of the sequence, as in the published counts,
-///   whose tokens are the labelled ones.
+/// * n-grams are sequences of one to three labels among the fixated tokens of one uninterrupted viewing, in order.
+///   Consecutive fixations on one token are one visit: the path moves from token to token, and the point where a long
+///   fixation is split is an artefact of the threshold. Two consecutive tokens with the same label form an n-gram with
+///   a repeated label. Fixations on unlabelled text (brackets, separators) or on no token are left out of the sequence,
+///   as in the published counts, whose tokens are the labelled ones.
 pub fn build(
     recordings: &[PathBuf],
     mapping: &Mapping,
@@ -134,7 +134,7 @@ pub fn build(
     let mut seen = BTreeSet::new();
     let mut counter = Counter::new(&snippets, method);
     for file in recordings {
-        // a file that is not there is refused when it is opened
+        // a missing file is refused when it is opened
         if files::identity(file).is_some_and(|file| !seen.insert(file)) {
             let why = format!("--gaze {} is given twice; its fixations would count twice", file.display());
             return Err(Error::Usage(why));
@@ -167,7 +167,7 @@ pub fn build(
     Ok(Study { priors, tallies, viewings, snippets })
 }
 
-/// How it was done, for the file of priors.
+/// Describes the method, for the file of priors.
 fn describe(method: &Method, tallies: &BTreeMap<String, Tally>) -> Map<String, Value> {
     let Method { thresholds: t, radius_px } = method;
     let people: Vec<Value> = tallies.iter().map(|(who, tally)| tally.json(who)).collect();
@@ -193,7 +193,7 @@ struct Counter<'s> {
     detector: Detector,
 }
 
-/// The stretch that is being read.
+/// The current stretch of rows.
 struct Stretch<'s> {
     viewing: usize,
     snippet: &'s Snippet,

@@ -14,14 +14,14 @@ pub struct Sample {
     pub y: f64,
 }
 
-/// What counts as a fixation.
+/// Definition of a fixation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
     /// Largest (max x - min x) + (max y - min y) of its samples, in pixels.
     pub dispersion_px: f64,
     /// Shortest time between its first and last sample, in milliseconds.
     pub min_ms: f64,
-    /// Samples farther apart than this, in milliseconds, are not of one fixation.
+    /// Samples farther apart than this, in milliseconds, do not belong to one fixation.
     pub gap_ms: f64,
 }
 
@@ -31,7 +31,7 @@ impl Default for Thresholds {
     }
 }
 
-/// A stretch of samples that lie together.
+/// A run of samples that lie close together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fixation {
     /// Time of the first sample, milliseconds.
@@ -51,15 +51,16 @@ impl Fixation {
     }
 }
 
-/// Finds fixations in a stream of samples: takes the longest window from its first sample whose dispersion stays within
-/// the threshold; if that lasts long enough it is a fixation, and the next window begins behind it, else the next window
-/// begins one sample later. Time and memory are linear in the samples, whatever their rate.
+/// Finds fixations in a stream of samples. It takes the longest window from its first sample whose dispersion stays
+/// within the threshold. If the window lasts long enough, it is a fixation and the next window begins after it;
+/// otherwise the next window begins one sample later. Time and memory are linear in the number of samples, at any
+/// sampling rate.
 pub struct Detector {
     thresholds: Thresholds,
-    /// The samples of the window; their number in the stream counts from `first`.
+    /// The samples of the window; their indices in the stream count from `first`.
     window: VecDeque<Sample>,
     first: u64,
-    /// Candidates for the extremes of x, -x, y, -y, each as (number in the stream, value), values falling.
+    /// Candidates for the extremes of x, -x, y, -y, each as (index in the stream, value), with falling values.
     extremes: [VecDeque<(u64, f64)>; 4],
 }
 
@@ -76,7 +77,7 @@ impl Detector {
             ended = self.finish();
         }
         while !self.window.is_empty() && self.dispersion_with(sample) > self.thresholds.dispersion_px {
-            // What is left after dropping the first sample is shorter still, so it needs no check of its own.
+            // After dropping the first sample the rest is shorter still, so it needs no check of its own.
             match self.finished() {
                 Some(fixation) => {
                     self.clear();
@@ -89,7 +90,7 @@ impl Detector {
         ended
     }
 
-    /// Ends the stream (or a part of it that fixations do not cross). Returns the fixation that was open, if any.
+    /// Ends the stream (or a part of it that fixations do not cross). Returns the open fixation, if any.
     pub fn finish(&mut self) -> Option<Fixation> {
         let fixation = self.finished();
         self.clear();
@@ -203,7 +204,7 @@ mod tests {
         assert_eq!(detect(Thresholds::default(), &every_20(&points)), []);
     }
 
-    /// The definition, without any of the bookkeeping: quadratic.
+    /// The definition without any bookkeeping: quadratic.
     fn by_definition(t: Thresholds, samples: &[Sample]) -> Vec<Fixation> {
         let (mut list, mut i) = (Vec::new(), 0);
         while i < samples.len() {

@@ -1,4 +1,4 @@
-//! How an eye tracker's export is to be read: names of columns and units, as a small TOML file.
+//! Describes the format of an eye tracker's export: names of columns and units, as a small TOML file.
 
 use std::path::Path;
 
@@ -8,15 +8,15 @@ use super::table::Dialect;
 use crate::error::{Error, Result};
 
 /// Names of columns and units of a recording. The default fits files with the columns `time_ms`, `x_px`, `y_px` and
-/// `snippet`. A name that ends in `*` means the one column that begins so.
+/// `snippet`. A name that ends in `*` matches the single column with that prefix.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mapping {
-    /// Between two fields: one character, `"\t"` for tab-separated text.
+    /// The character between two fields; `"\t"` for tab-separated text.
     pub delimiter: String,
     /// Lines that begin with this character are skipped; empty for none.
     pub comment: String,
-    /// The decimal sign of numbers.
+    /// The decimal separator of numbers.
     pub decimal: Decimal,
     /// Column of the time stamp.
     pub time: String,
@@ -26,30 +26,32 @@ pub struct Mapping {
     pub x: String,
     /// Column of the vertical gaze coordinate, from the upper edge of the screen.
     pub y: String,
-    /// What the coordinates count.
+    /// Unit of the coordinates.
     pub coordinates: Coordinates,
     /// Width and height of the screen in pixels, for participants that no table of participants lists.
     pub screen: Option<[f64; 2]>,
-    /// Columns that say whether a sample is valid: it is if one of them (one eye) says so. Empty: every sample with
-    /// coordinates is.
+    /// Columns that state whether a sample is valid: it is valid if any of them (either eye) states so. If empty, every
+    /// sample with coordinates is valid.
     pub validity: Vec<String>,
     /// The values that mean valid.
     pub valid: Vec<String>,
-    /// Column of the snippet or stimulus that was shown. Unset it is `snippet`, or none if `file_name` has `{snippet}`.
+    /// Column of the snippet or stimulus that was shown. If unset, it is `snippet`, or no column if `file_name` has
+    /// `{snippet}`.
     pub snippet: Option<String>,
-    /// Snippets to pass over, such as instructions; a name may end in `*`.
+    /// Snippets to skip, such as instructions; a name may end in `*`.
     pub ignore: Vec<String>,
-    /// Column of the participant; without it the file's name gives the participant.
+    /// Column of the participant; without it, the file's name gives the participant.
     pub participant: Option<String>,
-    /// How the file's name without its extensions gives participant and snippet, such as `{participant}_{snippet}`.
+    /// The pattern by which the file's name, without its extensions, gives participant and snippet, such as
+    /// `{participant}_{snippet}`.
     pub file_name: String,
-    /// Column by which rows are chosen, where an export mixes sensors.
+    /// Column that selects rows, for exports that mix sensors.
     pub rows: Option<String>,
     /// The values of that column whose rows are samples.
     pub keep: Vec<String>,
 }
 
-/// The sign before the decimals of a number.
+/// The decimal separator.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 pub enum Decimal {
     /// `1.5`
@@ -78,7 +80,7 @@ impl TimeUnit {
     /// All units.
     pub const ALL: [TimeUnit; 3] = [TimeUnit::Seconds, TimeUnit::Milliseconds, TimeUnit::Microseconds];
 
-    /// How many milliseconds it is.
+    /// Milliseconds per unit.
     pub fn in_ms(self) -> f64 {
         match self {
             TimeUnit::Seconds => 1e3,
@@ -87,7 +89,7 @@ impl TimeUnit {
         }
     }
 
-    /// As a mapping spells it.
+    /// The name as a mapping spells it.
     pub fn name(self) -> &'static str {
         match self {
             TimeUnit::Seconds => "s",
@@ -97,13 +99,13 @@ impl TimeUnit {
     }
 }
 
-/// What gaze coordinates count.
+/// Unit of gaze coordinates.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Coordinates {
     /// Pixels of the screen.
     Pixels,
-    /// Shares of the screen: 0 is its left or upper edge, 1 its right or lower one.
+    /// Fractions of the screen: 0 is its left or upper edge, 1 its right or lower edge.
     Normalised,
 }
 
@@ -146,7 +148,7 @@ impl Mapping {
         Mapping::parse(&text).map_err(|(line, why)| fail(line, why))
     }
 
-    /// Reads a mapping; on failure the line, if known, and a sentence.
+    /// Reads a mapping. The error is the line, if known, and a sentence.
     pub fn parse(text: &str) -> std::result::Result<Mapping, (Option<usize>, String)> {
         let mapping: Mapping = toml::from_str(text).map_err(|e| {
             let line = e.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
@@ -197,7 +199,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// The column that names the snippet; `None` where the file's name does.
+    /// The column that names the snippet; `None` if the file's name gives it.
     pub fn snippet_column(&self) -> Option<&str> {
         match &self.snippet {
             Some(column) => Some(column),
@@ -205,13 +207,13 @@ impl Mapping {
         }
     }
 
-    /// How fields are told apart.
+    /// The delimiter and comment character.
     pub fn dialect(&self) -> Dialect {
         let first = |text: &str| text.bytes().next();
         Dialect { delimiter: first(&self.delimiter).unwrap_or(b','), comment: first(&self.comment) }
     }
 
-    /// Whether a snippet of this name is passed over.
+    /// Whether a snippet with this name is skipped.
     pub fn ignores(&self, snippet: &str) -> bool {
         self.ignore.iter().any(|name| match name.strip_suffix('*') {
             Some(start) => snippet.starts_with(start),
@@ -219,7 +221,7 @@ impl Mapping {
         })
     }
 
-    /// Participant and snippet as the name of a file gives them; empty where the pattern has no such placeholder.
+    /// Participant and snippet from the name of a file; empty if the pattern lacks the placeholder.
     pub fn from_file_name(&self, file: &Path) -> Result<[String; 2]> {
         let stem = stem(file);
         let mut rest = stem.as_str();
@@ -238,7 +240,8 @@ impl Mapping {
             let next = next.min();
             let literal = &pattern[..next.map_or(pattern.len(), |(at, _)| at)];
             match open {
-                // The last placeholder takes all up to the literal at the end; an earlier one as little as possible.
+                // The last placeholder takes everything up to the literal at the end; an earlier placeholder takes as
+                // little as possible.
                 Some(slot) => {
                     let at = if next.is_none() {
                         rest.ends_with(literal).then(|| rest.len() - literal.len())
@@ -262,7 +265,7 @@ impl Mapping {
     }
 }
 
-/// A file's name without `.gz` and the extension before it.
+/// A file's name without `.gz` and without the extension before it.
 pub fn stem(file: &Path) -> String {
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let name = name.strip_suffix(".gz").unwrap_or(&name);

@@ -1,4 +1,4 @@
-//! One recording as a stream of samples, in pixels and milliseconds, with what is wrong about it refused.
+//! A recording as a stream of samples, in pixels and milliseconds. Malformed recordings are refused.
 
 use std::path::Path;
 
@@ -10,19 +10,20 @@ use crate::error::{Error, Result};
 /// One row of a recording that belongs to a snippet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Row {
-    /// Whether participant or snippet differ from the row before: fixations and paths do not cross this.
+    /// Whether the participant or the snippet differs from the previous row: fixations and paths do not cross this
+    /// boundary.
     pub new_stretch: bool,
     /// Time in milliseconds.
     pub ms: f64,
-    /// Where the eyes looked, in pixels; `None` for a lost sample (no coordinates, or not valid).
+    /// Gaze position in pixels; `None` for a lost sample (no coordinates, or not valid).
     pub point: Option<(f64, f64)>,
 }
 
 /// Sampling rates that eye trackers have, in Hz.
 const RATES: [f64; 2] = [10.0, 5000.0];
-/// How many intervals between samples are looked at for the rate.
+/// Number of intervals between samples that determine the rate.
 const INTERVALS: usize = 4096;
-/// Normalised coordinates lie within this of 0, also for a look beside the screen.
+/// Normalised coordinates lie within this distance of 0, even for a gaze beside the screen.
 const NORMALISED: f64 = 3.0;
 
 /// An open recording.
@@ -37,9 +38,9 @@ pub struct Recording<'a> {
     snippet_column: Option<usize>,
     participant_column: Option<usize>,
     filter: Option<usize>,
-    /// Participant and snippet of the last row.
+    /// Participant and snippet of the previous row.
     names: [String; 2],
-    /// Whether the next row starts a stretch whatever its names: the first row, or one after rows passed over.
+    /// Whether the next row starts a stretch in any case: it is the first row, or follows skipped rows.
     interrupted: bool,
     scale: Size,
     last: Option<(f64, usize)>,
@@ -85,18 +86,18 @@ impl<'a> Recording<'a> {
         })
     }
 
-    /// Whose row the last one was.
+    /// The participant of the last row.
     pub fn participant(&self) -> &str {
         &self.names[0]
     }
 
-    /// Which snippet it belongs to, as the recording spells it.
+    /// The snippet of the last row, as the recording spells it.
     pub fn snippet(&self) -> &str {
         &self.names[1]
     }
 
-    /// The next row that belongs to a snippet, with its line number; `None` at the end, where the recording as a whole
-    /// is checked. Rows without a snippet, with an ignored one, or of another sensor are passed over.
+    /// The next row that belongs to a snippet, with its line number. `None` at the end, after the whole recording has
+    /// been checked. Rows without a snippet, with an ignored snippet, or of another sensor are skipped.
     pub fn advance(&mut self) -> Result<Option<(Row, usize)>> {
         while let Some(line) = self.table.advance()? {
             self.rows += 1;
@@ -125,7 +126,7 @@ impl<'a> Recording<'a> {
         Ok(None)
     }
 
-    /// Takes over a name from a column; whether it is another than before.
+    /// Takes over a name from a column; returns whether it changed.
     fn take(&mut self, column: Option<usize>, slot: usize, line: usize) -> Result<bool> {
         let Some(at) = column else { return Ok(false) };
         let name = String::from_utf8_lossy(self.table.field(at, line)?);
@@ -136,7 +137,7 @@ impl<'a> Recording<'a> {
         Ok(true)
     }
 
-    /// What coordinates are multiplied by to become pixels.
+    /// The factors that turn coordinates into pixels.
     fn scale(&self, line: usize) -> Result<Size> {
         if self.mapping.coordinates == Coordinates::Pixels {
             return Ok([1.0, 1.0]);
@@ -203,7 +204,7 @@ impl<'a> Recording<'a> {
         Ok(Some(value).filter(|v| v.is_finite()))
     }
 
-    /// What only the whole recording shows: that there are samples at all, and that their units can be true.
+    /// Checks that need the whole recording: that it has samples at all, and that their units are plausible.
     fn check(&mut self) -> Result {
         let fail = |why: String| Err(Error::file(self.table.file(), why));
         if self.rows == 0 {
@@ -256,7 +257,7 @@ fn is_one_of(field: &[u8], values: &[String]) -> bool {
     values.iter().any(|v| v.as_bytes() == field)
 }
 
-/// How exports write that there is no value.
+/// Whether a field means "no value" in an export.
 fn missing(field: &[u8]) -> bool {
     const MARKS: [&[u8]; 7] = [b"", b".", b"-", b"na", b"n/a", b"nan", b"null"];
     MARKS.iter().any(|mark| field.eq_ignore_ascii_case(mark))

@@ -1,4 +1,4 @@
-//! Which screen each participant looked at.
+//! The screen of each participant.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 /// The size of a screen in pixels: width, height.
 pub type Size = [f64; 2];
 
-/// The screens of participants: from a table with the columns `id`, `screen_w`, `screen_h`, else one for all.
+/// The screens of participants: from a table with the columns `id`, `screen_w`, `screen_h`, otherwise one screen for
+/// all.
 #[derive(Clone, Debug, Default)]
 pub struct Screens {
     listed: BTreeMap<String, Size>,
@@ -17,7 +18,7 @@ pub struct Screens {
 }
 
 impl Screens {
-    /// The table, if there is one, and the screen of those whom it does not list.
+    /// Reads the table, if given. `common` is the screen of participants that it does not list.
     pub fn load(participants: Option<&Path>, common: Option<Size>) -> Result<Screens> {
         let mut screens = Screens { listed: BTreeMap::new(), common };
         let Some(file) = participants else { return Ok(screens) };

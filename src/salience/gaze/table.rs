@@ -1,5 +1,5 @@
-//! Tables as text, plain or gzipped: the reader under recordings, token boxes and participants, with exact line numbers
-//! and errors that name the columns that are there.
+//! Tables as text, plain or gzipped: the reader for recordings, token boxes and participants, with exact line numbers
+//! and errors that list the available columns.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -10,21 +10,21 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::error::{Error, Result};
 
-/// How fields are told apart.
+/// The delimiter and comment character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialect {
-    /// Between two fields: one ASCII character.
+    /// The ASCII character between two fields.
     pub delimiter: u8,
     /// Lines that begin with this ASCII character are skipped.
     pub comment: Option<u8>,
 }
 
 impl Dialect {
-    /// Commas, no comments.
+    /// Comma-separated, without comments.
     pub const CSV: Dialect = Dialect { delimiter: b',', comment: None };
 }
 
-/// An open table, its header read.
+/// An open table whose header has been read.
 pub struct Table {
     file: PathBuf,
     reader: csv::Reader<Lines>,
@@ -34,8 +34,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// Opens a file, gunzips it if its first bytes say so (whatever its name) and reads the header. Refuses an empty
-    /// file and UTF-16.
+    /// Opens a file, gunzips it if its first bytes are those of gzip (whatever its name) and reads the header. Refuses
+    /// an empty file and UTF-16.
     pub fn open(file: &Path, dialect: Dialect) -> Result<Table> {
         let mut bytes = BufReader::new(File::open(file).map_err(Error::io(file, "read"))?);
         let gz = bytes.fill_buf().map_err(Error::io(file, "read"))?.starts_with(&[0x1f, 0x8b]);
@@ -66,8 +66,8 @@ impl Table {
         &self.file
     }
 
-    /// Where a column stands. A name that ends in `*` means the one column that begins so. `remedy` ends the sentence
-    /// if there is none.
+    /// The index of a column. A name that ends in `*` matches the single column with that prefix. `remedy` ends the
+    /// error message if there is no such column.
     pub fn column(&self, name: &str, remedy: &str) -> Result<usize> {
         self.find(name)?.ok_or_else(|| {
             let shown: Vec<String> = self.columns.iter().take(30).map(|c| format!("`{}`", clip(c))).collect();
@@ -78,7 +78,7 @@ impl Table {
         })
     }
 
-    /// Where a column stands that need not be there.
+    /// The index of an optional column.
     pub fn find(&self, name: &str) -> Result<Option<usize>> {
         let Some(start) = name.strip_suffix('*') else { return Ok(self.columns.iter().position(|c| c == name)) };
         let mut fitting = (0..self.columns.len()).filter(|&at| self.columns[at].starts_with(start));
@@ -97,13 +97,14 @@ impl Table {
             csv::ErrorKind::Io(e) => broken(&self.file, &e),
             other => Error::file(&self.file, format!("cannot be read as a table: {other:?}")),
         })?;
-        // The reader's own line number of a row counts from the row before, over blank lines and comments. After the row
-        // it stands behind the row's line end.
+        // The reader's line number of a row counts from the previous row and includes blank lines and comments. After
+        // the row, the reader is behind the row's line end.
         let inside = self.record.as_slice().iter().filter(|&&b| b == b'\n').count();
         Ok(more.then(|| (self.reader.position().line() as usize).saturating_sub(1 + inside).max(1)))
     }
 
-    /// A field of the current row. `line` is what [`Table::advance`] returned; a row without this field is refused.
+    /// A field of the current row. `line` is the value that [`Table::advance`] returned; a row without this field is
+    /// refused.
     pub fn field(&self, at: usize, line: usize) -> Result<&[u8]> {
         self.record.get(at).map(<[u8]>::trim_ascii).ok_or_else(|| {
             let (found, of) = (self.record.len(), self.columns.len());
@@ -132,7 +133,7 @@ impl Table {
     }
 }
 
-/// A number in plain decimal notation, perhaps with a decimal comma.
+/// A number in plain decimal notation, with a decimal comma if `comma`.
 pub fn number(field: &[u8], comma: bool) -> Option<f64> {
     let text = std::str::from_utf8(field).ok()?;
     if comma && text.contains(',') { text.replacen(',', ".", 1).parse().ok() } else { text.parse().ok() }
@@ -147,7 +148,7 @@ fn text_of(field: &[u8]) -> String {
     String::from_utf8_lossy(field.trim_ascii()).into_owned()
 }
 
-/// A failure while the text is read: of the gzip stream or of the system.
+/// A failure while reading the text: of the gzip stream or of the system.
 fn broken(file: &Path, error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
@@ -157,8 +158,8 @@ fn broken(file: &Path, error: &io::Error) -> Error {
     }
 }
 
-/// Makes every line end (`\r\n`, `\r`) a `\n` and gives the last line one, so that lines can be counted behind the CSV
-/// reader.
+/// Turns every line end (`\r\n`, `\r`) into `\n` and adds one to the last line, so that lines can be counted behind the
+/// CSV reader.
 struct Lines {
     text: Box<dyn BufRead>,
     after_cr: bool,

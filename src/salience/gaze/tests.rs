@@ -1,4 +1,4 @@
-//! What only the library shows: hits of boxes by hand, and any bytes as tables.
+//! Tests of the library's interface: box hits by hand, and arbitrary bytes as tables.
 
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ const BOXES: &str = "snippet,token,byte_start,x_px,y_px,w_px,h_px\nA,int,0,50,20
                      A,(,5,190,200,10,20\nA,return,15,50,230,90,20\nA,eturn,16,300,230,90,20\nA,f(int,4,500,200,60,20\n";
 const GAZE: &str = "time_ms,x_px,y_px,snippet\n0,80,210,A\n60,80,210,A\n110,80,210,A\n";
 
-/// The three inputs of a build as files, and what it says.
+/// The three inputs of a build as files, and its result.
 fn outcome(gaze: &[u8], boxes: &[u8], mapping: &str) -> crate::error::Result<super::build::Study> {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, bytes: &[u8]| {

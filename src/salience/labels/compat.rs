@@ -1,8 +1,8 @@
 //! The published examples' own order and spelling of tokens, to compare with them and to reproduce them.
 //!
-//! Accidents, all of them: `null` and `NaN` read back from a table as `nan`; tokens labelled external class or
-//! externally defined moved behind their method; methods of anonymous classes listed once inside their method and once
-//! more by themselves; line numbers that count certain words instead of lines.
+//! All of these are accidents: `null` and `NaN` are read back from a table as `nan`; tokens labelled external class or
+//! externally defined are moved behind their method; methods of anonymous classes are listed once inside their method
+//! and once more by themselves; line numbers count certain words instead of lines.
 
 use super::{Calls, table::Rules, table::mark, walk};
 use crate::error::{Error, Result};
@@ -10,10 +10,10 @@ use crate::salience::Label;
 use crate::salience::syntax::{self, Language};
 use tree_sitter::Node;
 
-/// One token as the published examples list it.
+/// A token as the published examples list it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArtifactToken {
-    /// Its spelling there.
+    /// Its published spelling.
     pub text: String,
     /// First byte in the code.
     pub start: usize,
@@ -21,18 +21,18 @@ pub struct ArtifactToken {
     pub end: usize,
     /// Its label.
     pub label: Option<Label>,
-    /// Not a source line: how many of the words `return public if void for try catch class while` came before it in
-    /// this order, itself included.
+    /// Not a source line, but the number of words among `return public if void for try catch class while` up to and
+    /// including this token, in this order.
     pub line: u32,
 }
 
-/// Doubling methods of anonymous classes takes quadratic time where they nest. It is refused where the methods to list
-/// have together more bytes than this, and than so many times the code.
+/// Listing methods of anonymous classes twice takes quadratic time if they nest. It is refused if the listed methods
+/// together have more bytes than this and more than a multiple of the code's bytes.
 const ALWAYS_LISTED: usize = 1 << 16;
 const MOST_LISTINGS: usize = 16;
 
-/// The methods of a piece of code as the published examples list their tokens; everything outside of methods with a
-/// body is left out.
+/// The methods of a piece of code, with their tokens as the published examples list them. Everything outside of methods
+/// with a body is left out.
 pub fn artifact(code: &[u8], language: Language, calls: Calls) -> Result<Vec<ArtifactToken>> {
     let syntax = syntax::parse(code, language)?;
     let methods = methods(syntax.root(), Rules::of(syntax.grammar()));
@@ -66,7 +66,7 @@ pub fn artifact(code: &[u8], language: Language, calls: Calls) -> Result<Vec<Art
     Ok(list)
 }
 
-/// Methods with a body, nested ones too, in document order.
+/// Methods with a body, including nested methods, in document order.
 fn methods<'t>(root: Node<'t>, rules: &Rules) -> Vec<Node<'t>> {
     let mut cursor = root.walk();
     let mut list = Vec::new();
@@ -86,7 +86,8 @@ fn methods<'t>(root: Node<'t>, rules: &Rules) -> Vec<Node<'t>> {
     }
 }
 
-/// What a table reader takes for "no value" is written `nan`; a jump without operand has no blank before its `;`.
+/// Spellings that a table reader takes for "no value" become `nan`; a jump without an operand has no blank before its
+/// `;`.
 fn spelling(text: &str) -> String {
     match text {
         "null" | "NaN" | "NULL" | "None" | "NA" | "N/A" | "n/a" => "nan".into(),

@@ -5,7 +5,7 @@ use super::table::{Class, mark};
 use super::token::Token;
 use crate::salience::Label;
 
-/// The label of a token without a structural one, from itself and its neighbours.
+/// The label of a token that has no structural label, from itself and its neighbours.
 pub(super) fn free(token: &Token, before: Option<&Token>, after: Option<&Token>, calls: Calls) -> Option<Label> {
     let near = |other: Option<&Token>| other.filter(|o| o.statement == token.statement).is_some();
     let beside =
@@ -50,7 +50,7 @@ fn word(token: &Token, beside: impl Fn(fn(&[u8]) -> bool) -> bool, calls: Calls)
     }
 }
 
-/// `LIKE_THIS`: takes Java's label even where members have capitals.
+/// `LIKE_THIS`: gets Java's label even in languages whose members begin with a capital.
 fn is_constant(text: &[u8]) -> bool {
     text.len() > 1 && !text.iter().any(u8::is_ascii_lowercase)
 }
@@ -76,7 +76,7 @@ fn is_arithmetic(text: &[u8]) -> bool {
     matches!(text, b"+" | b"-" | b"*" | b"/" | b"+=" | b"++")
 }
 
-/// The first character; U+FFFD where the bytes are not UTF-8.
+/// The first character; U+FFFD if the bytes are not UTF-8.
 fn first_char(text: &[u8]) -> char {
     let head = &text[..text.len().min(4)];
     let valid = match std::str::from_utf8(head) {
@@ -91,7 +91,7 @@ fn begins_a_name(text: &[u8]) -> bool {
     first.is_alphabetic() || matches!(first, '_' | '$' | '@' | '#')
 }
 
-/// `^(set|get|...)`, `^(to|next|int)[A-Z]`, or `ToString` anywhere: the list that was fitted on the published labels.
+/// `^(set|get|...)`, `^(to|next|int)[A-Z]`, or `ToString` anywhere: the list that was fitted to the published labels.
 fn in_call_lexicon(text: &[u8]) -> bool {
     const PREFIXES: [&[u8]; 37] = [
         b"set",

@@ -1,24 +1,25 @@
 //! A semantic label for every token of a piece of code.
 //!
-//! The rules are those by which the published Java examples were labelled, made a walk over the syntax tree: the
-//! *structural* label of a token follows from what it is inside of (first match wins, up to the enclosing method),
-//! and a token that is inside of nothing that matters is *free* and labelled by what it is. One table per language
-//! (in `tables`) says which of its nodes is a parameter list, a condition, a loop; everything else is common.
+//! The rules are those that labelled the published Java examples, written as a walk over the syntax tree. The
+//! *structural* label of a token follows from the constructs that enclose it (the first match wins, up to the enclosing
+//! method). A token without such a construct is *free*, and its label follows from the token itself. One table per
+//! language (in `tables`) names the nodes that are parameter lists, conditions, loops and so on; everything else is
+//! common.
 //!
-//! # What the published labels do not cover
+//! # Code that the published labels do not cover
 //!
-//! They know methods with a body only. The rest of a file is labelled so:
+//! The published labels cover only methods with a body. The rest of a file is labelled as follows:
 //!
-//! * constructors, abstract methods, accessors, initialisers: like methods, each a unit by itself;
+//! * constructors, abstract methods, accessors, initialisers: like methods, each a unit of its own;
 //! * the head of a class, interface, enum, struct, namespace: function declaration; its super types: external class;
 //! * fields, constants, enum members: variable declaration;
 //! * imports and package clauses: external class;
-//! * statements outside functions: as inside, with one scope for the whole file;
-//! * a function inside a function: its head is a function declaration unless something structural applies (in Java,
-//!   as published, there is no such exception: methods of anonymous classes have free heads).
+//! * statements outside functions: as inside functions, with one scope for the whole file;
+//! * a function inside a function: its head is a function declaration unless a structural label applies (Java has no
+//!   such exception, as in the published labels: methods of anonymous classes have free heads).
 //!
-//! Brackets, separators and what leads to a member (`.`, `->`, `::`, `?.`) are no tokens; a token without any label
-//! does not occur except where the code does not parse.
+//! Brackets, separators and member operators (`.`, `->`, `::`, `?.`) are not tokens. Every token has a label unless the
+//! code does not parse.
 
 pub mod compat;
 mod free;
@@ -43,13 +44,13 @@ choices! {
 }
 
 /// Labels a piece of code: a whole file, a bare method, or statements. The spans are in document order and do not
-/// overlap; empty code has none. Any bytes are taken; code is refused only where parsing would not end in reasonable
-/// time, or above 4 GiB.
+/// overlap; empty code has none. Any bytes are accepted; code is refused only if parsing would not end in reasonable
+/// time, or if it is longer than 4 GiB.
 pub fn label(code: &[u8], language: Language, calls: Calls) -> Result<Vec<Span>> {
     Ok(label_tree(code, &syntax::parse(code, language)?, calls))
 }
 
-/// [`label`] for code that is parsed already; `syntax` must be its tree.
+/// Like [`label`], for code that is already parsed; `syntax` must be its tree.
 pub fn label_tree(code: &[u8], syntax: &Syntax, calls: Calls) -> Vec<Span> {
     let mut spans = Vec::with_capacity(code.len() / 6);
     let mut keep = |token: &token::Token, label| {

@@ -1,13 +1,14 @@
-//! What a language's table says, and its compiled form: marks by node kind, looked up in constant time.
+//! The table of a language, and its compiled form: marks by node kind, looked up in constant time.
 //!
-//! A table is lists of patterns over the grammar's node kinds, one list per question ("what is inside a parameter
-//! list?", "what is a condition?"), so that two languages can be read side by side. A pattern is one of
+//! A table has lists of patterns over the grammar's node kinds, one list per question ("which nodes are parameter
+//! lists?", "which nodes are conditions?"), so that two languages can be compared side by side. A pattern is one of
 //!
 //! * `kind`: every node of that kind (a token only if no node has that name);
 //! * `kind.field`: its children in that field;
 //! * `kind > child`: its children of that kind (tokens are named by their spelling);
-//! * `kind > *`: its children that no `kind > child` of the table names (list `plain` is there to name the rest);
-//! * `kind @ token`: its children (tokens excepted) whose nearest sibling token to the left is that token.
+//! * `kind > *`: its children that no `kind > child` of the table names (the list `plain` names the children to
+//!   exclude);
+//! * `kind @ token`: its children (except tokens) whose nearest sibling token to the left is that token.
 
 use crate::salience::syntax::Grammar;
 use std::sync::OnceLock;
@@ -15,13 +16,13 @@ use std::sync::OnceLock;
 /// A set of bits of [`mark`].
 pub(super) type Marks = u64;
 
-/// What a node can be marked with.
+/// The marks of a node.
 pub(super) mod mark {
     use super::Marks;
 
-    // contexts: what a node is inside of; children inherit them
+    // contexts: the constructs that enclose a node; children inherit them
     pub const PARAMETER: Marks = 1;
-    /// Head of a unit, or of a class or the like outside units.
+    /// Head of a unit, or head of a class or similar declaration outside units.
     pub const HEAD: Marks = 1 << 1;
     /// Composite return type in a head.
     pub const RESULT: Marks = 1 << 2;
@@ -71,7 +72,7 @@ pub(super) mod mark {
     pub const DROPPED: Marks = 1 << 39;
     pub const PROTOTYPE: Marks = 1 << 40;
     pub const DEFAULT_LABEL: Marks = 1 << 41;
-    /// Means nothing.
+    /// Has no meaning.
     pub const PLAIN: Marks = 1 << 42;
     pub const MEMBER: Marks = 1 << 43;
     pub const CALLEE_IN: Marks = 1 << 44;
@@ -82,12 +83,12 @@ pub(super) mod mark {
 
 type List = &'static [&'static str];
 
-/// One language. An empty list means that the language has no such thing.
+/// One language. An empty list means that the language has no such construct.
 pub(super) struct Table {
     // tokens
     /// Comments.
     pub comment: List,
-    /// Nodes that are one token although the grammar looks inside.
+    /// Nodes that are one token although the grammar divides them.
     pub atom: List,
     /// Literals.
     pub literal: List,
@@ -95,41 +96,41 @@ pub(super) struct Table {
     pub operator: List,
     /// Tokens that are only punctuation, besides `( ) { } [ ] ; , .`.
     pub dropped: List,
-    /// Tokens that are kept only where a structural label applies.
+    /// Tokens that are kept only if a structural label applies.
     pub weak: List,
     /// Nodes whose empty brackets are a token of their own.
     pub dimensions: List,
-    /// The word `default` where a colon belongs to it.
+    /// The word `default` if a colon follows it.
     pub default_label: List,
 
-    // units: what is labelled by itself
+    // units: the parts of a file that are labelled separately
     /// Functions and methods.
     pub unit: List,
-    /// Those of them that the published labels know.
+    /// The units that the published labels cover.
     pub artifact_unit: List,
-    /// Classes, interfaces, namespaces: what has a head, but is no unit.
+    /// Classes, interfaces, namespaces: nodes with a head that are not units.
     pub headed: List,
-    /// What of a unit or headed node is not its head.
+    /// The parts of a unit or headed node that are not its head.
     pub body: List,
-    /// Where a unit's own name stands.
+    /// The place of a unit's own name.
     pub name: List,
-    /// Where a unit's return type stands.
+    /// The place of a unit's return type.
     pub result: List,
-    /// Return types that are more than a name, and their dimensions.
+    /// Return types that are longer than a name, and their dimensions.
     pub composite: List,
     /// A unit's type parameters.
     pub type_parameters: List,
     /// Declarations outside units that may be prototypes of functions.
     pub prototype: List,
-    /// Words that stand before a head.
+    /// Words in front of a head.
     pub head_word: List,
-    /// What a function returns by being last in its body.
+    /// Expressions that a function returns because they end its body.
     pub tail: List,
-    /// Whether a function inside a unit keeps a head of its own.
+    /// Whether a function inside a unit keeps its own head.
     pub local_heads: bool,
 
-    // contexts, in the order in which they win
-    /// Parameter lists of all sorts.
+    // contexts, in order of precedence
+    /// Parameter lists of all kinds.
     pub parameter: List,
     /// Return statements.
     pub returns: List,
@@ -137,13 +138,13 @@ pub(super) struct Table {
     pub exception: List,
     /// Conditions; the words if, else.
     pub condition: List,
-    /// Loops: word, header and body; break and continue.
+    /// Loops: keyword, header and body; break and continue.
     pub looped: List,
-    /// Branches that a condition guards.
+    /// Branches that depend on a condition.
     pub branch: List,
-    /// Else parts: a branch, unless the next `if` of a chain stands there.
+    /// Else parts: a branch, unless they contain the next `if` of a chain.
     pub otherwise: List,
-    /// The ifs of such chains.
+    /// The `if` statements of such chains.
     pub chain: List,
     /// Declarations of variables and fields.
     pub declaration: List,
@@ -157,25 +158,25 @@ pub(super) struct Table {
     pub external: List,
 
     // names
-    /// Where a name is declared.
+    /// Places of declared names.
     pub declares: List,
-    /// Assignments whose first one to a name declares it.
+    /// Assignments that declare a name if they are the first to assign it.
     pub first_assignment: List,
-    /// Where the called name stands.
+    /// The place of the called name.
     pub callee: List,
-    /// Names that are no classes even with a capital, in languages that write members so.
+    /// Names that are not classes although they begin with a capital, in languages whose members do.
     pub member: List,
     /// Children that are called if their parent is.
     pub callee_in: List,
     /// Children that are declared, a result type or the name if their parent is.
     pub through: List,
-    /// Children that a `kind > *` does not mean.
+    /// Children that `kind > *` excludes.
     pub plain: List,
 
     // free tokens
-    /// Nodes that bound "next to".
+    /// Nodes within which tokens count as "next to" each other.
     pub statement: List,
-    /// Operations of one operand.
+    /// Unary operations.
     pub unary: List,
     /// The type of a cast.
     pub cast: List,
@@ -247,24 +248,24 @@ pub(super) enum Join {
     OpenBracket,
     CloseBracket,
     Comma,
-    /// What leads to a member: `.` and its like.
+    /// A member operator: `.` and similar.
     Member,
 }
 
-/// What a leaf is, as far as its kind tells.
+/// The class of a leaf, as far as its kind determines it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Class {
     Punctuation,
     Comment,
     Literal,
-    /// A word of the language.
+    /// A keyword.
     Keyword,
-    /// A name, if it begins like one; else a symbol.
+    /// A name, if its first character allows that; otherwise a symbol.
     #[default]
     Name,
     Symbol,
     Dimensions,
-    /// What the grammar could not read.
+    /// Text that the grammar could not parse.
     Error,
 }
 
@@ -278,7 +279,7 @@ struct Parts {
     after: Vec<(u16, Marks)>,
 }
 
-/// Where below the node of a pattern.
+/// Position relative to the node of a pattern.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Anywhere,
@@ -289,7 +290,7 @@ enum Place {
 }
 
 impl Place {
-    /// The kind that a pattern names, and the rest of it.
+    /// The kind that a pattern names, and the position.
     fn of(pattern: &'static str) -> (&'static str, Place) {
         let name = |s: &str| s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         if let Some((kind, child)) = pattern.split_once(" > ") {
@@ -321,11 +322,11 @@ impl Rules {
         CACHE[grammar.index()].get_or_init(|| Rules::compile(super::tables::table(grammar), &grammar.load()).0)
     }
 
-    /// Also the patterns that name something the grammar does not have.
+    /// Also returns the patterns that name something that the grammar does not have.
     fn compile(table: &Table, grammar: &tree_sitter::Language) -> (Rules, Vec<&'static str>) {
         let kinds = grammar.node_kind_count();
         let name = |id: usize| grammar.node_kind_for_id(id as u16).unwrap_or("");
-        // one name can have several ids (aliases); all of them are meant
+        // one name can have several ids (aliases); all of them are used
         let ids = |wanted: &str| (0..kinds).filter(|&id| name(id) == wanted).map(|id| id as u16).collect::<Vec<_>>();
         let mut whole = vec![0; kinds];
         let mut parts: Vec<Option<Box<Parts>>> = vec![None; kinds];
@@ -382,18 +383,18 @@ impl Rules {
         (Rules { whole, class, parts, local_heads: table.local_heads }, unknown)
     }
 
-    /// The marks of a kind wherever it stands.
+    /// The marks of a kind at any position.
     pub fn whole(&self, kind: u16) -> Marks {
         self.whole.get(usize::from(kind)).copied().unwrap_or(0)
     }
 
-    /// What a leaf of this kind is.
+    /// The class of a leaf of this kind.
     pub fn class(&self, kind: u16) -> (Class, Join) {
         self.class.get(usize::from(kind)).copied().unwrap_or((Class::Error, Join::No))
     }
 
-    /// The marks that a child has from its place below `parent`. `field` is asked only if it matters; `left` is the
-    /// nearest sibling token to the left, 0 if there is none or the child is a token itself.
+    /// The marks that a child gets from its position below `parent`. `field` is called only if it matters; `left` is
+    /// the nearest sibling token to the left, 0 if there is none or if the child is a token itself.
     pub fn below(&self, parent: u16, kind: u16, left: u16, field: impl FnOnce() -> u16) -> Marks {
         let Some(Some(parts)) = self.parts.get(usize::from(parent)) else { return 0 };
         let mut marks = match parts.children.iter().find(|c| c.0 == kind) {
@@ -410,7 +411,7 @@ impl Rules {
     }
 }
 
-/// By the spelling alone; marks can make another class of it.
+/// The class by the spelling alone; marks can change it.
 fn class(name: &str, named: bool) -> (Class, Join) {
     if named {
         return (Class::Name, Join::No);

@@ -3,7 +3,7 @@
 use super::table::{Class, Join, Marks, mark};
 use crate::salience::Label;
 
-/// One token and what is known of it when the walk has reached its successor.
+/// A token, with everything that is known about it when the walk has reached its successor.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::salience) struct Token<'c> {
     pub start: usize,
@@ -11,34 +11,34 @@ pub(in crate::salience) struct Token<'c> {
     pub line: u32,
     pub text: &'c [u8],
     pub(super) class: Class,
-    /// What it is inside of.
+    /// The constructs that enclose it.
     pub(super) context: Marks,
-    /// The statement or block it is in; tokens of different ones are not "next to" each other.
+    /// The statement or block that contains it; tokens of different statements are not "next to" each other.
     pub(super) statement: u32,
     pub(super) facts: Facts,
 }
 
-/// What the tree says about a single token.
+/// Facts about a single token from the tree.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Facts {
     /// Declared earlier in its scope, or here.
     pub known: bool,
     /// The name of a call.
     pub call: bool,
-    /// The name of a call on nothing, and the unit's own.
+    /// The name of a call without a receiver that is also the unit's own name.
     pub recursive: bool,
-    /// The operator of an operation of one operand.
+    /// The operator of a unary operation.
     pub unary: bool,
     /// The first token of a cast.
     pub cast: bool,
-    /// No class, even with a capital.
+    /// Not a class, even with a capital.
     pub member: bool,
     /// Kept only with a structural label.
     pub weak: bool,
 }
 
 impl Token<'_> {
-    /// The label that follows from what the token is inside of: first match wins.
+    /// The label that follows from the enclosing constructs: the first match wins.
     pub(super) fn structural(&self) -> Option<Label> {
         let inside = |marks: Marks| self.context & marks != 0;
         if self.class == Class::Comment {
@@ -74,34 +74,34 @@ impl Token<'_> {
             (mark::EXTERNAL, Label::ExternalClass),
         ];
         let first = ORDER.iter().find(|(marks, _)| inside(*marks)).map(|(_, label)| *label);
-        // of an annotation that is no part of a head
+        // part of an annotation that is not part of a head
         first.or((inside(mark::ANNOTATION) && !self.facts.weak).then_some(Label::ExternalClass))
     }
 }
 
-/// What becomes of a leaf and the one held before it.
+/// How a leaf combines with the leaf that was held back before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Joined {
     /// Two tokens.
     No,
     /// One token, complete.
     Yes,
-    /// One token, perhaps with more to come.
+    /// One token, possibly incomplete.
     More,
     /// One token for the empty brackets of a dimension.
     Brackets,
 }
 
-/// Holds one leaf back until its neighbour has shown whether the two are one token.
+/// Holds one leaf back until its neighbour has shown whether the two form one token.
 #[derive(Default)]
 pub(super) struct Joiner<'c> {
     held: Option<(Token<'c>, Join)>,
-    /// Whether the last leaf leads to a member.
+    /// Whether the last leaf is a member operator.
     pub after_member: bool,
 }
 
 impl<'c> Joiner<'c> {
-    /// Takes the next leaf; returns a token that is complete now.
+    /// Takes the next leaf; returns a token that is now complete.
     pub fn push(&mut self, token: Token<'c>, join: Join, code: &'c [u8]) -> Option<Token<'c>> {
         self.after_member = join == Join::Member;
         let Some((held, before)) = &mut self.held else {
@@ -131,7 +131,7 @@ impl<'c> Joiner<'c> {
         None
     }
 
-    /// The leaf held at the end.
+    /// The leaf that is held back at the end.
     pub fn finish(&mut self) -> Option<Token<'c>> {
         let (token, join) = self.held.take()?;
         Joiner::kept(token, join)

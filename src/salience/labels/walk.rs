@@ -1,4 +1,4 @@
-//! The walk over a syntax tree: one pass, no recursion, everything about a node found in constant time.
+//! The walk over a syntax tree: one pass, no recursion, constant time per node.
 
 use super::Calls;
 use super::free::free;
@@ -9,7 +9,7 @@ use crate::salience::syntax::Syntax;
 use std::collections::HashSet;
 use tree_sitter::{Node, TreeCursor};
 
-/// What the children of a node need to know of it.
+/// The state of a node that its children need.
 #[derive(Clone, Copy, Default)]
 struct Frame {
     context: Marks,
@@ -21,11 +21,11 @@ struct Frame {
     left: u16,
     /// Whether the node began a unit.
     opened: bool,
-    /// The context of those children that are head, 0 if the node has none.
+    /// The context of the children that form the head, 0 if the node has none.
     head: Marks,
 }
 
-/// Marks that a child in a `THROUGH` place has from its parent.
+/// Marks that a child in a `THROUGH` place gets from its parent.
 const PASSED_ON: Marks = mark::DECLARES | mark::RESULT_TYPE | mark::NAME;
 
 struct Walker<'c, 't, F> {
@@ -33,12 +33,12 @@ struct Walker<'c, 't, F> {
     syntax: &'t Syntax,
     rules: &'static Rules,
     calls: Calls,
-    /// Names declared so far: of the file, of the unit.
+    /// Names declared so far: in the file, in the unit.
     scopes: [HashSet<&'c [u8]>; 2],
     /// The unit's own name.
     own_name: &'c [u8],
     in_unit: bool,
-    /// First byte (in the tree) of the type of the innermost cast entered last.
+    /// First byte (in the tree) of the type of the innermost cast, entered last.
     cast_at: usize,
     joiner: Joiner<'c>,
     before: Option<Token<'c>>,
@@ -102,7 +102,7 @@ impl<'c, F: FnMut(&Token<'c>, Option<Label>)> Walker<'c, '_, F> {
         }
     }
 
-    /// The frame of a node, from that of its parent.
+    /// The frame of a node, from the frame of its parent.
     fn enter(&mut self, node: &Node<'_>, above: &mut Frame, cursor: &TreeCursor<'_>) -> Frame {
         let kind = node.kind_id();
         let whole = self.rules.whole(kind);
@@ -151,10 +151,10 @@ impl<'c, F: FnMut(&Token<'c>, Option<Label>)> Walker<'c, '_, F> {
         frame
     }
 
-    /// The rarer nodes: those that have a head or declare by being first.
+    /// The rarer nodes: those with a head, and those that declare a name by being its first assignment.
     fn open(&mut self, node: &Node<'_>, frame: &mut Frame) {
         let inside = frame.context & mark::IN_UNIT != 0;
-        // a type that is defined where a variable of it is declared belongs to the declaration
+        // a type that is defined in the declaration of a variable belongs to that declaration
         let definition = frame.own & mark::HEADED != 0 && frame.context & mark::DECLARATION == 0;
         if frame.own & mark::UNIT != 0 || definition {
             frame.head = match (inside, self.rules.local_heads) {
@@ -173,7 +173,7 @@ impl<'c, F: FnMut(&Token<'c>, Option<Label>)> Walker<'c, '_, F> {
             // not `clear`, which takes as long as the largest unit so far
             self.scopes[1] = HashSet::new();
             frame.opened = true;
-            // what a unit stands in (a field's initialiser, say) does not reach into it
+            // contexts outside of a unit (a field's initialiser, for example) do not apply inside it
             frame.context = mark::IN_UNIT;
             let mut cursor = node.walk();
             let generic =
@@ -195,7 +195,7 @@ impl<'c, F: FnMut(&Token<'c>, Option<Label>)> Walker<'c, '_, F> {
         self.own_name = b"";
     }
 
-    /// Whether the first name that an assignment assigns to is new in its scope.
+    /// Whether the first name that an assignment assigns is new in its scope.
     fn is_first(&self, assignment: &Node<'_>) -> bool {
         let mut left = assignment.child_by_field_name("left");
         while let Some(node) = left {
@@ -268,7 +268,7 @@ impl<'c, F: FnMut(&Token<'c>, Option<Label>)> Walker<'c, '_, F> {
         }
     }
 
-    /// The next token: its predecessor knows both neighbours now.
+    /// Handles the next token: both neighbours of its predecessor are now known.
     fn push(&mut self, token: Token<'c>) {
         if let Some(pending) = self.pending.replace(token) {
             self.resolve(pending, Some(&token));
@@ -295,10 +295,10 @@ impl<'c, F: FnMut(&Token<'c>, Option<Label>)> Walker<'c, '_, F> {
     }
 }
 
-/// Whether a declaration of C or C++ declares a function: a function declarator below pointers.
+/// Whether a declaration of C or C++ declares a function: it has a function declarator below pointers.
 fn declares_a_function(node: &Node<'_>) -> bool {
     let mut declarator = node.child_by_field_name("declarator");
-    // pointers to pointers to functions: nobody nests deeper
+    // pointers to pointers to functions: no code nests deeper
     for _ in 0..8 {
         match declarator {
             Some(node) if node.kind() == "function_declarator" => return true,

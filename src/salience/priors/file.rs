@@ -1,4 +1,4 @@
-//! Priors as JSON: the reader, which trusts nothing, and the writer.
+//! Priors as JSON: the reader, which trusts nothing in the file, and the writer.
 //!
 //! ```json
 //! {"format": "eyekern priors", "version": 1, "source": "who measured, licence", "ordered": true,
@@ -8,9 +8,9 @@
 //!    "bigrams": [[1, 2, 17]], "trigrams": [[1, 2, 3, 4]]}}}
 //! ```
 //!
-//! n-grams are label ids; the last number of a counted one is its count. `observed` lists the n-grams that a scan path
-//! may contain; without it, those are the counted ones, which is possible only if counts are ordered. `built` may hold
-//! an object that says how the figures were made; it is kept and has no other effect.
+//! n-grams are label ids; the last number of a counted n-gram is its count. `observed` lists the n-grams that a scan
+//! path may contain; without it, those are the counted n-grams, which requires ordered counts. `built` may hold an
+//! object that describes how the figures were made; it is kept and has no other effect.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use super::{PLACES, Priors, labels_at, place};
 
 const FORMAT: &str = "eyekern priors";
 const VERSION: u64 = 1;
-/// Counts stay exact in a double, and sums of 20 of them in 64 bits.
+/// Counts are exact in a double, and sums of 20 of them fit into 64 bits.
 const MOST: i64 = 1 << 53;
 
 #[derive(Deserialize)]
@@ -62,10 +62,11 @@ struct Row {
     mono: i64,
 }
 
-/// The priors of one condition; of the only one, if none is named. The error is a sentence without the file's name.
+/// The priors of one condition; without a name, the file must have a single condition. The error is a sentence without
+/// the file's name.
 pub(super) fn parse(text: &[u8], condition: Option<&str>) -> Result<Priors, String> {
     let malformed = |e: serde_json::Error| format!("not a file of priors ({e}); `eyekern priors build` writes one");
-    // The head first, so that a file of another kind or a later version is called that and not malformed.
+    // The head is read first, so that the error for a file of another kind or a later version names that reason.
     let head: Head = serde_json::from_slice(text).map_err(malformed)?;
     if head.format != FORMAT {
         let found: String = head.format.chars().take(40).collect();
@@ -122,7 +123,7 @@ fn read_labels(priors: &mut Priors, rows: &[Row]) -> Result<(), String> {
         };
         let name = label.name();
         if row.id != i64::from(label.id()) {
-            // The published code decoded ids through another table; nobody should again.
+            // The published code decoded ids with another table; this check prevents a repetition.
             let why = format!("label `{name}` has id {}, but its n-grams must use {}", row.id, label.id());
             return Err(format!("{why}; renumber the file"));
         }
@@ -186,7 +187,7 @@ fn labels(ids: &[i64]) -> Option<Vec<Label>> {
     ids.iter().map(label).collect()
 }
 
-/// The text of a file with this one condition, its lists one entry a line.
+/// The text of a file with this one condition, with one list entry per line.
 pub(super) fn write(priors: &Priors) -> String {
     let mut tables = Tables { labels: Vec::new(), bigrams: Vec::new(), trigrams: Vec::new() };
     for label in Label::ALL.into_iter().filter(|&label| label != Label::Type) {
@@ -243,7 +244,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// A small file that is right, as a value to spoil.
+    /// A small valid file, as a value to corrupt.
     fn good() -> Value {
         let labels: Vec<Value> = Label::ALL
             .iter()
@@ -344,7 +345,7 @@ mod tests {
         for bytes in [&b""[..], b"[]", b"{", b"\xff\xfe", b"{\"format\": 3}"] {
             assert!(parse(bytes, None).unwrap_err().starts_with("not a file of priors ("));
         }
-        // cut anywhere, it is an error and never a panic
+        // truncated at any byte, it is an error and never a panic
         for end in 0..text.len() {
             assert!(parse(&text.as_bytes()[..end], None).is_err());
         }

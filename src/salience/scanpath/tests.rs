@@ -3,7 +3,7 @@ use super::*;
 
 const KEY: Key = Key { seed: 7, example: 11, epoch: 0 };
 
-/// `n` tokens with labels and lines by chance, some without a label.
+/// `n` tokens with random labels and lines, some without a label.
 fn random_spans(n: usize, seed: u64) -> Vec<Span> {
     let mut stream = Stream::new(seed, Purpose::Init, 0);
     let mut line = 0;
@@ -39,18 +39,18 @@ fn share(total: usize, [a, b, c]: [usize; 3]) -> [usize; 3] {
 #[test]
 fn quotas_by_hand() {
     assert_eq!(share(10, [100, 100, 100]), [6, 3, 1]);
-    // dues 4.2, 2.1, 0.7: one is left and goes to the largest remainder
+    // dues 4.2, 2.1, 0.7: one token is left and goes to the largest remainder
     assert_eq!(share(7, [10, 10, 10]), [4, 2, 1]);
-    // n_s matters: 0.6 * 10, 0.3 * 30, 0.1 * 10 of 16 -> 3.0, 4.5, 0.5 of 8; of equal remainders the smaller id
+    // n_s matters: 0.6 * 10, 0.3 * 30, 0.1 * 10 of 16 -> 3.0, 4.5, 0.5 of 8; of equal remainders, the smaller id
     assert_eq!(share(8, [10, 30, 10]), [3, 5, 0]);
     // dues 2.5, 12.5, 25: argument is full at 2, and of the other 38 a third and two thirds are 12.67 and 25.33
     assert_eq!(share(40, [2, 20, 120]), [2, 13, 25]);
-    // full one after the other
+    // labels become full one after the other
     assert_eq!(share(28, [1, 10, 50]), [1, 10, 17]); // dues 1.95, 9.77, 16.3; then 10.1, 16.9
     assert_eq!(share(99, [1, 3, 6]), [1, 3, 6]);
     assert_eq!(share(0, [1, 3, 6]), [0, 0, 0]);
     assert_eq!(share(5, [0, 0, 0]), [0, 0, 0]);
-    // a label without data gets nothing, however many tokens it has
+    // a label without data gets no tokens, however many there are
     assert_eq!(quotas(5, of_label(&[(Loop, 9)]), [0.0; 20]), [0; 20]);
 }
 
@@ -80,14 +80,14 @@ fn segments_by_hand() {
     // token 2 is not on the path, so that 0, 1, 3 are neighbours on it
     let mask = [true, true, false, true, true, true, true];
     assert_eq!(cut(&near, &mask, 4), [vec![0, 1, 3], vec![4], vec![5, 6]]);
-    // the trigram reaches over 1 line, one too many for L = 0: a bigram, and what follows shifts
+    // the trigram spans 1 line, which is too much for L = 0: a bigram, and the following segments shift
     assert_eq!(cut(&near, &mask, 0), [vec![0, 1], vec![3], vec![4], vec![5, 6]]);
     assert_eq!(cut(&[0, 0, 4, 4, 5, 5, 5], &mask, 4)[0], [0, 1, 3]);
     assert_eq!(cut(&[0, 0, 5, 5, 5, 5, 5], &mask, 4)[..2], [vec![0, 1], vec![3, 4]]);
     assert_eq!(cut(&near, &[true; 7], 4), [vec![0, 1], vec![2], vec![3, 4], vec![5, 6]]);
     assert_eq!(cut(&near, &[false; 7], 4), Vec::<Vec<usize>>::new());
     assert_eq!(cut(&near, &[], 4), Vec::<Vec<usize>>::new());
-    // a token without a label stands alone
+    // a token without a label is a segment of its own
     let mut bare = spans(&labels, &near);
     bare[1].label = None;
     let segments = segment(&bare, &mask, 4, |_| true);
@@ -123,7 +123,7 @@ fn the_same_key_gives_the_same_path_and_another_another() {
     }
 }
 
-/// A change here changes every run that was ever recorded.
+/// A change of this value changes every recorded run.
 #[test]
 fn the_path_of_a_key_is_pinned() {
     let priors = Priors::builtin("combined").unwrap();
@@ -154,7 +154,7 @@ fn segments_cover_the_mask_once_for_any_input() {
     }
 }
 
-/// Every token of a label has the same chance: with k of 10 chosen by chance, 20,000 draws, 4.5 standard deviations.
+/// Every token of a label has the same chance: 20,000 random choices of k of 10, within 4.5 standard deviations.
 #[test]
 fn the_choice_inside_a_label_is_uniform() {
     let priors = Priors::builtin("combined").unwrap();
@@ -193,7 +193,7 @@ fn the_density_of_a_path_is_drawn() {
 fn time_grows_with_the_number_of_tokens_alone() {
     let priors = Priors::builtin("combined").unwrap();
     let code = random_spans(200_000, 1);
-    // one label for all, the worst case of the choice inside a label
+    // one label for all tokens, the worst case of the choice within a label
     let same: Vec<Span> = code.iter().map(|span| Span { label: Some(Loop), ..*span }).collect();
     for spans in [&code, &same] {
         let start = std::time::Instant::now();
@@ -211,11 +211,11 @@ fn compat_writes_to_neighbours_and_numbers_what_it_misses_last() {
     let code = spans(&[Loop; 9], &[0; 9]);
     let mask = [true, false, false, true, false, true, false, false, true];
     let writing = compat(&code, &mask, &priors);
-    // the trigram 0, 3, 5 is written to 0, 1, 2; the monogram 8 is the second segment; 3 and 5 were missed
+    // the trigram 0, 3, 5 is written to 0, 1, 2; the monogram 8 is the second segment; 3 and 5 are missed
     let numbers: Vec<_> = writing.written.iter().map(|w| w.map_or(0, |(number, _)| number + 1)).collect();
     assert_eq!(numbers, [1, 1, 1, 3, 0, 4, 0, 0, 2]);
     assert_eq!(writing.segments[0].places(), [0, 3, 5]);
     let pair = spans(&[ConditionalBlock, ExternalClass], &[0, 0]);
-    assert_eq!(compat(&pair, &[true, true], &priors).segments.len(), 2); // left out, though observed
+    assert_eq!(compat(&pair, &[true, true], &priors).segments.len(), 2); // left out, although observed
     assert_eq!(segment(&pair, &[true, true], 4, |n| priors.valid(n)).len(), 1);
 }

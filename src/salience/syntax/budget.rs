@@ -1,40 +1,41 @@
-//! How much work a parse may be.
+//! Limits on the work of a parse.
 //!
-//! Code that parses takes steps and reads in proportion to its length. Error recovery can need more: it can look for
-//! the end of a comment again and again to the end of the file, or try thousands of reductions for one token. Such code
+//! Parsing valid code takes steps and reads in proportion to its length. Error recovery can need more: it can search
+//! for the end of a comment to the end of the file many times, or try thousands of reductions for one token. Such code
 //! is refused.
 //!
-//! Steps and reads are counted, so that a refusal is the same everywhere. What one step costs cannot be counted, only
-//! timed, and memory cannot be had without time: so time above an allowance adds up to a debt, time below it pays the
-//! debt off, and the debt has a limit. Ordinary code takes a fiftieth of the allowance, broken code a tenth; one long
-//! pause (a busy machine, a stopped process) does not reach the limit.
+//! Steps and reads are counted, so that a refusal does not depend on the machine. The cost of a single step cannot be
+//! counted, only timed, and a step that uses much memory also takes time. Time above an allowance therefore adds to a
+//! debt, time below it reduces the debt, and the debt has a limit. Ordinary code takes a fiftieth of the allowance,
+//! broken code a tenth; a single long pause (a busy machine, a stopped process) does not reach the limit.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// Steps between two calls of [`Budget::step`]: the parser's own choice.
+/// Steps between two calls of [`Budget::step`], as chosen by the parser.
 const STEPS_PER_CALL: u64 = 100;
 /// Parsing takes 1 to 10 steps a byte.
 const STEPS_PER_BYTE: u64 = 100;
-/// Bytes that are read at once.
+/// Bytes per read.
 const CHUNK: usize = 16 << 10;
-/// A chunk is read 1 to 10 times: where two readings of the code meet in it, each reads it.
+/// A chunk is read 1 to 10 times: if two readings of the code meet in it, each of them reads it.
 const READS_PER_CHUNK: u64 = 100;
-/// What every parse may use, however short.
+/// Calls that every parse may use, however short the code.
 const CALLS_AT_LEAST: u64 = 1000;
 const READS_AT_LEAST: u64 = 1000;
-/// Time that a hundred steps may take without debt.
+/// Time that a hundred steps may take without adding to the debt.
 const ALLOWANCE: Duration = Duration::from_millis(2);
-/// The most that one pause adds.
+/// The largest amount that one pause adds.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const MOST_DEBT: Duration = Duration::from_secs(1);
 
-/// The most angle brackets that may be open at once. In Java and C# `a<b` may begin a type or a comparison; the parser
-/// keeps both readings of every open bracket and lists all of them at the end of the code, in a single step that takes
-/// memory in the square of their number: 5 GB for 50 kB of `a<a<a<`.
+/// The largest number of angle brackets that may be open at once. In Java and C#, `a<b` may begin a type or a
+/// comparison. The parser keeps both readings of every open bracket and lists all of them at the end of the code, in a
+/// single step whose memory is quadratic in their number: 5 GB for 50 kB of `a<a<a<`.
 const MOST_OPEN_ANGLES: usize = 1500;
 
-/// Whether more angle brackets are open between statement boundaries than the parser can bear. `<<` and `<=` are none.
+/// Whether more angle brackets are open between statement boundaries than the parser can handle. `<<` and `<=` do not
+/// count.
 pub(super) fn too_many_angles(code: &[u8]) -> bool {
     let (mut open, mut before) = (0usize, 0);
     code.iter().any(|&byte| {
@@ -51,7 +52,7 @@ pub(super) fn too_many_angles(code: &[u8]) -> bool {
     })
 }
 
-/// What is left for one parse.
+/// The remaining budget of a parse.
 pub(super) struct Budget {
     calls: Cell<u64>,
     most_calls: u64,
@@ -62,7 +63,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// For code of so many bytes.
+    /// The budget for code of this many bytes.
     pub fn of(bytes: usize) -> Budget {
         let bytes = bytes as u64;
         Budget {
@@ -75,7 +76,7 @@ impl Budget {
         }
     }
 
-    /// Takes note of a hundred steps; whether to go on.
+    /// Counts a hundred steps; returns whether to continue.
     pub fn step(&self) -> bool {
         self.calls.set(self.calls.get() + 1);
         let now = Instant::now();
@@ -87,8 +88,8 @@ impl Budget {
         self.debt.set((self.debt.get() + taken.min(LONGEST_PAUSE)).saturating_sub(ALLOWANCE));
     }
 
-    /// The next chunk of what is left of the code, also when the budget is spent: the parser reads again where a chunk
-    /// ends inside a character, and crashes where nothing comes then.
+    /// The next chunk of the remaining code. It also returns code when the budget is spent: the parser reads again if a
+    /// chunk ends inside a character, and crashes if it then gets nothing.
     pub fn read<'c>(&self, rest: &'c [u8]) -> &'c [u8] {
         self.reads.set(self.reads.get() + 1);
         &rest[..rest.len().min(CHUNK)]
@@ -98,12 +99,12 @@ impl Budget {
         self.calls.get() > self.most_calls || self.reads.get() > self.most_reads || self.is_late()
     }
 
-    /// Whether it is spent because single steps took too long.
+    /// Whether the budget is spent because single steps took too long.
     pub fn is_late(&self) -> bool {
         self.debt.get() > MOST_DEBT
     }
 
-    /// Steps taken, in hundreds begun.
+    /// Steps taken, in hundreds, rounded up.
     pub fn steps(&self) -> u64 {
         (self.calls.get() + 1) * STEPS_PER_CALL
     }

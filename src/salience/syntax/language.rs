@@ -1,4 +1,4 @@
-//! The languages that can be labelled, their grammars, and what a piece that is no program is put into.
+//! The languages that can be labelled, their grammars, and the wrappers around code that is not a whole program.
 
 use crate::choices::Choice;
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ impl Language {
         Language::Rust,
     ];
 
-    /// As the command line and recipes spell it.
+    /// The name as the command line and recipes spell it.
     pub fn name(self) -> &'static str {
         match self {
             Language::Java => "java",
@@ -74,7 +74,7 @@ impl Language {
         })
     }
 
-    /// What stands around a piece that is no program by itself: before it, after it.
+    /// The text around code that is not a program by itself: in front of it, after it.
     pub(super) fn wrapper(self) -> Option<(&'static str, &'static str)> {
         match self {
             Language::Java | Language::CSharp | Language::JavaScript | Language::TypeScript => {
@@ -83,13 +83,13 @@ impl Language {
             // an indented method
             Language::Python => Some(("class W:\n", "\n")),
             Language::Cpp => Some(("class W {", "\n};")),
-            // a grammar that takes a method anywhere
+            // grammars that accept a method anywhere
             Language::Go | Language::C | Language::Rust => None,
         }
     }
 
-    /// Whether the piece is tried inside the wrapper first. Only a guess that saves time: where the first parse has
-    /// errors the other is made too, and the better one counts.
+    /// Whether the first attempt is the code inside its wrapper. This guess only saves time: if the first parse has
+    /// errors, the other is made too, and the better one is used.
     pub(super) fn wrap_first(self, code: &[u8]) -> bool {
         match self {
             Language::Java | Language::CSharp => {
@@ -140,7 +140,7 @@ pub(crate) enum Grammar {
 }
 
 impl Grammar {
-    /// How many there are.
+    /// The number of grammars.
     pub(crate) const COUNT: usize = Language::ALL.len() + 1;
 
     pub(crate) fn language(self) -> Language {

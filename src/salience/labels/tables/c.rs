@@ -1,4 +1,4 @@
-//! C. Pointer stars of a return type belong to the head; `->` and `::` lead to members and are no tokens; a macro with
+//! C. Pointer stars of a return type belong to the head; `->` and `::` are member operators and no tokens; a macro with
 //! parameters is a function, `#define` of a constant a declaration, `#if` a condition.
 
 use crate::salience::labels::table::Table;

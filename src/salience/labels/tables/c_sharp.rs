@@ -194,7 +194,7 @@ pub(super) const TABLE: Table = Table {
     ],
     first_assignment: &[],
     callee: &["invocation_expression.function", "constructor_initializer > base", "constructor_initializer > this"],
-    // C# writes with a capital what Java's rule takes for a class
+    // C# writes these names with a capital, which is a class by Java's rule
     member: &[
         "member_access_expression.name",
         "member_binding_expression.name",

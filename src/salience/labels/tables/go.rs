@@ -1,5 +1,6 @@
-//! Go. `:=` declares; what stands before an if's or a switch's condition belongs to it; a bare `for x {` is Java's
-//! while; there are no exceptions (`panic` is a call). A capital means exported, so only type names are classes.
+//! Go. `:=` declares; the statement in front of an if's or a switch's condition belongs to the condition; a bare `for x
+//! {` is Java's while; there are no exceptions (`panic` is a call). A capital means exported, so only type names are
+//! classes.
 
 use crate::salience::labels::table::Table;
 

@@ -1,4 +1,4 @@
-//! Java: the language of the published labels; all others follow it.
+//! Java: the language of the published labels, which all other tables follow.
 
 use crate::salience::labels::table::Table;
 

@@ -1,4 +1,4 @@
-//! JavaScript. An arrow function is Java's lambda; `export` is a modifier of what it exports.
+//! JavaScript. An arrow function is Java's lambda; `export` is a modifier of the exported declaration.
 
 use crate::salience::labels::table::Table;
 

@@ -1,5 +1,5 @@
-//! Rust. The expression that ends a function's body is its return; `if` and `match` are statements wherever they
-//! stand; `?` is exception handling; a macro's name is called, its tokens are arguments; a module is Java's package.
+//! Rust. The expression that ends a function's body is its return; `if` and `match` are statements at any position; `?`
+//! is exception handling; a macro's name is called, its tokens are arguments; a module is Java's package.
 
 use crate::salience::labels::table::Table;
 
