@@ -3,8 +3,8 @@
 use super::machine::gib;
 use super::terminal::Terminal;
 use crate::error::{Error, Result};
-use crate::train::events::{EvalLog, Event, Header, StepLog, Stop};
-use crate::train::step::Outcome;
+use crate::train::events::{Event, Stop};
+use crate::train::log::{Evaluation, Header, Step};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// The exit status of a process that a closed pipe ends, as shells report it.
@@ -15,14 +15,16 @@ pub struct Reporter<'a> {
     out: &'a mut Terminal,
     every: u64,
     bar: Option<ProgressBar>,
-    interval: Vec<StepLog>,
+    /// Steps of the run.
+    total: u64,
+    interval: Vec<Step>,
     stop: Stop,
 }
 
 impl<'a> Reporter<'a> {
     /// Prints a line every `every` steps. Stops the run when standard output is closed.
     pub fn new(out: &'a mut Terminal, every: u64, stop: Stop) -> Reporter<'a> {
-        Reporter { out, every, bar: None, interval: Vec::new(), stop }
+        Reporter { out, every, bar: None, total: 0, interval: Vec::new(), stop }
     }
 
     /// One event of [`crate::train::run::run`].
@@ -62,6 +64,7 @@ impl<'a> Reporter<'a> {
     }
 
     fn header(&mut self, h: &Header) {
+        self.total = h.steps;
         for (name, text) in facts(h) {
             let name = self.out.bold(&format!("{name:8}"));
             self.out.line(&format!("{name}{text}"));
@@ -74,22 +77,23 @@ impl<'a> Reporter<'a> {
         }
     }
 
-    fn step(&mut self, log: &StepLog) {
+    fn step(&mut self, log: &Step) {
         self.interval.push(*log);
         if let Some(bar) = &self.bar {
             bar.set_position(log.step);
-            let left = log.left.map(|left| format!("{} left  ", span(left))).unwrap_or_default();
-            bar.set_message(format!("{left}loss {:.4}", log.outcome.loss));
+            let left = log.seconds_left.map(|left| format!("{} left  ", span(left))).unwrap_or_default();
+            bar.set_message(format!("{left}loss {:.4}", number(log.loss)));
         }
-        if log.step.is_multiple_of(self.every) || log.step == log.total {
-            let text = interval(&self.interval);
+        if log.step.is_multiple_of(self.every) || log.step == self.total {
+            let text = interval(&self.interval, self.total);
             self.line(&text);
             self.interval.clear();
         }
     }
 
-    fn evaluation(&mut self, log: &EvalLog) {
-        let text = format!("step {}  eval loss {:.4}{}", log.step, log.outcome.loss, sides(&[log.outcome]));
+    fn evaluation(&mut self, log: &Evaluation) {
+        let sides = sides(&[[log.eval_path_loss, log.eval_off_path_loss, log.eval_dpo_loss]]);
+        let text = format!("step {}  eval loss {:.4}{sides}", log.step, number(log.eval_loss));
         self.line(&text);
     }
 }
@@ -118,26 +122,26 @@ pub fn facts(h: &Header) -> Vec<(&'static str, String)> {
 }
 
 /// Means over the steps of an interval; the speed is tokens divided by time.
-fn interval(steps: &[StepLog]) -> String {
+fn interval(steps: &[Step], total: u64) -> String {
     let Some(last) = steps.last() else { return String::new() };
     let n = steps.len() as f64;
-    let mean = |f: &dyn Fn(&StepLog) -> f64| steps.iter().map(f).sum::<f64>() / n;
+    let mean = |f: &dyn Fn(&Step) -> f64| steps.iter().map(f).sum::<f64>() / n;
     let seconds = steps.iter().map(|s| s.seconds).sum::<f64>().max(1e-9);
-    let rate = |f: &dyn Fn(&StepLog) -> u64| short(steps.iter().map(f).sum::<u64>() as f64 / seconds);
-    let outcomes: Vec<Outcome> = steps.iter().map(|s| s.outcome).collect();
-    let clipped = steps.iter().filter(|s| s.outcome.clipped).count() as f64 / n;
+    let rate = |f: &dyn Fn(&Step) -> u64| short(steps.iter().map(f).sum::<u64>() as f64 / seconds);
+    let losses: Vec<_> = steps.iter().map(|s| [s.path_loss, s.off_path_loss, s.dpo_loss]).collect();
+    let clipped = steps.iter().filter(|s| s.clipped).count() as f64 / n;
     let mut text = format!(
         "step {}/{}  epoch {:.2}  loss {:.4}{}  grad {:.2} ({:.0} % clipped)  lr {:.1e}  {} tok/s ({} supervised)",
         last.step,
-        last.total,
+        total,
         last.epoch,
-        mean(&|s| s.outcome.loss),
-        sides(&outcomes),
-        mean(&|s| s.outcome.grad_norm),
+        mean(&|s| number(s.loss)),
+        sides(&losses),
+        mean(&|s| number(s.grad_norm)),
         100.0 * clipped,
-        last.lr,
-        rate(&|s| s.outcome.totals.tokens),
-        rate(&|s| s.outcome.totals.supervised),
+        last.learning_rate,
+        rate(&|s| s.tokens),
+        rate(&|s| s.supervised_tokens),
     );
     if last.mfu.is_some() {
         // the mean of the steps' shares, weighted by time: all FLOPs over those that the device could do
@@ -147,7 +151,7 @@ fn interval(steps: &[StepLog]) -> String {
     if let Some(bytes) = last.peak_bytes {
         text += &format!("  peak {:.2} GiB", gib(bytes));
     }
-    if let Some(left) = last.left.filter(|_| last.step < last.total) {
+    if let Some(left) = last.seconds_left.filter(|_| last.step < total) {
         text += &format!("  {} left", span(left));
     }
     text
@@ -163,18 +167,22 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
-/// Path, off-path and preference losses, where there are any.
-fn sides(outcomes: &[Outcome]) -> String {
-    let mean = |f: fn(&Outcome) -> f64| {
-        let finite: Vec<f64> = outcomes.iter().map(f).filter(|x| x.is_finite()).collect();
+fn number(value: Option<f64>) -> f64 {
+    value.unwrap_or(f64::NAN)
+}
+
+/// Means of path, off-path and preference losses, where there are any.
+fn sides(losses: &[[Option<f64>; 3]]) -> String {
+    let mean = |which: usize| {
+        let finite: Vec<f64> = losses.iter().filter_map(|l| l[which]).filter(|x| x.is_finite()).collect();
         (!finite.is_empty()).then(|| finite.iter().sum::<f64>() / finite.len() as f64)
     };
     let mut text = String::new();
-    if let (Some(on), Some(off)) = (mean(|o| o.on_path), mean(|o| o.off_path)) {
+    if let (Some(on), Some(off)) = (mean(0), mean(1)) {
         text += &format!("  path {on:.4}  off {off:.4}");
     }
-    if outcomes.iter().any(|o| o.dpo != 0.0) {
-        text += &format!("  dpo {:.4}", mean(|o| o.dpo).unwrap_or_default());
+    if losses.iter().any(|l| l[2] != Some(0.0)) {
+        text += &format!("  dpo {:.4}", mean(2).unwrap_or_default());
     }
     text
 }

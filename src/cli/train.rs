@@ -2,7 +2,7 @@
 
 use super::device::{self, Job, Site};
 use super::dry_run;
-use super::inputs::Overrides;
+use super::overrides::Overrides;
 use super::progress::Reporter;
 use super::terminal::Terminal;
 use super::{Device, Format, signals};
@@ -113,9 +113,8 @@ impl Job for Training<'_> {
     }
 
     fn plans(&self) -> (Option<PathBuf>, Option<PathBuf>) {
-        let (data, train) = (&self.prepared.recipe.data, &self.prepared.recipe.train);
-        let cache = data.cache_dir.clone().or_else(device::user_cache);
-        (cache.filter(|_| data.cache), Some(train.output_dir.join("products.json")))
+        let recipe = &self.prepared.recipe;
+        (recipe.cache_dir(), Some(recipe.train.output_dir.join("products.json")))
     }
 
     fn on<B: Backend + 'static>(self, backend: B, site: Site<B>, out: &mut Terminal) -> Result {

@@ -3,7 +3,7 @@
 //! A JSONL row has one of these forms, told apart by its keys; a file may mix them, other keys are ignored:
 //!
 //! - `prompt`, `completion`: two strings.
-//! - `code`, `content`: two strings; the [`Task`] makes the prompt. For completion `content` may be left out.
+//! - `code`, `content`: two strings; the [`Task`](super::template::Task) makes the prompt. For completion `content` may be left out.
 //! - `messages`: a list of `{"role", "content", "weight" = 1, "train" = true}`, written by the model's chat template; the
 //!   assistant's answers are learned.
 //! - `instruction`, optionally `input`, `output`: strings, with Alpaca's prompt.
@@ -20,58 +20,12 @@ use rayon::prelude::*;
 use super::Example;
 pub use super::counts::Counts;
 use super::lines::{Lines, Raw, utf8};
-use super::rows::{Row, RowReader};
-use super::template::Task;
+use super::reader::RowReader;
+use super::row::Row;
+pub use super::source::{DataSource, Reading};
 use super::tokenizer::Tokenizer;
-use super::weights::drawn::{Drawing, Look, PathReading};
+use super::weights::drawn::{Drawing, Look};
 use crate::error::{Error, Result};
-
-/// Where the rows are.
-#[derive(Clone, Debug, PartialEq)]
-pub enum DataSource {
-    /// One JSON object per line.
-    Jsonl(PathBuf),
-    /// Two text files; line n of the second is the target for line n of the first.
-    Parallel(PathBuf, PathBuf),
-}
-
-impl DataSource {
-    /// The file that messages name: of two parallel ones the source.
-    pub fn file(&self) -> &Path {
-        match self {
-            DataSource::Jsonl(file) | DataSource::Parallel(file, _) => file,
-        }
-    }
-
-    /// All its files.
-    pub fn files(&self) -> Vec<&Path> {
-        match self {
-            DataSource::Jsonl(file) => vec![file],
-            DataSource::Parallel(source, target) => vec![source, target],
-        }
-    }
-}
-
-/// How rows become examples.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Reading {
-    /// The template for rows of `code` and for parallel files.
-    pub task: Task,
-    /// Tokens that are kept of an example.
-    pub max_length: usize,
-    /// Loss weight of the tokens of a prompt; `None`: prompts are not supervised.
-    pub prompt_weight: Option<f32>,
-    /// Leaves the data's weights aside: each of them is taken as 1. Roles (on or off the path) stay.
-    pub uniform: bool,
-    /// Draws weights from scan paths; `None`: they are the data's own.
-    pub paths: Option<PathReading>,
-}
-
-impl Default for Reading {
-    fn default() -> Reading {
-        Reading { task: Task::None, max_length: 1024, prompt_weight: None, uniform: false, paths: None }
-    }
-}
 
 /// A data file, tokenised.
 #[derive(Clone, Debug, Default)]
@@ -109,20 +63,6 @@ pub fn read_str(
     let rows = Lines::new(jsonl.as_bytes(), name).jsonl();
     each(rows, name, name, &reader, |_, row| row, |row| corpus.add(row, tokenizer))?;
     corpus.finish(reading)
-}
-
-/// Refuses a tokenizer that can produce ids the model has no embedding for. `vocab` is the model's number of ids.
-pub fn check_vocab(tokenizer: &Tokenizer, vocab: usize, tokenizer_file: &Path) -> Result<()> {
-    let end = tokenizer.id_end();
-    if end <= vocab {
-        return Ok(());
-    }
-    let why = format!(
-        "tokenizer and model disagree: the tokenizer has ids up to {}, the model's vocabulary is {vocab}; use the \
-         tokenizer that belongs to the model",
-        end - 1
-    );
-    Err(Error::file(tokenizer_file, why))
 }
 
 /// Rows and bytes that are tokenised at a time: enough to keep every core busy, little beside the examples.
@@ -242,6 +182,7 @@ impl Corpus {
 #[cfg(test)]
 mod tests {
     use super::super::samples::*;
+    use super::super::template::Task;
     use super::*;
     use proptest::prelude::*;
     use std::fs;
@@ -337,17 +278,6 @@ mod tests {
         assert_eq!(
             why("{\"prompt\": \"abcdefg\", \"completion\": \"b\"}"),
             "d.jsonl: no row has a supervised token (rows: 1, of them cut at max_length 6: 1); raise max_length"
-        );
-    }
-
-    #[test]
-    fn tokenizer_and_model_must_agree() {
-        let file = Path::new("tokenizer.json");
-        assert!(check_vocab(&plain(), 302, file).is_ok());
-        assert_eq!(
-            check_vocab(&plain(), 301, file).unwrap_err().to_string(),
-            "tokenizer.json: tokenizer and model disagree: the tokenizer has ids up to 301, the model's vocabulary is \
-             301; use the tokenizer that belongs to the model"
         );
     }
 

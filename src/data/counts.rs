@@ -1,6 +1,6 @@
 //! What was seen, kept and left out while a corpus was read.
 
-use super::rows::Row;
+use super::row::Row;
 use super::{Example, IGNORE};
 
 /// Counts over a corpus. All but `rows`, `truncated`, `without_supervision` and `split_copies` are over kept rows.

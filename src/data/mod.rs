@@ -1,10 +1,10 @@
 //! From files to tokens: rows of text become [`Example`]s, examples become packed [`Batch`]es.
 //!
-//! `corpus` reads the formats. `template` holds the task templates and `chat` the model's own. `tokenizer` turns text
-//! into ids, and `contain` turns the panics of its library into errors. `rows` and `turns` read one row, `weights` gives
-//! its subwords their loss weights, `cache` keeps prepared examples and `pack` lays them out. `requests` reads rows to
-//! continue, `survey` counts possible defects of data, and `shown` keeps a row for display. Nothing here knows a model or
-//! a device.
+//! `source` says where rows come from and `corpus` reads all of them. `template` holds the task templates and `chat` the
+//! model's own. `tokenizer` turns text into ids, and `contain` turns the panics of its library into errors. `reader` and
+//! `turns` read one `row`, `weights` gives its subwords their loss weights, `cache` keeps prepared examples and `pack`
+//! lays them out. `requests` reads rows to continue, `survey` counts possible defects of data, and `shown` keeps a row
+//! for display. Nothing here knows a model or a device.
 
 pub mod cache;
 pub mod chat;
@@ -14,11 +14,13 @@ mod counts;
 pub(crate) mod json;
 pub(crate) mod lines;
 pub mod pack;
+mod reader;
 pub mod requests;
-mod rows;
+mod row;
 #[cfg(test)]
 mod samples;
 pub mod shown;
+mod source;
 pub mod survey;
 pub mod template;
 pub mod text;

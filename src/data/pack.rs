@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::iter::Sum;
-use std::ops::{Add, AddAssign};
 
 use super::{Batch, Example, IGNORE};
 use crate::choices::choices;
@@ -144,29 +143,15 @@ impl Totals {
     }
 }
 
-impl Add for Totals {
-    type Output = Totals;
-
-    fn add(self, other: Totals) -> Totals {
-        Totals {
-            tokens: self.tokens + other.tokens,
-            supervised: self.supervised + other.supervised,
-            weight_sum: self.weight_sum + other.weight_sum,
-            pairs: self.pairs + other.pairs,
-            pairs_skipped: self.pairs_skipped + other.pairs_skipped,
-        }
-    }
-}
-
-impl AddAssign for Totals {
-    fn add_assign(&mut self, other: Totals) {
-        *self = *self + other;
-    }
-}
-
 impl Sum for Totals {
     fn sum<I: Iterator<Item = Totals>>(totals: I) -> Totals {
-        totals.fold(Totals::default(), Add::add)
+        totals.fold(Totals::default(), |sum, one| Totals {
+            tokens: sum.tokens + one.tokens,
+            supervised: sum.supervised + one.supervised,
+            weight_sum: sum.weight_sum + one.weight_sum,
+            pairs: sum.pairs + one.pairs,
+            pairs_skipped: sum.pairs_skipped + one.pairs_skipped,
+        })
     }
 }
 

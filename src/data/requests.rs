@@ -2,7 +2,8 @@
 
 use super::IGNORE;
 use super::corpus::{self, DataSource, Reading};
-use super::rows::{Row, RowReader};
+use super::reader::RowReader;
+use super::row::Row;
 use super::template::Task;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};

@@ -1,11 +1,9 @@
 //! A row kept whole, for looking at: every subword with its weight and where that comes from, the code that is looked at
 //! with its scan path, and what was cut off.
 
-use std::ops::Range;
-
 use super::IGNORE;
-use super::rows::Row;
-use super::tokenizer::{Piece, Tokenizer};
+use super::row::{Row, Words};
+use super::tokenizer::Tokenizer;
 use super::weights::drawn::{Drawing, Drawn, Look, Weighs};
 use crate::salience::scanpath::ScanPath;
 use crate::salience::weights::{Parts, Weight};
@@ -95,35 +93,6 @@ pub struct Scan {
     pub weights: Vec<Weight>,
     /// The path through them.
     pub path: ScanPath,
-}
-
-/// The texts of a row.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Words {
-    /// What the target is made from, as the row has it: the code, the prompt, the segments that are not trained.
-    pub source: String,
-    /// What is learned.
-    pub target: String,
-    /// Prompt and completion, or all segments, joined as the example has them.
-    pub all: String,
-    /// Where each token stands in `all`, those that were cut off included; empty where no text stands behind it.
-    pub places: Vec<Range<usize>>,
-    /// The text that scan paths are drawn through.
-    pub looked_at: Option<String>,
-}
-
-impl Words {
-    /// Goes on with a text and its subwords.
-    pub(crate) fn add(&mut self, text: &str, pieces: &[Piece]) {
-        let at = self.all.len();
-        self.all += text;
-        self.places.extend(pieces.iter().map(|piece| at + piece.start..at + piece.end));
-    }
-
-    /// EOS.
-    pub(crate) fn end(&mut self) {
-        self.places.push(self.all.len()..self.all.len());
-    }
 }
 
 /// A row as it is trained on in the first epoch.

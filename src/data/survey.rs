@@ -6,8 +6,9 @@ use std::ops::RangeInclusive;
 
 use super::corpus::{self, Counts, DataSource, Reading};
 use super::counts::{Weights, learns_end};
-use super::rows::{Row, RowReader};
-use super::shown::{Kind, Shown, Words};
+use super::reader::RowReader;
+use super::row::{Row, Words};
+use super::shown::{Kind, Shown};
 use super::tokenizer::Tokenizer;
 use super::weights::drawn::Drawing;
 use super::{Example, IGNORE};

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::json::{self, given, text};
-use super::rows::{Row, RowReader, push};
-use super::shown::Words;
+use super::reader::{RowReader, push};
+use super::row::{Row, Words};
 use super::{Example, IGNORE};
 
 /// A text that is tokenised on its own.
@@ -128,8 +128,8 @@ impl RowReader<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::chat::Chat;
-    use super::super::corpus::Reading;
     use super::super::samples::*;
+    use super::super::source::Reading;
     use super::*;
 
     /// `u`, `a` and the content, then EOS and a line break; BOS in front where the tokenizer adds it.

@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 ///
 /// The cache is the first of `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME/hub`,
 /// `XDG_CACHE_HOME/huggingface/hub`, `~/.cache/huggingface/hub` that is set.
-pub fn resolve(name: &str, env: impl Fn(&str) -> Option<String>) -> Result<PathBuf> {
+pub fn resolve(name: &str) -> Result<PathBuf> {
+    find(name, |key| std::env::var(key).ok())
+}
+
+fn find(name: &str, env: impl Fn(&str) -> Option<String>) -> Result<PathBuf> {
     let path = Path::new(name);
     if path.is_dir() {
         return Ok(path.to_path_buf());
@@ -57,8 +61,8 @@ mod tests {
         std::fs::write(repo.join("refs").join("main"), "abc\n").expect("ref");
         let home = dir.path().to_string_lossy().into_owned();
         let env = |key: &str| (key == "HF_HOME").then(|| home.clone());
-        assert_eq!(resolve("org/name", env).expect("found"), repo.join("snapshots").join("abc"));
-        let missing = resolve("org/other", env).expect_err("not there").to_string();
+        assert_eq!(find("org/name", env).expect("found"), repo.join("snapshots").join("abc"));
+        let missing = find("org/other", env).expect_err("not there").to_string();
         assert!(missing.ends_with("fetch it once with `hf download org/other`"), "{missing}");
     }
 }

@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod decode;
 pub mod decoder;
+pub mod files;
 pub mod flops;
 pub mod forward;
 pub mod generate;

@@ -3,18 +3,19 @@
 //! The model, the workspace and the step are those of the run, built on [`Plan`]; the weights are not read.
 
 use super::epochs::Epochs;
-use super::prepare::{Origin, Prepared};
-use super::recipe::{Method, Normalize};
-use super::run;
+use super::prepare::Prepared;
+use super::recipe::Normalize;
+use super::setup;
 use super::step::{Machine, Rule, StepSettings};
 use crate::backend::moments::Moments;
 use crate::backend::plan::{Counted, Plan};
 use crate::backend::{Number, Stored};
-use crate::data::pack::{Batching, Totals};
+use crate::data::pack::Totals;
 use crate::error::Result;
 use crate::model::adapter::AdapterInit;
 use crate::model::config::Spec;
 use crate::model::decoder::{Decoder, Init};
+use crate::model::files::Origin;
 use crate::model::forward::Rates;
 use crate::model::hub;
 use crate::model::params::{Param, Train};
@@ -127,39 +128,33 @@ pub struct Parameters {
     pub trained: usize,
 }
 
-/// The model of the recipe on a plan; adapters, where they are trained, are in place.
+/// The model of the recipe on a plan.
 fn build<E: Number>(plan: &Plan<E>, prepared: &Prepared) -> Result<Decoder<Plan<E>>> {
-    let (recipe, positions) = (&prepared.recipe, run::positions(prepared));
-    let (full, optim) = (recipe.train.method == Method::Full, recipe.train.optim);
     let bf16 = match &prepared.origin {
         Origin::Files(files) => files.checkpoint.main_dtype() == Dtype::BF16,
         Origin::Random(..) => false,
     };
-    let spec = prepared.origin.spec().clone();
-    let mut model = Decoder::build(plan, spec, &Init::Shapes { bf16 }, full.then_some(optim), positions)?;
-    if !full {
-        model.attach(plan, &run::lora_config(recipe), &AdapterInit::Shapes, Some(optim))?;
-    }
-    Ok(model)
+    setup::model(plan, prepared, &Init::Shapes { bf16 }, &AdapterInit::Shapes)
 }
 
 /// Bytes of a run on a device that `plan` stands for; each call makes a new one. The weights of a `reference_model` are
 /// counted as if they were f32 on a processor.
 pub fn bytes<E: Number>(plan: impl Fn() -> Plan<E>, prepared: &Prepared) -> Result<Bytes> {
-    let (recipe, settings) = (&prepared.recipe, run::settings(prepared));
+    let (recipe, settings) = (&prepared.recipe, setup::settings(prepared));
     let model = |plan: &Plan<E>| build(plan, prepared);
     let mut machine = of(plan(), model, settings)?;
     // one step, for what operations take
     if let Some(step) = Epochs::new(&prepared.train.examples, recipe).epoch(0).first() {
-        let batches: Vec<_> = step.iter().map(|b| run::lay_out(&prepared.train.examples, b, pad(prepared))).collect();
+        let batch = |indices: &Vec<usize>| setup::lay_out(&prepared.train.examples, indices, setup::pad(recipe));
+        let batches: Vec<_> = step.iter().map(batch).collect();
         machine.gradients(&batches, 1)?;
     }
     let mut bytes = Bytes::of(&mut machine);
-    if let Some(dir) = recipe.objective.reference_model.as_ref().filter(|_| recipe.objective.gamma != 0.0) {
-        let dir = hub::resolve(&dir.to_string_lossy(), |key| std::env::var(key).ok())?;
+    if let Some(dir) = recipe.reference_model() {
+        let dir = hub::resolve(&dir.to_string_lossy())?;
         let spec = Spec::load(&dir.join("config.json"))?;
         let shapes = Init::Shapes { bf16: false };
-        let model = |plan: &Plan<E>| Decoder::build(plan, spec, &shapes, None, run::positions(prepared));
+        let model = |plan: &Plan<E>| Decoder::build(plan, spec, &shapes, None, setup::positions(prepared));
         let other = of(plan(), model, StepSettings { train: false, rates: Rates::default(), ..settings })?;
         bytes.reference = other.backend.bytes();
     }
@@ -177,10 +172,6 @@ fn of<E: Number>(
     Machine::new(plan, model, StepSettings { rule, ..settings })
 }
 
-fn pad(prepared: &Prepared) -> Option<u32> {
-    (prepared.recipe.data.batching == Batching::Padded).then_some(0)
-}
-
 /// Values of the recipe's model.
 pub fn parameters(prepared: &Prepared) -> Result<Parameters> {
     let mut model = build(&Plan::default(), prepared)?;
@@ -190,7 +181,7 @@ pub fn parameters(prepared: &Prepared) -> Result<Parameters> {
 
 /// The work of a step and of the run; the same on every device.
 pub fn work(prepared: &Prepared) -> Result<Work> {
-    let settings = run::settings(prepared);
+    let settings = setup::settings(prepared);
     let machine = |recompute| of(Plan::default(), |b| build(b, prepared), StepSettings { recompute, ..settings });
     let [mut kept, mut anew] = [machine(Recompute::None)?, machine(settings.recompute)?];
     let examples = &prepared.train.examples;
@@ -199,7 +190,7 @@ pub fn work(prepared: &Prepared) -> Result<Work> {
     let seen = epoch.len().min(usize::try_from(steps).unwrap_or(usize::MAX));
     let (mut sum, mut totals) = (Work::default(), Totals::default());
     for indices in epoch[..seen].iter().flatten() {
-        let batch = run::lay_out(examples, indices, pad(prepared));
+        let batch = setup::lay_out(examples, indices, setup::pad(&prepared.recipe));
         let tokens = batch.ids.len() as f64;
         let keys: f64 = batch.seg_start.iter().enumerate().map(|(t, &start)| (t + 1) as f64 - f64::from(start)).sum();
         // the plan takes the batch for one example, of half the square of its tokens

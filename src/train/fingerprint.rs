@@ -1,48 +1,15 @@
 //! What decides the bits of a run, as text: the keys of its recipe, hashes of the files it reads, the program. Kept
 //! with every checkpoint, so that a resume can say what changed.
 
-use super::prepare::{ModelFiles, Origin, Prepared};
+use super::recipe::{self, Effect, Recipe};
 use crate::backend::Backend;
 use crate::data::corpus::DataSource;
+use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 use crate::files;
-use std::collections::BTreeMap;
+use crate::model::files::{ModelFiles, Origin};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-/// Keys of the recipe that decide where a run ends, what it writes and how fast it is, but not the bits of a step.
-/// (The end of a run bends the schedule of the learning rate; that is what its user asks for.)
-const FREE: [&str; 17] = [
-    "data.cache",
-    "data.cache_dir",
-    "train.output_dir",
-    "train.num_train_epochs",
-    "train.max_steps",
-    "train.logging_steps",
-    "train.overwrite_output_dir",
-    "train.eval_steps",
-    "train.save_steps",
-    "train.save_total_limit",
-    "train.early_stopping_patience",
-    "train.load_best_model_at_end",
-    "train.report_to",
-    "train.peak_tflops",
-    "train.save_dtype",
-    "train.recompute",
-    "train.threads",
-];
-
-/// Keys that name a file: its content counts, not its place. What a tokenizer puts around a text may come from files
-/// beside it, so it is told by the ids.
-const FILES: [&str; 8] = [
-    "model.model_name_or_path",
-    "model.tokenizer",
-    "model.tokenizer.bos",
-    "model.tokenizer.eos",
-    "data.train_file",
-    "data.validation_file",
-    "salience.priors",
-    "objective.reference_model",
-];
 
 /// What decides the bits of a run: recipe keys with their TOML, keys that name files with the hash of the content.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -50,10 +17,9 @@ pub struct Fingerprint(BTreeMap<String, String>);
 
 impl Fingerprint {
     /// Of a run on a backend. Reads all files once, to hash them; fails where one cannot be read.
-    pub fn of<B: Backend>(prepared: &Prepared) -> Result<Fingerprint> {
-        let Prepared { recipe, origin, tokenizer, .. } = prepared;
-        let mut fingerprint = recipe.assignments();
-        fingerprint.retain(|key, _| !FREE.contains(&key.as_str()) && !FILES.contains(&key.as_str()));
+    pub fn of<B: Backend>(recipe: &Recipe, origin: &Origin, tokenizer: Option<&Tokenizer>) -> Result<Fingerprint> {
+        let (mut fingerprint, recorded) = (recipe.assignments(), keys(Effect::Bits));
+        fingerprint.retain(|key, _| recorded.contains(key));
         let precision = std::any::type_name::<B::Float>().rsplit("::").next().unwrap_or_default();
         fingerprint.insert("precision".into(), precision.into());
         fingerprint.insert("eyekern".into(), env!("CARGO_PKG_VERSION").into());
@@ -65,9 +31,10 @@ impl Fingerprint {
         if let Some(tokenizer) = tokenizer {
             add("model.tokenizer", tokenizer.digest());
         }
-        let sources = [("data.train_file", Some(&recipe.data.train_file))];
-        for (key, source) in sources.into_iter().chain([("data.validation_file", recipe.data.validation_file.as_ref())])
-        {
+        let data = &recipe.data;
+        let sources =
+            [("data.train_file", Some(&data.train_file)), ("data.validation_file", data.validation_file.as_ref())];
+        for (key, source) in sources {
             if let Some(hash) = source.map(content).transpose()?.flatten() {
                 add(key, hash);
             }
@@ -75,7 +42,7 @@ impl Fingerprint {
         if let Some(priors) = &recipe.salience.priors {
             add("salience.priors", files::hash(priors)?);
         }
-        if let Some(dir) = recipe.objective.reference_model.as_ref().filter(|_| recipe.objective.gamma != 0.0) {
+        if let Some(dir) = recipe.reference_model() {
             add("objective.reference_model", ModelFiles::open(&dir.to_string_lossy())?.digest()?);
         }
         let ids = tokenizer.iter().flat_map(|t| [("bos", t.bos()), ("eos", Some(t.eos()))]);
@@ -85,22 +52,31 @@ impl Fingerprint {
 
     /// What is not as it was, a phrase each: `train.learning_rate was 1e-4 and is 2e-4`.
     pub fn changes(&self, now: &Fingerprint) -> Vec<String> {
-        let keys: std::collections::BTreeSet<&String> = self.0.keys().chain(now.0.keys()).collect();
         let show = |value: Option<&String>| {
-            value.map_or("not there", |v| v.get(..19).filter(|_| hashed(v)).unwrap_or(v)).to_string()
+            let hash = |v: &&str| v.starts_with("blake3 ");
+            value.map_or("not there", |v| v.get(..19).filter(hash).unwrap_or(v)).to_string()
         };
-        let differing = keys.into_iter().filter(|&key| self.0.get(key) != now.0.get(key));
-        differing.map(|key| format!("{key} was {} and is {}", show(self.0.get(key)), show(now.0.get(key)))).collect()
+        let phrase = |key| format!("{key} was {} and is {}", show(self.0.get(key)), show(now.0.get(key)));
+        self.differing(now).map(phrase).collect()
     }
 
-    /// Whether all files have the same content.
+    /// Whether all files have the same content. What a tokenizer puts around a text may come from files beside it, so
+    /// its BOS and EOS count as such.
     pub fn same_files(&self, now: &Fingerprint) -> bool {
-        FILES.iter().all(|&key| self.0.get(key) == now.0.get(key))
+        let files = keys(Effect::File);
+        !self.differing(now).any(|key| files.contains(key) || key.starts_with("model.tokenizer."))
+    }
+
+    /// The keys of different values, in order.
+    fn differing<'a>(&'a self, now: &'a Fingerprint) -> impl Iterator<Item = &'a String> {
+        let keys: BTreeSet<&String> = self.0.keys().chain(now.0.keys()).collect();
+        keys.into_iter().filter(|&key| self.0.get(key) != now.0.get(key))
     }
 }
 
-fn hashed(value: &str) -> bool {
-    value.starts_with("blake3 ")
+/// The recipe's keys of an effect.
+fn keys(effect: Effect) -> BTreeSet<String> {
+    recipe::keys().filter(|key| key.effect == effect).map(|key| format!("{}.{}", key.section, key.name)).collect()
 }
 
 /// Of all files of a source; `None` where one is no ordinary file, as a pipe cannot be read twice.
@@ -113,4 +89,40 @@ fn content(source: &DataSource) -> Result<Option<blake3::Hash>> {
         hash.update(files::hash(file)?.as_bytes());
     }
     Ok(Some(hash.finalize()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The record of 0.1.0. A key that joins or leaves it is a change to every older checkpoint, which a resume refuses.
+    #[test]
+    fn checkpoints_record_the_keys_that_they_always_did() {
+        let listed = |sections: &[(&str, &str)]| -> BTreeSet<String> {
+            let names = |&(section, names): &(&str, &str)| -> Vec<String> {
+                names.split(' ').map(|name| format!("{section}.{name}")).collect()
+            };
+            sections.iter().flat_map(names).collect()
+        };
+        let bits = listed(&[
+            ("model", "embd_dropout resid_dropout attention_dropout"),
+            ("data", "task max_length prompt_weight batching max_tokens shuffle"),
+            (
+                "salience",
+                "condition mode max_lines dynamic w_base off_path unseen align scope calls source_lang target_lang",
+            ),
+            ("lora", "r lora_alpha lora_dropout target_modules use_rslora"),
+            ("objective", "arm normalize gamma beta dpo_weights"),
+            ("train", "method optim learning_rate per_device_train_batch_size gradient_accumulation_steps"),
+            ("train", "lr_scheduler_type warmup_steps warmup_ratio weight_decay adam_beta1 adam_beta2 adam_epsilon"),
+            ("train", "max_grad_norm seed"),
+        ]);
+        let files = listed(&[
+            ("model", "model_name_or_path tokenizer"),
+            ("data", "train_file validation_file"),
+            ("salience", "priors"),
+            ("objective", "reference_model"),
+        ]);
+        assert_eq!((keys(Effect::Bits), keys(Effect::File)), (bits, files));
+    }
 }

@@ -1,17 +1,16 @@
-//! `metrics.jsonl`: the run as one JSON object per line (a header, every step, every evaluation). What is reported
-//! elsewhere is made of these lines, so that it says the same.
+//! Writes the lines of [`log`](super::log) to `metrics.jsonl` and, where the recipe wants it, their numbers to an event
+//! file, so that both say the same.
 
-use super::events::{EvalLog, Header, StepLog};
+use super::log::now;
 use super::recipe::{Recipe, ReportTo};
-use super::step::Outcome;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::render::tensorboard::EventFile;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Appends lines to `metrics.jsonl`; each is complete on disk before the next step starts.
 pub struct Writer {
@@ -49,42 +48,11 @@ impl Writer {
         std::fs::copy(&self.path, to).map(drop).map_err(Error::io(&self.path, "copy"))
     }
 
-    fn line(&mut self, value: &Value) -> Result {
-        self.file.write_all(format!("{value}\n").as_bytes()).map_err(Error::io(&self.path, "write"))?;
-        show(&mut self.board, value)
-    }
-
-    /// The first line.
-    pub fn header(&mut self, header: &Header) -> Result {
-        let value = serde_json::to_value(header).unwrap_or_default();
-        self.line(&json!({ "run": value }))
-    }
-
-    /// What changed, where a run goes on from `step` under other conditions.
-    pub fn changes(&mut self, step: u64, changes: &[String]) -> Result {
-        self.line(&json!({ "resumed": step, "changes": changes }))
-    }
-
-    /// A step.
-    pub fn step(&mut self, log: &StepLog) -> Result {
-        let o = &log.outcome;
-        self.line(&json!({
-            "step": log.step, "epoch": log.epoch, "loss": o.loss, "sft_loss": o.sft, "dpo_loss": o.dpo,
-            "path_loss": finite(o.on_path), "off_path_loss": finite(o.off_path), "grad_norm": o.grad_norm,
-            "clipped": o.clipped, "learning_rate": log.lr, "tokens": o.totals.tokens,
-            "supervised_tokens": o.totals.supervised, "pairs": o.totals.pairs, "flops": log.flops,
-            "seconds": log.seconds, "mfu": log.mfu, "peak_bytes": log.peak_bytes, "seconds_left": log.left,
-            "time": now(),
-        }))
-    }
-
-    /// An evaluation.
-    pub fn evaluation(&mut self, log: &EvalLog) -> Result {
-        let Outcome { loss, sft, dpo, on_path, off_path, .. } = log.outcome;
-        self.line(&json!({
-            "step": log.step, "eval_loss": loss, "eval_sft_loss": sft, "eval_dpo_loss": dpo,
-            "eval_path_loss": finite(on_path), "eval_off_path_loss": finite(off_path), "time": now(),
-        }))
+    /// Appends a line.
+    pub fn write(&mut self, line: &impl Serialize) -> Result {
+        let line = serde_json::to_value(line).unwrap_or_default();
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io(&self.path, "write"))?;
+        show(&mut self.board, &line)
     }
 }
 
@@ -133,14 +101,4 @@ fn show(board: &mut Option<EventFile>, line: &Value) -> Result {
     };
     let scalars: Vec<(String, f64)> = fields.iter().filter_map(scalar).collect();
     board.scalars(time, step, scalars.iter().map(|(tag, value)| (tag.as_str(), *value)))
-}
-
-/// Seconds since 1970, in UTC.
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
-}
-
-/// JSON has no NaN: a mean over nothing is null.
-fn finite(x: f64) -> Option<f64> {
-    x.is_finite().then_some(x)
 }

@@ -1,4 +1,4 @@
-//! From a recipe to everything a run needs before a device is touched: model files, tokenizer, examples.
+//! From a recipe to all inputs of a run, read and checked before a device is touched: model files, tokenizer, examples.
 
 use super::recipe::{Arm, Method, Normalize, Recipe};
 use super::resume::{Resume, Resumed};
@@ -10,75 +10,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::data::weights::drawn::Drawing;
 use crate::data::{Example, IGNORE};
 use crate::error::{Error, Result};
-use crate::model::checkpoint::Checkpoint;
-use crate::model::config::{self, Spec};
-use crate::model::{hub, names};
-use serde_json::Value;
-use std::path::{Path, PathBuf};
-
-/// A model on disk.
-pub struct ModelFiles {
-    /// Its directory.
-    pub dir: PathBuf,
-    /// What it is.
-    pub spec: Spec,
-    /// Its config.json, for saving a copy.
-    pub config: Value,
-    /// Its weights.
-    pub checkpoint: Checkpoint,
-}
-
-impl ModelFiles {
-    /// Opens a directory or an id of the Hugging Face cache.
-    pub fn open(name: &str) -> Result<ModelFiles> {
-        let dir = hub::resolve(name, |key| std::env::var(key).ok())?;
-        let file = dir.join("config.json");
-        let config = config::read(&file)?;
-        let spec = Spec::parse(&config, &file)?;
-        let checkpoint = Checkpoint::open(&dir)?;
-        checkpoint.check(&names::tensors(&spec), spec.tied)?;
-        Ok(ModelFiles { checkpoint, spec, config, dir })
-    }
-
-    /// The hash of config.json and all weights; reads them once.
-    pub fn digest(&self) -> Result<blake3::Hash> {
-        self.checkpoint.digest_with(&self.dir.join("config.json"))
-    }
-}
-
-/// Where the model's values come from.
-pub enum Origin {
-    /// A checkpoint.
-    Files(Box<ModelFiles>),
-    /// Random values for this shape, with its config.json (the demo).
-    Random(Box<Spec>, Value),
-}
-
-impl Origin {
-    /// What the model is.
-    pub fn spec(&self) -> &Spec {
-        match self {
-            Origin::Files(files) => &files.spec,
-            Origin::Random(spec, _) => spec,
-        }
-    }
-
-    /// Its config.json.
-    pub fn config(&self) -> &Value {
-        match self {
-            Origin::Files(files) => &files.config,
-            Origin::Random(_, config) => config,
-        }
-    }
-
-    /// The file that messages about the model name.
-    pub fn file(&self) -> PathBuf {
-        match self {
-            Origin::Files(files) => files.dir.join("config.json"),
-            Origin::Random(..) => "the built-in model".into(),
-        }
-    }
-}
+use crate::model::files::{ModelFiles, Origin};
 
 /// A run, ready to start.
 pub struct Prepared {
@@ -111,7 +43,7 @@ impl Prepared {
         let files = ModelFiles::open(&recipe.model.model_name_or_path)?;
         let mut notes = Vec::new();
         let resumed = resume.find(&recipe, &files.dir, &mut notes)?;
-        let tokenizer = load_tokenizer(&recipe, &files)?;
+        let tokenizer = files.tokenizer(recipe.model.tokenizer.as_deref(), None)?;
         let mut read = |source| read(&recipe, source, tokenizer.as_ref(), files.spec.vocab, &mut notes);
         let train = read(&recipe.data.train_file)?;
         let validation = recipe.data.validation_file.as_ref().map(read).transpose()?;
@@ -138,15 +70,20 @@ impl Prepared {
             }
             validation.iter_mut().for_each(|corpus| corpus.looks = Vec::new());
         }
-        for corpus in [Some(&train), validation.as_ref()].into_iter().flatten() {
+        let (notes, resumed) = (Vec::new(), None);
+        let mut prepared = Prepared { recipe, origin, tokenizer, train, validation, drawing, notes, resumed };
+        for corpus in prepared.corpora() {
             let longest = corpus.examples.iter().map(|e| e.ids.len()).max().unwrap_or(0);
-            origin.spec().check_length(longest, &origin.file())?;
+            prepared.origin.spec().check_length(longest, &prepared.origin.file())?;
         }
-        if let Some(validation) = &validation {
-            check_weights(&recipe, validation)?;
-        }
-        let notes = notes(&recipe, origin.spec(), tokenizer.is_some(), &train, validation.as_ref());
-        Ok(Prepared { recipe, origin, tokenizer, train, validation, drawing, notes, resumed: None })
+        check_weights(&prepared)?;
+        prepared.notes = notes_of(&prepared);
+        Ok(prepared)
+    }
+
+    /// The training examples, then those for evaluation, where there are any.
+    pub fn corpora(&self) -> impl Iterator<Item = &Corpus> + Clone {
+        std::iter::once(&self.train).chain(&self.validation)
     }
 }
 
@@ -170,8 +107,7 @@ fn read(
     notes: &mut Vec<String>,
 ) -> Result<Corpus> {
     let reading = reading(recipe, source)?;
-    let dir = recipe.data.cache_dir.clone().or_else(|| cache::default_dir(|key| std::env::var(key).ok()));
-    let Some(dir) = dir.filter(|_| recipe.data.cache) else {
+    let Some(dir) = recipe.cache_dir() else {
         return corpus::read(source, tokenizer, vocab, &reading);
     };
     let cached = cache::read(&dir, source, tokenizer, vocab, &reading)?;
@@ -185,22 +121,12 @@ fn read(
     Ok(cached.corpus)
 }
 
-/// The recipe's tokenizer, else the model's; `None` where the model has none.
-fn load_tokenizer(recipe: &Recipe, files: &ModelFiles) -> Result<Option<Tokenizer>> {
-    let dir: &Path = recipe.model.tokenizer.as_deref().unwrap_or(&files.dir);
-    if recipe.model.tokenizer.is_none() && !dir.join("tokenizer.json").is_file() {
-        return Ok(None);
-    }
-    let tokenizer = Tokenizer::load(dir)?;
-    let file = if dir.is_dir() { dir.join("tokenizer.json") } else { dir.to_path_buf() };
-    corpus::check_vocab(&tokenizer, files.spec.vocab, &file)?;
-    Ok(Some(tokenizer))
-}
-
 /// An evaluation divides by the weights of its whole file: better refused now than after an epoch.
-fn check_weights(recipe: &Recipe, validation: &Corpus) -> Result {
+fn check_weights(prepared: &Prepared) -> Result {
+    let by_weights = prepared.recipe.objective.normalize == Normalize::Weights;
+    let Some(validation) = prepared.validation.as_ref().filter(|_| by_weights) else { return Ok(()) };
     let mean = validation.counts.weight_mean;
-    if recipe.objective.normalize != Normalize::Weights || mean > 0.0 {
+    if mean > 0.0 {
         return Ok(());
     }
     let why = format!(
@@ -210,15 +136,10 @@ fn check_weights(recipe: &Recipe, validation: &Corpus) -> Result {
 }
 
 /// Nothing silent: what was left out, and settings that do not do what their reader may expect.
-fn notes(
-    recipe: &Recipe,
-    spec: &Spec,
-    has_tokenizer: bool,
-    train: &Corpus,
-    validation: Option<&Corpus>,
-) -> Vec<String> {
+fn notes_of(prepared: &Prepared) -> Vec<String> {
+    let recipe = &prepared.recipe;
     let mut notes = Vec::new();
-    for corpus in [Some(train), validation].into_iter().flatten() {
+    for corpus in prepared.corpora() {
         let (file, r) = (corpus.file.display(), &corpus.counts);
         if r.truncated > 0 {
             notes.push(format!(
@@ -235,11 +156,11 @@ fn notes(
                 r.split_copies
             ));
         }
-        if r.eos_rows == 0 && has_tokenizer {
+        if r.eos_rows == 0 && prepared.tokenizer.is_some() {
             notes.push(format!("{file}: no row supervises its EOS token, so the model will not learn to stop"));
         }
     }
-    let d = spec.dropout;
+    let d = prepared.origin.spec().dropout;
     if d.attention > 0.0 || d.resid > 0.0 || d.embd > 0.0 {
         let m = &recipe.model;
         notes.push(format!(
@@ -247,7 +168,7 @@ fn notes(
             d.attention, d.resid, d.embd, m.attention_dropout, m.resid_dropout, m.embd_dropout
         ));
     }
-    let pairs = train.examples.iter().any(|e| {
+    let pairs = prepared.train.examples.iter().any(|e| {
         let supervised = || e.labels.iter().zip(&e.path).skip(1).filter(|(l, _)| **l != IGNORE);
         supervised().any(|(_, on)| *on) && supervised().any(|(_, on)| !*on)
     });
@@ -259,7 +180,7 @@ fn notes(
     }
     // where every token of a prompt is supervised, only BOS is not
     let own = |e: &&Example| e.labels.iter().skip(1).any(|&label| label == IGNORE);
-    for corpus in [Some(train), validation].into_iter().flatten().filter(|_| recipe.data.prompt_weight.is_some()) {
+    for corpus in prepared.corpora().filter(|_| recipe.data.prompt_weight.is_some()) {
         match corpus.examples.iter().filter(own).count() {
             0 => {}
             n => notes.push(format!(

@@ -2,13 +2,14 @@
 
 use super::epochs;
 use super::events::Event;
-use super::prepare::{ModelFiles, Prepared};
-use super::run::{lay_out, positions};
+use super::prepare::Prepared;
+use super::setup::{lay_out, positions};
 use super::step::Machine;
 use crate::backend::Backend;
 use crate::data::corpus::Corpus;
 use crate::error::{Error, Result};
 use crate::model::decoder::{Decoder, Init};
+use crate::model::files::ModelFiles;
 use std::path::Path;
 
 /// log p of the supervised tokens of every example under the reference, for the training and the validation examples;

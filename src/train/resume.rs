@@ -1,10 +1,9 @@
 //! Going on from a checkpoint: which one, whether it is one of this run, and what is cut off behind it.
 
 use super::checkpoint::{self, Found, From};
-use super::events::Header;
 use super::fingerprint::Fingerprint;
+use super::log::{Changes, First, Header};
 use super::metrics::Writer;
-use super::prepare::Prepared;
 use super::recipe::{Method, Recipe};
 use crate::error::{Error, Result};
 use crate::files;
@@ -117,8 +116,8 @@ fn check_empty(out: &Path, results: &[&str], checkpoints: bool) -> Result {
 }
 
 /// What is not as it was when the checkpoint was written; refused, unless that is allowed.
-pub fn changes(prepared: &Prepared, fingerprint: &Fingerprint) -> Result<Vec<String>> {
-    let Some(Resumed { found, allow_changed }) = &prepared.resumed else { return Ok(Vec::new()) };
+pub fn changes(resumed: Option<&Resumed>, fingerprint: &Fingerprint) -> Result<Vec<String>> {
+    let Some(Resumed { found, allow_changed }) = resumed else { return Ok(Vec::new()) };
     let changes = found.state.fingerprint.changes(fingerprint);
     if changes.is_empty() || *allow_changed {
         return Ok(changes);
@@ -174,14 +173,19 @@ fn remove_results(recipe: &Recipe, out: &Path) -> Result {
 /// Locks `output_dir`, opens `metrics.jsonl`, with the header or the lines up to the checkpoint, and clears the folder
 /// of what the run will write anew. The steps of the header are at least those that are done. Gives the lock, and what
 /// the user should know.
-pub fn open(prepared: &Prepared, header: &mut Header, changes: &[String]) -> Result<(File, Writer, Vec<String>)> {
-    let out = &prepared.recipe.train.output_dir;
+pub fn open(
+    recipe: &Recipe,
+    resumed: Option<&Resumed>,
+    header: &mut Header,
+    changes: &[String],
+) -> Result<(File, Writer, Vec<String>)> {
+    let out = &recipe.train.output_dir;
     let mut notes = Vec::new();
     let lock = lock(out, &mut notes)?;
-    let (metrics, kept) = match &prepared.resumed {
+    let (metrics, kept) = match resumed {
         None => {
-            let mut metrics = Writer::create(&prepared.recipe)?;
-            metrics.header(header)?;
+            let mut metrics = Writer::create(recipe)?;
+            metrics.write(&First { run: header.clone() })?;
             (metrics, 0)
         }
         Some(Resumed { found, .. }) => {
@@ -194,15 +198,15 @@ pub fn open(prepared: &Prepared, header: &mut Header, changes: &[String]) -> Res
                 header.steps = step;
             }
             let copy = found.dir.join(checkpoint::METRICS);
-            let mut metrics = Writer::resume(&prepared.recipe, &copy, header.steps)?;
+            let mut metrics = Writer::resume(recipe, &copy, header.steps)?;
             if !changes.is_empty() {
-                metrics.changes(step, changes)?;
+                metrics.write(&Changes { resumed: step, changes: changes.to_vec() })?;
             }
             (metrics, if within(found, out) { step } else { 0 })
         }
     };
-    if kept == 0 && prepared.recipe.train.overwrite_output_dir {
-        remove_results(&prepared.recipe, out)?;
+    if kept == 0 && recipe.train.overwrite_output_dir {
+        remove_results(recipe, out)?;
     }
     let removed = checkpoint::clear(out, kept)?;
     notes.extend(removed.iter().map(|dir| format!("{}: removed, the run will write its own", dir.display())));

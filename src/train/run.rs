@@ -2,23 +2,23 @@
 
 use super::checkpoint::{self, Best, Progress};
 use super::epochs::{self, Epochs};
-use super::events::{EvalLog, Event, Header, StepLog, Stop};
+use super::events::{Event, Stop};
 use super::fingerprint::Fingerprint;
 use super::meter::{Meter, Pace};
-use super::prepare::{Origin, Prepared};
+use super::prepare::Prepared;
 use super::recipe::{Method, Recipe, SaveDtype};
 use super::reference::{self, References};
 use super::resume::{self, Resumed};
-use super::step::{Capacity, Machine, Outcome, Rule, StepSettings, Update};
-use super::{metrics, schedule};
+use super::step::{Machine, Outcome, StepSettings, Update};
+use super::{log, metrics, schedule, setup};
 use crate::backend::{AdamW, Backend};
+use crate::data::Batch;
 use crate::data::corpus::Corpus;
-use crate::data::pack::{self, Batching};
-use crate::data::{Batch, Example};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::adapter::{AdapterInit, LoraConfig};
-use crate::model::decoder::{Decoder, Init};
+use crate::model::adapter::AdapterInit;
+use crate::model::decoder::Init;
+use crate::model::files::Origin;
 use crate::model::flops::Flops;
 use crate::model::forward::Rates;
 use crate::model::save;
@@ -36,7 +36,7 @@ pub fn run<B: Backend>(
     prepared: Prepared,
     stop: &Stop,
     on: &mut dyn FnMut(Event) -> Result,
-) -> Result<Vec<StepLog>> {
+) -> Result<Vec<log::Step>> {
     let mut run = Run::start(backend, meter, prepared, on)?;
     run.train(stop, on)?;
     run.take_best(on)?;
@@ -55,7 +55,7 @@ struct Run<B: Backend> {
     progress: Progress,
     /// The checkpoint to go back to, if there is one.
     last: Option<PathBuf>,
-    log: Vec<StepLog>,
+    log: Vec<log::Step>,
     /// Keeps other runs out of the output directory for as long as this one lives.
     _lock: File,
 }
@@ -67,31 +67,33 @@ impl<B: Backend> Run<B> {
         prepared: Prepared,
         on: &mut dyn FnMut(Event) -> Result,
     ) -> Result<Run<B>> {
+        let (recipe, resumed) = (&prepared.recipe, prepared.resumed.as_ref());
         // here and not earlier: hashing reads all weights, which a run that cannot fit never should
-        let fingerprint = Fingerprint::of::<B>(&prepared)?;
-        let changes = resume::changes(&prepared, &fingerprint)?;
-        let recipe = &prepared.recipe;
-        let mut model = build(&backend, &prepared)?;
+        let fingerprint = Fingerprint::of::<B>(recipe, &prepared.origin, prepared.tokenizer.as_ref())?;
+        let changes = resume::changes(resumed, &fingerprint)?;
+        let seed = recipe.train.seed;
+        let base = match &prepared.origin {
+            Origin::Files(files) => Init::File(&files.checkpoint),
+            Origin::Random(..) => Init::Random { seed, std: 0.02 },
+        };
+        let mut model = setup::model(&backend, &prepared, &base, &AdapterInit::Fresh { seed })?;
         if recipe.train.peak_tflops > 0.0 {
             meter.peak = Some(1e12 * recipe.train.peak_tflops);
         }
-        let mut header = Header::of(&prepared, &mut model, &meter);
+        let mut header = setup::header(&prepared, &mut model, &meter);
         let flops = Flops::of(&model);
-        let other = match &recipe.objective.reference_model {
-            Some(dir) if recipe.objective.gamma != 0.0 => Some(reference::model(&backend, dir, &prepared)?),
-            _ => None,
-        };
+        let other = recipe.reference_model().map(|dir| reference::model(&backend, dir, &prepared)).transpose()?;
         // a state that does not fit is refused before anything of the output is touched
-        let saved = prepared.resumed.as_ref().map(|r| Saved::open(&mut model, &r.found.dir.join(checkpoint::TENSORS)));
+        let saved = resumed.map(|r| Saved::open(&mut model, &r.found.dir.join(checkpoint::TENSORS)));
         let saved = saved.transpose()?;
         // the folder and its first line exist before any time is spent
-        let (lock, metrics, notes) = resume::open(&prepared, &mut header, &changes)?;
+        let (lock, metrics, notes) = resume::open(recipe, resumed, &mut header, &changes)?;
         write_recipe(recipe, &recipe.train.output_dir)?;
         on(Event::Header(&header))?;
         for note in prepared.notes.iter().chain(&notes) {
             on(Event::Note(note))?;
         }
-        let settings = settings(&prepared);
+        let settings = setup::settings(&prepared);
         let mut references = References::default();
         let own = settings.rule.gamma != 0.0 && other.is_none();
         if let Some(plain) = other {
@@ -147,19 +149,18 @@ impl<B: Backend> Run<B> {
                 let epoch = f64::from(epoch) + (i + 1) as f64 / per_epoch as f64;
                 pace.step(std::mem::replace(&mut ended, Instant::now()).elapsed().as_secs_f64());
                 let (seconds, flops) = (started.elapsed().as_secs_f64(), self.flops(&plan));
-                let log = StepLog {
+                let log = log::Step {
                     step,
-                    total,
                     epoch,
-                    lr,
-                    outcome,
+                    learning_rate: lr,
+                    flops: Some(flops),
                     seconds,
-                    flops,
                     mfu: self.meter.peak.map(|peak| flops / (seconds * peak)),
                     peak_bytes: (self.meter.memory)(&self.machine.backend),
-                    left: pace.left(total - step),
+                    seconds_left: pace.left(total - step),
+                    ..log::Step::of(&outcome)
                 };
-                self.metrics.step(&log)?;
+                self.metrics.write(&log)?;
                 self.log.push(log);
                 on(Event::Step(&log))?;
                 let last_of_epoch = i + 1 == per_epoch || step == total;
@@ -257,10 +258,11 @@ impl<B: Backend> Run<B> {
         let order: Vec<usize> = (0..validation.examples.len()).collect();
         let plan = epochs::plan(&validation.examples, &order, &self.prepared.recipe);
         let batches: Vec<Batch> = plan.iter().map(|b| self.batch(validation, &self.references.validation, b)).collect();
-        let log = EvalLog { step, outcome: self.machine.evaluate(&batches)? };
-        self.metrics.evaluation(&log)?;
+        let outcome = self.machine.evaluate(&batches)?;
+        let log = log::Evaluation::of(step, &outcome);
+        self.metrics.write(&log)?;
         on(Event::Evaluation(&log))?;
-        let loss = log.outcome.loss;
+        let loss = outcome.loss;
         let better = self.progress.best.map_or(loss.is_finite(), |best| loss < best.loss);
         if better {
             self.progress = Progress { best: Some(Best { step, loss }), since_best: 0, ..self.progress };
@@ -271,8 +273,7 @@ impl<B: Backend> Run<B> {
     }
 
     fn batch(&self, corpus: &Corpus, reference: &[Vec<f32>], indices: &[usize]) -> Batch {
-        let pad = (self.prepared.recipe.data.batching == Batching::Padded).then_some(0);
-        let mut batch = lay_out(&corpus.examples, indices, pad);
+        let mut batch = setup::lay_out(&corpus.examples, indices, setup::pad(&self.prepared.recipe));
         if !reference.is_empty() {
             batch.ref_logp = indices.iter().flat_map(|&i| reference[i].iter().copied()).collect();
         }
@@ -322,7 +323,7 @@ impl<B: Backend> Run<B> {
         match recipe.train.method {
             Method::Lora => {
                 let base = &recipe.model.model_name_or_path;
-                save::adapter(&m.backend, &m.model, &lora_config(recipe), base, dtype(recipe, origin), out)?
+                save::adapter(&m.backend, &m.model, &setup::lora_config(recipe), base, dtype(recipe, origin), out)?
             }
             Method::Full => save::full(&m.backend, &mut m.model, origin.config(), dtype(recipe, origin), out)?,
         }
@@ -339,70 +340,6 @@ impl<B: Backend> Run<B> {
 /// The recipe as it runs.
 fn write_recipe(recipe: &Recipe, out: &Path) -> Result {
     files::write(&out.join(resume::RECIPE), recipe.to_toml_commented())
-}
-
-fn all_examples(prepared: &Prepared) -> impl Iterator<Item = &Example> {
-    prepared.train.examples.iter().chain(prepared.validation.iter().flat_map(|v| &v.examples))
-}
-
-/// Positions that the model must know: those of the longest example.
-pub(super) fn positions(prepared: &Prepared) -> usize {
-    all_examples(prepared).map(|e| e.ids.len()).max().unwrap_or(1)
-}
-
-/// Objective, dropout and the largest micro-batch of the run, evaluation included.
-pub(super) fn settings(prepared: &Prepared) -> StepSettings {
-    let recipe = &prepared.recipe;
-    let (o, m) = (&recipe.objective, &recipe.model);
-    let largest = |c: &Corpus| epochs::largest_batch(&c.examples, recipe);
-    StepSettings {
-        rule: Rule { normalize: o.normalize, gamma: o.gamma, beta: o.beta, dpo_weights: o.dpo_weights },
-        rates: Rates {
-            embd: m.embd_dropout,
-            attention: m.attention_dropout,
-            resid: m.resid_dropout,
-            lora: if recipe.train.method == Method::Lora { recipe.lora.lora_dropout } else { 0.0 },
-        },
-        capacity: Capacity {
-            tokens: largest(&prepared.train).max(prepared.validation.as_ref().map_or(0, largest)),
-            supervised: all_examples(prepared).map(Example::supervised).max().unwrap_or(0),
-        },
-        train: true,
-        recompute: recipe.train.recompute,
-        seed: recipe.train.seed,
-    }
-}
-
-pub(super) fn lay_out(examples: &[Example], indices: &[usize], pad: Option<u32>) -> Batch {
-    let chosen: Vec<&Example> = indices.iter().map(|&i| &examples[i]).collect();
-    pack::batch(&chosen, pad)
-}
-
-/// The model of the recipe on a device, with fresh adapters where they are trained.
-fn build<B: Backend>(b: &B, prepared: &Prepared) -> Result<Decoder<B>> {
-    let recipe = &prepared.recipe;
-    let (full, optim) = (recipe.train.method == Method::Full, recipe.train.optim);
-    let source = match &prepared.origin {
-        Origin::Files(files) => Init::File(&files.checkpoint),
-        Origin::Random(..) => Init::Random { seed: recipe.train.seed, std: 0.02 },
-    };
-    let mut model =
-        Decoder::build(b, prepared.origin.spec().clone(), &source, full.then_some(optim), positions(prepared))?;
-    if !full {
-        model.attach(b, &lora_config(recipe), &AdapterInit::Fresh { seed: recipe.train.seed }, Some(optim))?;
-    }
-    Ok(model)
-}
-
-pub(super) fn lora_config(recipe: &Recipe) -> LoraConfig {
-    let l = &recipe.lora;
-    LoraConfig {
-        r: l.r,
-        alpha: l.lora_alpha,
-        dropout: l.lora_dropout,
-        rslora: l.use_rslora,
-        targets: l.target_modules.clone(),
-    }
 }
 
 /// The dtype of what is saved: the recipe's, else that of most of the checkpoint for a full model and f32 for an adapter.

@@ -8,9 +8,10 @@ use eyekern::data::pack::{self, Totals};
 use eyekern::data::tokenizer::Tokenizer;
 use eyekern::error::Result;
 use eyekern::model::config::Spec;
+use eyekern::model::files::Origin;
 use eyekern::train::events::Stop;
 use eyekern::train::meter::Meter;
-use eyekern::train::prepare::{Origin, Prepared};
+use eyekern::train::prepare::Prepared;
 use eyekern::train::recipe::{Normalize, Recipe};
 use eyekern::train::{run, step::Rule};
 use std::path::Path;
@@ -69,7 +70,7 @@ fn every_row_can_be_trained_on() {
     let prepared = Prepared::new(recipe, origin, Some(tokenizer()), corpus, None).expect("a run");
     let cpu = Cpu::<f32>::new(1).expect("a thread");
     let log = run::run(cpu, Meter::default(), prepared, &Stop::default(), &mut |_| Ok(())).expect("trains");
-    assert!(log.len() == 2 && log.iter().all(|s| s.outcome.loss.is_finite() && s.outcome.totals.pairs > 0));
+    assert!(log.len() == 2 && log.iter().all(|s| s.loss.is_some_and(f64::is_finite) && s.pairs > 0));
 }
 
 #[test]

@@ -4,12 +4,11 @@ mod rows;
 
 use super::Device;
 use super::device::{self, Job, Site};
-use super::inputs::data_source;
 use super::terminal::Terminal;
 use crate::backend::Backend;
 use crate::backend::plan::Plan;
 use crate::choices::Choice;
-use crate::data::corpus::{self, DataSource};
+use crate::data::corpus::DataSource;
 use crate::data::requests::{self, Prompt};
 use crate::data::template::{self, Task};
 use crate::data::tokenizer::Tokenizer;
@@ -18,9 +17,9 @@ use crate::files;
 use crate::model::adapter::AdapterFiles;
 use crate::model::decode::{self, Room, Session};
 use crate::model::decoder::{Decoder, Init};
+use crate::model::files::ModelFiles;
 use crate::model::generate::{self, GenerationConfig};
 use crate::model::sample::Sampling;
-use crate::train::prepare::ModelFiles;
 use clap::Args;
 use rows::Output;
 use safetensors::Dtype;
@@ -124,12 +123,12 @@ pub fn run(args: &GenerateArgs, out: &mut Terminal) -> Result {
     }
     let files = ModelFiles::open(&args.model)?;
     let adapter = args.adapter.as_deref().map(AdapterFiles::open).transpose()?;
-    let tokenizer = tokenizer(args, &files)?;
+    let tokenizer = files.tokenizer(None, args.adapter.as_deref())?;
     if let (None, false) = (&tokenizer, args.stop.is_empty()) {
         return Err(Error::file(&files.dir, "there is no tokenizer.json, which --stop requires; omit --stop"));
     }
     let ends = generate::ends(&files.dir, &files.config, tokenizer.as_ref())?;
-    let source = data_source(&args.data);
+    let source = DataSource::of(&args.data);
     let mut prompts = match (&source, &tokenizer) {
         (None, Some(tokenizer)) => vec![text_prompt(args, tokenizer)?],
         (None, None) => {
@@ -184,15 +183,6 @@ fn sampling(args: &GenerateArgs) -> Result<Sampling> {
     }
     let (top_k, seed) = (args.top_k.unwrap_or(0) as usize, args.seed.unwrap_or(0));
     Ok(Sampling { temperature: t, top_k, top_p: p, repetition_penalty: r, seed })
-}
-
-/// The adapter's tokenizer, which it was trained with, else the model's; `None` where neither has one.
-fn tokenizer(args: &GenerateArgs, files: &ModelFiles) -> Result<Option<Tokenizer>> {
-    let folders = args.adapter.iter().map(PathBuf::as_path).chain([files.dir.as_path()]);
-    let Some(dir) = folders.into_iter().find(|dir| dir.join("tokenizer.json").is_file()) else { return Ok(None) };
-    let tokenizer = Tokenizer::load(dir)?;
-    corpus::check_vocab(&tokenizer, files.spec.vocab, &dir.join("tokenizer.json"))?;
-    Ok(Some(tokenizer))
 }
 
 /// The prompt of the command line, of a file or of standard input.

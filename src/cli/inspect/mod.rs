@@ -7,16 +7,15 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Format;
-use super::inputs::{Overrides, data_source};
+use super::overrides::Overrides;
 use super::terminal::Terminal;
-use crate::data::corpus::{self, DataSource};
+use crate::data::corpus::DataSource;
 use crate::data::shown::Shown;
 use crate::data::survey::{Ask, Rows, Survey};
-use crate::data::tokenizer::Tokenizer;
 use crate::data::weights::drawn::Drawing;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::{config, hub};
+use crate::model::files::tokenizer_of;
 use crate::render::html;
 use crate::train::recipe::{self, Recipe};
 use crate::train::{prepare, salience};
@@ -109,7 +108,8 @@ pub fn run(args: &InspectArgs, out: &mut Terminal) -> Result {
             data.chain(args.recipe.as_deref()).chain(args.overrides.priors.as_deref()),
         )?;
     }
-    let (tokenizer, vocab) = tokenizer(&recipe)?;
+    let model = &recipe.model;
+    let (tokenizer, vocab) = tokenizer_of(&model.model_name_or_path, model.tokenizer.as_deref())?;
     if let (DataSource::Parallel(..), None) = (&source, &tokenizer) {
         let why = "text needs a tokenizer: name one with --tokenizer FILE, or a model that has one with --model DIR";
         return Err(Error::Usage(why.into()));
@@ -152,7 +152,7 @@ fn recipe(args: &InspectArgs) -> Result<Recipe> {
 
 fn source(args: &InspectArgs, recipe: &Recipe) -> Result<DataSource> {
     let of_recipe = Some(&recipe.data.train_file).filter(|source| !source.file().as_os_str().is_empty());
-    data_source(&args.data).or(of_recipe.cloned()).ok_or_else(|| {
+    DataSource::of(&args.data).or(of_recipe.cloned()).ok_or_else(|| {
         let why = "nothing to inspect: give a JSONL file, two parallel text files, or --recipe RECIPE.toml";
         Error::Usage(why.into())
     })
@@ -164,7 +164,7 @@ fn others(args: &InspectArgs, recipe: &Recipe) -> Result<Option<DataSource>> {
         return Err(Error::Usage(why.into()));
     }
     let of_recipe = recipe.data.validation_file.clone().filter(|_| args.data.is_empty());
-    Ok(data_source(&args.against).or(of_recipe))
+    Ok(DataSource::of(&args.against).or(of_recipe))
 }
 
 fn rows(args: &InspectArgs) -> Result<Rows> {
@@ -190,29 +190,6 @@ fn refuse_missing(args: &InspectArgs, source: &DataSource, shown: &[Shown]) -> R
     };
     let why = format!("{} has no row on {lines}; --row takes line numbers, from 1", source.file().display());
     Err(Error::Usage(format!("--row: {why}")))
-}
-
-/// The tokenizer, where there is one, and the number of ids that rows may use.
-fn tokenizer(recipe: &Recipe) -> Result<(Option<Tokenizer>, usize)> {
-    let (name, own) = (recipe.model.model_name_or_path.as_str(), recipe.model.tokenizer.as_deref());
-    let model = match (name, own) {
-        ("", _) => None,
-        // a model that is yet to be fetched is not needed where the tokenizer is here
-        (name, Some(_)) => hub::resolve(name, |key| std::env::var(key).ok()).ok(),
-        (name, None) => Some(hub::resolve(name, |key| std::env::var(key).ok())?),
-    };
-    let config = model.as_ref().map(|dir| dir.join("config.json")).filter(|file| file.is_file());
-    let config = config.map(|file| config::read(&file)).transpose()?;
-    let vocab = config.and_then(|config| usize::try_from(config["vocab_size"].as_u64()?).ok());
-    let of_model = model.as_deref().filter(|dir| dir.join("tokenizer.json").is_file());
-    let Some(place) = own.or(of_model) else { return Ok((None, vocab.unwrap_or(u32::MAX as usize))) };
-    let tokenizer = Tokenizer::load(place)?;
-    if let Some(vocab) = vocab {
-        let file = if place.is_dir() { place.join("tokenizer.json") } else { place.to_path_buf() };
-        corpus::check_vocab(&tokenizer, vocab, &file)?;
-    }
-    let ids = vocab.unwrap_or(tokenizer.id_end());
-    Ok((Some(tokenizer), ids))
 }
 
 #[cfg(test)]

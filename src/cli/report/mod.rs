@@ -6,7 +6,7 @@ use super::terminal::Terminal;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::render::html::run::render;
-use crate::train::history::History;
+use crate::train::log::History;
 use clap::Args;
 use std::path::{Path, PathBuf};
 

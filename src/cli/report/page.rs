@@ -6,7 +6,7 @@ use crate::render::chart::{Chart, Kind, Line, draw};
 use crate::render::html::Fact;
 use crate::render::html::run::Page;
 use crate::render::svg::{SERIES, short};
-use crate::train::history::{Evaluation, History, Step};
+use crate::train::log::{Changes, Evaluation, History, Step};
 use std::path::Path;
 
 /// The page of a run.
@@ -45,8 +45,8 @@ fn notes(h: &History, recipe: bool) -> Vec<String> {
     if lost > 0 {
         notes.push(format!("{lost} steps have a loss or gradient that is not finite; the curves have gaps there."));
     }
-    for (step, changes) in &h.changes {
-        notes.push(format!("Resumed after step {step} with changes: {}.", changes.join(", ")));
+    for Changes { resumed, changes } in &h.changes {
+        notes.push(format!("Resumed after step {resumed} with changes: {}.", changes.join(", ")));
     }
     if !recipe {
         notes.push("There is no recipe.resolved.toml in this folder.".into());

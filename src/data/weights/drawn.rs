@@ -185,9 +185,10 @@ impl Drawing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::corpus::Reading;
-    use crate::data::rows::{Row, RowReader};
+    use crate::data::reader::RowReader;
+    use crate::data::row::Row;
     use crate::data::samples::*;
+    use crate::data::source::Reading;
     use crate::data::template::Task;
     use crate::data::tokenizer::Tokenizer;
     use crate::salience::Label;

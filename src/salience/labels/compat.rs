@@ -4,7 +4,8 @@
 //! externally defined are moved behind their method; methods of anonymous classes are listed once inside their method
 //! and once more by themselves; line numbers count certain words instead of lines.
 
-use super::{Calls, table::Rules, table::mark, walk};
+use super::table::{Rules, mark};
+use super::{Calls, tables, walk};
 use crate::error::{Error, Result};
 use crate::salience::Label;
 use crate::salience::syntax::{self, Language};
@@ -35,7 +36,7 @@ const MOST_LISTINGS: usize = 16;
 /// with a body is left out.
 pub fn artifact(code: &[u8], language: Language, calls: Calls) -> Result<Vec<ArtifactToken>> {
     let syntax = syntax::parse(code, language)?;
-    let methods = methods(syntax.root(), Rules::of(syntax.grammar()));
+    let methods = methods(syntax.root(), tables::rules(syntax.grammar()));
     let listed = methods.iter().map(|m| m.end_byte() - m.start_byte()).fold(0, usize::saturating_add);
     if listed > ALWAYS_LISTED.max(code.len().saturating_mul(MOST_LISTINGS)) {
         return Err(Error::Usage(

@@ -10,9 +10,6 @@
 //!   exclude);
 //! * `kind @ token`: its children (except tokens) whose nearest sibling token to the left is that token.
 
-use crate::salience::syntax::Grammar;
-use std::sync::OnceLock;
-
 /// A set of bits of [`mark`].
 pub(super) type Marks = u64;
 
@@ -316,14 +313,8 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// The rules of a grammar, compiled at first use.
-    pub fn of(grammar: Grammar) -> &'static Rules {
-        static CACHE: [OnceLock<Rules>; Grammar::COUNT] = [const { OnceLock::new() }; Grammar::COUNT];
-        CACHE[grammar.index()].get_or_init(|| Rules::compile(super::tables::table(grammar), &grammar.load()).0)
-    }
-
-    /// Also returns the patterns that name something that the grammar does not have.
-    fn compile(table: &Table, grammar: &tree_sitter::Language) -> (Rules, Vec<&'static str>) {
+    /// The rules of a table, and the patterns that name something the grammar does not have.
+    pub fn compile(table: &Table, grammar: &tree_sitter::Language) -> (Rules, Vec<&'static str>) {
         let kinds = grammar.node_kind_count();
         let name = |id: usize| grammar.node_kind_for_id(id as u16).unwrap_or("");
         // one name can have several ids (aliases); all of them are used
@@ -433,19 +424,5 @@ fn class(name: &str, named: bool) -> (Class, Join) {
         "->" | "?." | "::" => (Class::Symbol, Join::Member),
         _ if name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') => (Class::Keyword, Join::No),
         _ => (Class::Symbol, Join::No),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::salience::syntax::Language;
-
-    #[test]
-    fn every_pattern_of_every_table_is_of_its_grammar() {
-        for grammar in Language::ALL.map(Grammar::Plain).into_iter().chain([Grammar::Tsx]) {
-            let (_, unknown) = Rules::compile(super::super::tables::table(grammar), &grammar.load());
-            assert!(unknown.is_empty(), "{grammar:?}: no such node, token or field: {unknown:?}");
-        }
     }
 }

@@ -3,6 +3,7 @@
 use super::Calls;
 use super::free::free;
 use super::table::{Class, Join, Marks, Rules, mark};
+use super::tables;
 use super::token::{Facts, Joiner, Token};
 use crate::salience::Label;
 use crate::salience::syntax::Syntax;
@@ -57,7 +58,7 @@ pub(super) fn walk<'c>(
     let mut walker = Walker {
         code,
         syntax,
-        rules: Rules::of(syntax.grammar()),
+        rules: tables::rules(syntax.grammar()),
         calls,
         scopes: [HashSet::new(), HashSet::new()],
         own_name: b"",

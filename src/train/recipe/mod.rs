@@ -18,12 +18,14 @@ mod value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::data::cache;
 use crate::data::corpus::DataSource;
 use crate::error::{Error, Result};
 pub use layers::environment;
 pub use sections::{
     Arm, Data, Lora, Method, Model, Normalize, Objective, ReportTo, Salience, SaveDtype, Schedule, Train,
 };
+pub use value::Effect;
 use value::Section;
 
 /// A training run, section by section as in the file.
@@ -54,6 +56,8 @@ pub struct Key {
     pub default: String,
     /// What the key means, in a sentence or two.
     pub doc: &'static str,
+    /// What a checkpoint records of it.
+    pub effect: Effect,
     /// Which values are accepted.
     pub accepts: String,
     /// The names to choose from, each with what it stands for (empty where the name says it); none for other keys.
@@ -71,6 +75,7 @@ pub fn keys() -> impl Iterator<Item = Key> {
             name: f.name,
             default: show(f.value.as_ref()),
             doc: f.doc,
+            effect: f.effect,
             accepts: f.accepts,
             choices: f.choices,
         })
@@ -149,6 +154,18 @@ impl Recipe {
             0 => self.train.per_device_train_batch_size.saturating_mul(self.data.max_length),
             given => given,
         }
+    }
+
+    /// The model whose log p the DPO term compares with; `None` without a DPO term, and where it is the trained model as
+    /// it was.
+    pub fn reference_model(&self) -> Option<&Path> {
+        self.objective.reference_model.as_deref().filter(|_| self.objective.gamma != 0.0)
+    }
+
+    /// Where prepared data and a GPU's algorithms are kept for the next run; `None` where nothing is.
+    pub fn cache_dir(&self) -> Option<PathBuf> {
+        let dir = self.data.cache_dir.clone().or_else(|| cache::default_dir(|key| std::env::var(key).ok()));
+        dir.filter(|_| self.data.cache)
     }
 
     /// The recipe as TOML, every key with its doc line and its value; unset keys are commented out.

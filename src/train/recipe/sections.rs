@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::value::Effect::{Bits, File, Free};
 use super::value::Range::{Above, Any, AtLeast, Below, Within};
 use super::value::{MOST, Value, section};
 use crate::backend::moments::Optim;
@@ -193,15 +194,15 @@ section! {
     /// The model that training starts from.
     Model = "model" {
         /// A directory with a Hugging Face model, or the id of one in the local cache. Required.
-        model_name_or_path: String = String::new(), Any;
+        model_name_or_path: String = String::new(), Any, File;
         /// Another tokenizer.json than the model's: the file, by any name that ends in .json, or its directory.
-        tokenizer: Option<PathBuf> = None, Any;
+        tokenizer: Option<PathBuf> = None, Any, File;
         /// Dropout behind the embedding, whatever the model's config.json says.
-        embd_dropout: f32 = 0.0, Below(0.0, 1.0);
+        embd_dropout: f32 = 0.0, Below(0.0, 1.0), Bits;
         /// Dropout on what each block adds to the residual stream, likewise.
-        resid_dropout: f32 = 0.0, Below(0.0, 1.0);
+        resid_dropout: f32 = 0.0, Below(0.0, 1.0), Bits;
         /// Dropout on attention probabilities, likewise.
-        attention_dropout: f32 = 0.0, Below(0.0, 1.0);
+        attention_dropout: f32 = 0.0, Below(0.0, 1.0), Bits;
     }
 }
 
@@ -209,26 +210,26 @@ section! {
     /// What is learned from.
     Data = "data" {
         /// Training examples. Required.
-        train_file: DataSource = DataSource::Jsonl(PathBuf::new()), Any;
+        train_file: DataSource = DataSource::Jsonl(PathBuf::new()), Any, File;
         /// Examples for the evaluation loss.
-        validation_file: Option<DataSource> = None, Any;
+        validation_file: Option<DataSource> = None, Any, File;
         /// The prompt template put around plain code; "none" where rows bring their own prompt.
-        task: Task = Task::None, Any;
+        task: Task = Task::None, Any, Bits;
         /// Longest example in tokens; what is beyond is cut off, counted and reported.
         // One token alone predicts nothing.
-        max_length: usize = 1024, Within(2.0, MOST);
+        max_length: usize = 1024, Within(2.0, MOST), Bits;
         /// Loss weight of prompt tokens; unset, the prompt is not supervised.
-        prompt_weight: Option<f32> = None, Any;
+        prompt_weight: Option<f32> = None, Any, Bits;
         /// Micro-batches: packed up to max_tokens, packed by count of examples, or by count and padded.
-        batching: Batching = Batching::Tokens, Any;
+        batching: Batching = Batching::Tokens, Any, Bits;
         /// Token budget of a micro-batch; 0 means per_device_train_batch_size * max_length.
-        max_tokens: usize = 0, Within(0.0, MOST);
+        max_tokens: usize = 0, Within(0.0, MOST), Bits;
         /// Whether every epoch has its own order (drawn from train.seed).
-        shuffle: bool = true, Any;
+        shuffle: bool = true, Any, Bits;
         /// Whether data files of 1 MiB and more are kept as prepared (parsed, labelled, tokenised) for the next run.
-        cache: bool = true, Any;
+        cache: bool = true, Any, Free;
         /// Where they are kept; unset, in $XDG_CACHE_HOME/eyekern or ~/.cache/eyekern. May be deleted at any time.
-        cache_dir: Option<PathBuf> = None, Any;
+        cache_dir: Option<PathBuf> = None, Any, Free;
     }
 }
 
@@ -237,33 +238,33 @@ section! {
     /// condition or priors is set; docs/salience.md explains every key.
     Salience = "salience" {
         /// The priors: "reading", "writing" or "combined" of the published study, or a condition of the file in priors.
-        condition: Option<String> = None, Any;
+        condition: Option<String> = None, Any, Bits;
         /// A file with other priors, as `eyekern priors build` writes it.
-        priors: Option<PathBuf> = None, Any;
+        priors: Option<PathBuf> = None, Any, File;
         /// How many tokens of each label lie on a path: one density for the example, or one for each label.
-        mode: Mode = Mode::Paper, Any;
+        mode: Mode = Mode::Paper, Any, Bits;
         /// Lines over which an n-gram of a path may reach.
-        max_lines: usize = 4, Within(0.0, MOST);
+        max_lines: usize = 4, Within(0.0, MOST), Bits;
         /// Whether every epoch draws paths of its own.
-        dynamic: bool = false, Any;
+        dynamic: bool = false, Any, Bits;
         /// What every token on a path weighs at least. The published code has 3.
-        w_base: f64 = 1.0, AtLeast(0.0);
+        w_base: f64 = 1.0, AtLeast(0.0), Bits;
         /// What tokens off the path weigh: a number, or "formula" for the same formula without the n-gram.
-        off_path: OffPath = OffPath::Number(1.0), Any;
+        off_path: OffPath = OffPath::Number(1.0), Any, Bits;
         /// The rarity bonus of an n-gram that was never counted: none, or 1 / ln 2.
-        unseen: Unseen = Unseen::Zero, Any;
+        unseen: Unseen = Unseen::Zero, Any, Bits;
         /// How weights cross from the code to what is learned; unset, the task decides: identity for completion and
         /// copy, target-ast for translation, lexical for summarization.
-        align: Option<Align> = None, Any;
+        align: Option<Align> = None, Any, Bits;
         /// Whether the loss sums over all supervised tokens or over those on the path; the others then weigh 0.
-        scope: Scope = Scope::All, Any;
+        scope: Scope = Scope::All, Any, Bits;
         /// How the names of called functions are told from other words: by syntax, or by the published list.
-        calls: Calls = Calls::Syntax, Any;
+        calls: Calls = Calls::Syntax, Any, Bits;
         /// The language of the code; unset, by the extension of parallel files, by a row's `lang`, else java.
-        source_lang: Option<Language> = None, Any;
+        source_lang: Option<Language> = None, Any, Bits;
         /// The language of what is learned, "text" for none; unset, by the extension of parallel files, c-sharp for
         /// translation, "text" for summarization, else that of the code.
-        target_lang: Option<Writing> = None, Any;
+        target_lang: Option<Writing> = None, Any, Bits;
     }
 }
 
@@ -271,15 +272,15 @@ section! {
     /// The adapters, where train.method is "lora". Names and meanings are PEFT's.
     Lora = "lora" {
         /// Rank.
-        r: usize = 16, Within(1.0, MOST);
+        r: usize = 16, Within(1.0, MOST), Bits;
         /// The adapter's output is scaled by lora_alpha / r.
-        lora_alpha: f64 = 32.0, Above(0.0);
+        lora_alpha: f64 = 32.0, Above(0.0), Bits;
         /// Dropout on the adapter's input.
-        lora_dropout: f32 = 0.0, Below(0.0, 1.0);
+        lora_dropout: f32 = 0.0, Below(0.0, 1.0), Bits;
         /// The layers that are adapted.
-        target_modules: Targets = Targets::AllLinear, Any;
+        target_modules: Targets = Targets::AllLinear, Any, Bits;
         /// Scale by lora_alpha / sqrt(r) instead.
-        use_rslora: bool = false, Any;
+        use_rslora: bool = false, Any, Bits;
     }
 }
 
@@ -287,17 +288,17 @@ section! {
     /// What is minimised: weighted cross entropy + gamma * token-level DPO.
     Objective = "objective" {
         /// The loss weights: those of the data, or 1 for every token.
-        arm: Arm = Arm::Data, Any;
+        arm: Arm = Arm::Data, Any, Bits;
         /// What the summed cross entropy of an optimiser step is divided by.
-        normalize: Normalize = Normalize::Tokens, Any;
+        normalize: Normalize = Normalize::Tokens, Any, Bits;
         /// Factor of the DPO term; 0 leaves it out.
-        gamma: f64 = 0.0, AtLeast(0.0);
+        gamma: f64 = 0.0, AtLeast(0.0), Bits;
         /// Inverse temperature of the DPO term.
-        beta: f64 = 0.1, Above(0.0);
+        beta: f64 = 0.1, Above(0.0), Bits;
         /// Whether the DPO term's means over tokens are weighted.
-        dpo_weights: bool = false, Any;
+        dpo_weights: bool = false, Any, Bits;
         /// A directory with the DPO reference; unset, it is the model that training starts from.
-        reference_model: Option<PathBuf> = None, Any;
+        reference_model: Option<PathBuf> = None, Any, File;
     }
 }
 
@@ -305,66 +306,66 @@ section! {
     /// The run. Names and meanings are those of Hugging Face's TrainingArguments where it has them.
     Train = "train" {
         /// Where the trained model or adapter and the metrics go.
-        output_dir: PathBuf = "eyekern-out".into(), Any;
+        output_dir: PathBuf = "eyekern-out".into(), Any, Free;
         /// Train adapters or every weight.
-        method: Method = Method::Lora, Any;
+        method: Method = Method::Lora, Any, Bits;
         /// The optimiser.
-        optim: Optim = Optim::AdamW, Any;
+        optim: Optim = Optim::AdamW, Any, Bits;
         /// Peak learning rate of AdamW.
-        learning_rate: f64 = 1e-4, AtLeast(0.0);
+        learning_rate: f64 = 1e-4, AtLeast(0.0), Bits;
         /// Examples in a micro-batch.
-        per_device_train_batch_size: usize = 8, Within(1.0, MOST);
+        per_device_train_batch_size: usize = 8, Within(1.0, MOST), Bits;
         /// Micro-batches in an optimiser step.
-        gradient_accumulation_steps: usize = 1, Within(1.0, MOST);
+        gradient_accumulation_steps: usize = 1, Within(1.0, MOST), Bits;
         /// Passes over the data; fractions are allowed.
         // Bounded, as epochs are counted in 32 bits.
-        num_train_epochs: f64 = 3.0, Within(0.0, 1e6);
+        num_train_epochs: f64 = 3.0, Within(0.0, 1e6), Free;
         /// Optimiser steps; where above 0 it decides, not num_train_epochs.
-        max_steps: i64 = -1, AtLeast(-1.0);
+        max_steps: i64 = -1, AtLeast(-1.0), Free;
         /// How the learning rate moves over the run.
-        lr_scheduler_type: Schedule = Schedule::Linear, Any;
+        lr_scheduler_type: Schedule = Schedule::Linear, Any, Bits;
         /// Optimiser steps over which the learning rate rises from 0.
-        warmup_steps: u64 = 0, AtLeast(0.0);
+        warmup_steps: u64 = 0, AtLeast(0.0), Bits;
         /// The same as a share of the run, where warmup_steps is 0.
-        warmup_ratio: f64 = 0.0, Within(0.0, 1.0);
+        warmup_ratio: f64 = 0.0, Within(0.0, 1.0), Bits;
         /// Decoupled weight decay; biases and norms are exempt.
-        weight_decay: f64 = 0.0, AtLeast(0.0);
+        weight_decay: f64 = 0.0, AtLeast(0.0), Bits;
         /// Decay of AdamW's mean of gradients.
-        adam_beta1: f64 = 0.9, Below(0.0, 1.0);
+        adam_beta1: f64 = 0.9, Below(0.0, 1.0), Bits;
         /// Decay of AdamW's mean of squared gradients.
-        adam_beta2: f64 = 0.999, Below(0.0, 1.0);
+        adam_beta2: f64 = 0.999, Below(0.0, 1.0), Bits;
         /// Added to the root of AdamW's mean of squared gradients.
-        adam_epsilon: f64 = 1e-8, Above(0.0);
+        adam_epsilon: f64 = 1e-8, Above(0.0), Bits;
         /// Gradients with a larger norm are scaled down to it; 0 means no clipping.
-        max_grad_norm: f64 = 1.0, AtLeast(0.0);
+        max_grad_norm: f64 = 1.0, AtLeast(0.0), Bits;
         /// Optimiser steps between two lines of the log.
-        logging_steps: u64 = 10, AtLeast(1.0);
+        logging_steps: u64 = 10, AtLeast(1.0), Free;
         /// Whether an output_dir that holds an earlier run may be written over; what that run saved is removed at the
         /// start.
-        overwrite_output_dir: bool = false, Any;
+        overwrite_output_dir: bool = false, Any, Free;
         /// Optimiser steps between two evaluations; 0 means at the end of each epoch. Needs data.validation_file.
-        eval_steps: u64 = 0, AtLeast(0.0);
+        eval_steps: u64 = 0, AtLeast(0.0), Free;
         /// Optimiser steps between two checkpoints; 0 means at the end of each epoch.
-        save_steps: u64 = 500, AtLeast(0.0);
+        save_steps: u64 = 500, AtLeast(0.0), Free;
         /// How many checkpoints are kept: the last ones, and the best beside them.
-        save_total_limit: usize = 2, Within(1.0, MOST);
+        save_total_limit: usize = 2, Within(1.0, MOST), Free;
         /// Evaluations without a better loss after which the run stops; 0 means never. Needs data.validation_file.
-        early_stopping_patience: u64 = 0, AtLeast(0.0);
+        early_stopping_patience: u64 = 0, AtLeast(0.0), Free;
         /// Whether the model of the lowest evaluation loss is saved, not the last. Needs data.validation_file.
-        load_best_model_at_end: bool = false, Any;
+        load_best_model_at_end: bool = false, Any, Free;
         /// Seed of initial values, data order and dropout.
-        seed: u64 = 42, AtLeast(0.0);
+        seed: u64 = 42, AtLeast(0.0), Bits;
         /// What the run is reported to, beside metrics.jsonl: TensorBoard by files below output_dir/runs, or nothing.
-        report_to: ReportTo = ReportTo::None, Any;
+        report_to: ReportTo = ReportTo::None, Any, Free;
         /// The device's peak in TFLOP/s for products of the run's number type, of which MFU is a share; 0 means that of
         /// a known GPU, and no MFU elsewhere.
-        peak_tflops: f64 = 0.0, AtLeast(0.0);
+        peak_tflops: f64 = 0.0, AtLeast(0.0), Free;
         /// The number format of what is saved.
-        save_dtype: SaveDtype = SaveDtype::Auto, Any;
+        save_dtype: SaveDtype = SaveDtype::Auto, Any, Free;
         /// What backward computes anew to save memory, with the same result: nothing, or the activations of each layer
         /// (gradient checkpointing), which takes up to a third more time.
-        recompute: Recompute = Recompute::None, Any;
+        recompute: Recompute = Recompute::None, Any, Free;
         /// CPU threads; 0 means all cores. Results do not depend on it.
-        threads: usize = 0, Within(0.0, 1024.0);
+        threads: usize = 0, Within(0.0, 1024.0), Free;
     }
 }

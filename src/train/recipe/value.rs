@@ -64,6 +64,18 @@ impl Range {
     }
 }
 
+/// What a key decides, and what a checkpoint therefore records of it: a resume reports what is not as it was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The bits of a step: its value is recorded.
+    Bits,
+    /// A file that is read: its content is recorded, not its place.
+    File,
+    /// Where a run ends, what it writes and how fast it is, but not the bits of a step: nothing is recorded. (The end
+    /// of a run bends the schedule of the learning rate; that is what its user asks for.)
+    Free,
+}
+
 impl<C: Choice> Value for C {
     fn kind() -> String {
         format!("one of {}", C::names())
@@ -91,87 +103,44 @@ impl Value for bool {
     }
 }
 
-/// Counts stay below 2^32 ([`MOST`]), so that the product of any two is still a count.
-impl Value for usize {
-    fn kind() -> String {
-        i64::kind()
-    }
-    fn read(value: &toml::Value) -> Option<Self> {
-        value.as_integer().and_then(|n| u32::try_from(n).ok()).map(|n| n as usize)
-    }
-    fn write(&self) -> Option<toml::Value> {
-        (*self as u64).write()
-    }
-    fn number(&self) -> Option<f64> {
-        Some(*self as f64)
-    }
-}
-
-impl Value for u64 {
-    fn kind() -> String {
-        i64::kind()
-    }
-    fn read(value: &toml::Value) -> Option<Self> {
-        value.as_integer().and_then(|n| n.try_into().ok())
-    }
-    fn write(&self) -> Option<toml::Value> {
-        // TOML integers have 63 bits; only a recipe built in code can hold more.
-        Some(toml::Value::Integer(i64::try_from(*self).unwrap_or(i64::MAX)))
-    }
-    fn number(&self) -> Option<f64> {
-        Some(*self as f64)
-    }
-}
-
-impl Value for i64 {
-    fn kind() -> String {
-        "a whole number".into()
-    }
-    fn read(value: &toml::Value) -> Option<Self> {
-        value.as_integer()
-    }
-    fn write(&self) -> Option<toml::Value> {
-        Some(toml::Value::Integer(*self))
-    }
-    fn number(&self) -> Option<f64> {
-        Some(*self as f64)
-    }
-}
-
-impl Value for f64 {
-    fn kind() -> String {
-        "a finite number".into()
-    }
-    fn read(value: &toml::Value) -> Option<Self> {
-        match value {
-            toml::Value::Float(n) => Some(*n),
-            // 1 is as good as 1.0 to everyone but TOML.
-            toml::Value::Integer(n) => Some(*n as f64),
-            _ => None,
+/// Numbers: what messages call the type, and how TOML has it, both ways.
+macro_rules! numbers {
+    ($($T:ty: $kind:literal, $read:expr, $write:expr;)+) => {$(
+        impl Value for $T {
+            fn kind() -> String {
+                $kind.into()
+            }
+            fn read(value: &toml::Value) -> Option<Self> {
+                $read(value)
+            }
+            fn write(&self) -> Option<toml::Value> {
+                Some($write(*self))
+            }
+            fn number(&self) -> Option<f64> {
+                Some(*self as f64)
+            }
         }
-    }
-    fn write(&self) -> Option<toml::Value> {
-        Some(toml::Value::Float(*self))
-    }
-    fn number(&self) -> Option<f64> {
-        Some(*self)
-    }
+    )+};
 }
 
-impl Value for f32 {
-    fn kind() -> String {
-        f64::kind()
-    }
-    fn read(value: &toml::Value) -> Option<Self> {
-        f64::read(value).map(|n| n as f32)
-    }
-    fn write(&self) -> Option<toml::Value> {
-        // By way of the shortest decimal, so that 0.05 is not printed as 0.05000000074505806.
-        Some(toml::Value::Float(self.to_string().parse().unwrap_or(f64::from(*self))))
-    }
-    fn number(&self) -> Option<f64> {
-        Some(f64::from(*self))
-    }
+numbers! {
+    i64: "a whole number", toml::Value::as_integer, toml::Value::Integer;
+    // TOML integers have 63 bits; only a recipe built in code can hold more.
+    u64: "a whole number",
+        |v: &toml::Value| v.as_integer()?.try_into().ok(),
+        |n| toml::Value::Integer(i64::try_from(n).unwrap_or(i64::MAX));
+    // Counts stay below 2^32 ([`MOST`]), so that the product of any two is still a count.
+    usize: "a whole number",
+        |v: &toml::Value| u32::try_from(v.as_integer()?).ok().map(|n| n as usize),
+        |n| toml::Value::Integer(i64::try_from(n).unwrap_or(i64::MAX));
+    // 1 is as good as 1.0 to everyone but TOML.
+    f64: "a finite number",
+        |v: &toml::Value| v.as_float().or(v.as_integer().map(|n| n as f64)),
+        toml::Value::Float;
+    // By way of the shortest decimal, so that 0.05 is not printed as 0.05000000074505806.
+    f32: "a finite number",
+        |v: &toml::Value| f64::read(v).map(|n| n as f32),
+        |n: f32| toml::Value::Float(n.to_string().parse().unwrap_or(f64::from(n)));
 }
 
 impl Value for String {
@@ -231,6 +200,7 @@ impl<V: Value> Value for Option<V> {
 pub(super) struct Field {
     pub name: &'static str,
     pub doc: &'static str,
+    pub effect: Effect,
     pub accepts: String,
     pub choices: Vec<(&'static str, &'static str)>,
     /// `None` where unset.
@@ -254,10 +224,10 @@ pub(super) trait Section {
     fn map_paths(&mut self, f: &dyn Fn(&Path) -> PathBuf);
 }
 
-/// Declares a section: `section! { /// doc Name = "name" { /// doc key: Type = default, range; ... } }`.
+/// Declares a section: `section! { /// doc Name = "name" { /// doc key: Type = default, range, effect; ... } }`.
 macro_rules! section {
     ($(#[doc = $about:literal])+ $Name:ident = $section:literal {
-        $($(#[doc = $doc:literal])+ $key:ident: $T:ty = $default:expr, $range:expr;)+
+        $($(#[doc = $doc:literal])+ $key:ident: $T:ty = $default:expr, $range:expr, $effect:expr;)+
     }) => {
         $(#[doc = $about])+
         #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -283,6 +253,7 @@ macro_rules! section {
                 vec![$(Field {
                     name: stringify!($key),
                     doc: concat!($($doc),+).trim(),
+                    effect: $effect,
                     accepts: $range.accepts::<$T>(),
                     choices: <$T>::choices(),
                     value: self.$key.write(),

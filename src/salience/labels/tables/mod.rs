@@ -27,11 +27,18 @@ mod rust;
 mod tsx;
 mod typescript;
 
-use super::table::Table;
+use super::table::{Rules, Table};
 use crate::salience::syntax::{Grammar, Language};
+use std::sync::OnceLock;
+
+/// The rules of a grammar, compiled at first use.
+pub(super) fn rules(grammar: Grammar) -> &'static Rules {
+    static CACHE: [OnceLock<Rules>; Grammar::COUNT] = [const { OnceLock::new() }; Grammar::COUNT];
+    CACHE[grammar.index()].get_or_init(|| Rules::compile(table(grammar), &grammar.load()).0)
+}
 
 /// The table of a grammar.
-pub(super) fn table(grammar: Grammar) -> &'static Table {
+fn table(grammar: Grammar) -> &'static Table {
     let Grammar::Plain(language) = grammar else { return &tsx::TABLE };
     match language {
         Language::Java => &java::TABLE,
@@ -43,5 +50,18 @@ pub(super) fn table(grammar: Grammar) -> &'static Table {
         Language::C => &c::TABLE,
         Language::Cpp => &cpp::TABLE,
         Language::Rust => &rust::TABLE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pattern_of_every_table_is_of_its_grammar() {
+        for grammar in Language::ALL.map(Grammar::Plain).into_iter().chain([Grammar::Tsx]) {
+            let (_, unknown) = Rules::compile(table(grammar), &grammar.load());
+            assert!(unknown.is_empty(), "{grammar:?}: no such node, token or field: {unknown:?}");
+        }
     }
 }

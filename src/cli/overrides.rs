@@ -1,6 +1,5 @@
-//! Inputs that several commands take: changes to a recipe, and data files.
+//! Changes to a recipe, as several commands take them.
 
-use crate::data::corpus::DataSource;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -20,14 +19,5 @@ impl Overrides {
     pub fn assignments(&self) -> Vec<String> {
         let priors = self.priors.iter().map(|file| format!("salience.priors={}", file.display()));
         self.sets.iter().cloned().chain(priors).collect()
-    }
-}
-
-/// One file is JSONL, two are parallel text.
-pub fn data_source(files: &[PathBuf]) -> Option<DataSource> {
-    match files {
-        [] => None,
-        [file] => Some(DataSource::Jsonl(file.clone())),
-        [source, target, ..] => Some(DataSource::Parallel(source.clone(), target.clone())),
     }
 }

@@ -1,10 +1,10 @@
-//! One row of a data file as a tokenised [`Example`]. Errors are sentences about the row; `corpus` adds its place.
+//! Reads a row of a data file as a tokenised [`Example`]. Errors are sentences about the row; `corpus` adds its place.
 
 use serde_json::Value;
 
-use super::corpus::Reading;
 use super::json::{self, Object, given, list, text, token};
-use super::shown::Words;
+use super::row::{Row, Words};
+use super::source::Reading;
 use super::template::{self, Task};
 use super::tokenizer::{Piece, Tokenizer};
 use super::weights::drawn::{Look, Texts, Weighs};
@@ -22,21 +22,6 @@ pub(crate) struct RowReader<'a> {
     pub keep_texts: bool,
     /// Whether a row may come without what is to be learned: for prompts that are continued.
     pub open: bool,
-}
-
-/// A row that was read.
-#[derive(Debug, Default)]
-pub(crate) struct Row {
-    /// Its tokens, at most `max_length` of them; `row` is still to be set.
-    pub example: Example,
-    /// How many tokens were cut off.
-    pub cut: usize,
-    /// Whether the completion was made by cutting `code` in two.
-    pub split: bool,
-    /// What is looked at for the weights, where they are drawn.
-    pub look: Option<Look>,
-    /// Its texts, where they are kept; rows of `input_ids` have none.
-    pub words: Option<Words>,
 }
 
 /// The keys of a row of text that say what its completion weighs.

@@ -1,0 +1,183 @@
+//! A model on disk, opened: its config, its weights, its tokenizer.
+
+use super::checkpoint::Checkpoint;
+use super::config::{self, Spec};
+use super::{hub, names};
+use crate::data::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// A model on disk.
+pub struct ModelFiles {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Its architecture.
+    pub spec: Spec,
+    /// Its config.json, for saving a copy.
+    pub config: Value,
+    /// Its weights.
+    pub checkpoint: Checkpoint,
+}
+
+impl ModelFiles {
+    /// Opens a directory or an id of the Hugging Face cache.
+    pub fn open(name: &str) -> Result<ModelFiles> {
+        let dir = hub::resolve(name)?;
+        let file = dir.join("config.json");
+        let config = config::read(&file)?;
+        let spec = Spec::parse(&config, &file)?;
+        let checkpoint = Checkpoint::open(&dir)?;
+        checkpoint.check(&names::tensors(&spec), spec.tied)?;
+        Ok(ModelFiles { checkpoint, spec, config, dir })
+    }
+
+    /// The hash of config.json and all weights; reads them once.
+    pub fn digest(&self) -> Result<blake3::Hash> {
+        self.checkpoint.digest_with(&self.dir.join("config.json"))
+    }
+
+    /// The tokenizer `given`, else that of `adapter`, which it was trained with, else the model's own; `None` where none
+    /// of them has one.
+    pub fn tokenizer(&self, given: Option<&Path>, adapter: Option<&Path>) -> Result<Option<Tokenizer>> {
+        tokenizer(given, adapter.into_iter().chain([self.dir.as_path()]), Some(self.spec.vocab))
+    }
+}
+
+/// The tokenizer `given`, else that of the model `name`, and the number of ids that rows may use. Needs no weights; the
+/// model need not be there where a tokenizer is given, and there may be no model at all (`""`).
+pub fn tokenizer_of(name: &str, given: Option<&Path>) -> Result<(Option<Tokenizer>, usize)> {
+    let dir = match (name, given) {
+        ("", _) => None,
+        // the model may yet have to be fetched
+        (name, Some(_)) => hub::resolve(name).ok(),
+        (name, None) => Some(hub::resolve(name)?),
+    };
+    let config = dir.as_ref().map(|dir| dir.join("config.json")).filter(|file| file.is_file());
+    let config = config.map(|file| config::read(&file)).transpose()?;
+    let vocab = config.and_then(|config| usize::try_from(config["vocab_size"].as_u64()?).ok());
+    let tokenizer = tokenizer(given, dir.as_deref(), vocab)?;
+    let ids = vocab.or(tokenizer.as_ref().map(Tokenizer::id_end)).unwrap_or(u32::MAX as usize);
+    Ok((tokenizer, ids))
+}
+
+/// The tokenizer `given`, else that of the first of `folders` that has one. Refuses a tokenizer that can produce ids for
+/// which a model of `vocab` ids has no embedding.
+fn tokenizer<'a>(
+    given: Option<&'a Path>,
+    folders: impl IntoIterator<Item = &'a Path>,
+    vocab: Option<usize>,
+) -> Result<Option<Tokenizer>> {
+    let found = || folders.into_iter().find(|dir| dir.join("tokenizer.json").is_file());
+    let Some(place) = given.or_else(found) else { return Ok(None) };
+    let tokenizer = Tokenizer::load(place)?;
+    let Some(vocab) = vocab.filter(|&vocab| vocab < tokenizer.id_end()) else { return Ok(Some(tokenizer)) };
+    let file = if place.is_dir() { place.join("tokenizer.json") } else { place.to_path_buf() };
+    let why = format!(
+        "tokenizer and model disagree: the tokenizer has ids up to {}, the model's vocabulary is {vocab}; use the \
+         tokenizer that belongs to the model",
+        tokenizer.id_end() - 1
+    );
+    Err(Error::file(&file, why))
+}
+
+/// Where the model's values come from.
+pub enum Origin {
+    /// A checkpoint.
+    Files(Box<ModelFiles>),
+    /// Random values for this shape, with its config.json (the demo).
+    Random(Box<Spec>, Value),
+}
+
+impl Origin {
+    /// The architecture.
+    pub fn spec(&self) -> &Spec {
+        match self {
+            Origin::Files(files) => &files.spec,
+            Origin::Random(spec, _) => spec,
+        }
+    }
+
+    /// The config.json.
+    pub fn config(&self) -> &Value {
+        match self {
+            Origin::Files(files) => &files.config,
+            Origin::Random(_, config) => config,
+        }
+    }
+
+    /// The file that messages about the model name.
+    pub fn file(&self) -> PathBuf {
+        match self {
+            Origin::Files(files) => files.dir.join("config.json"),
+            Origin::Random(..) => "the built-in model".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A folder with the demo's tokenizer and, with `vocab`, a config.json.
+    fn folder(vocab: Option<usize>) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("writes");
+        write("tokenizer.json", include_str!("../../assets/demo/tokenizer.json"));
+        write("tokenizer_config.json", include_str!("../../assets/demo/tokenizer_config.json"));
+        if let Some(vocab) = vocab {
+            write("config.json", &format!("{{\"vocab_size\": {vocab}}}"));
+        }
+        dir
+    }
+
+    #[test]
+    fn the_first_tokenizer_is_taken() {
+        let (a, b, none) = (folder(None), folder(None), tempfile::tempdir().expect("a folder"));
+        let end = "\"<|endoftext|>\"";
+        let config = fs::read_to_string(a.path().join("tokenizer_config.json")).expect("reads");
+        assert!(config.contains(end), "{config}");
+        // another EOS tells the two apart
+        fs::write(b.path().join("tokenizer_config.json"), config.replace(end, "\"a\"")).expect("writes");
+        let eos = |given: Option<&Path>, folders: &[&Path]| {
+            let found = tokenizer(given, folders.iter().copied(), None).expect("reads");
+            found.map(|tokenizer| tokenizer.token_text(tokenizer.eos()))
+        };
+        assert_eq!(eos(None, &[none.path(), a.path(), b.path()]).as_deref(), Some("<|endoftext|>"));
+        assert_eq!(eos(Some(b.path()), &[a.path()]).as_deref(), Some("a"));
+        assert_eq!(eos(Some(&b.path().join("tokenizer.json")), &[a.path()]).as_deref(), Some("a"));
+        assert_eq!(eos(None, &[none.path()]), None);
+        assert!(tokenizer(Some(none.path()), [a.path()], None).is_err(), "a given tokenizer must be there");
+    }
+
+    #[test]
+    fn tokenizer_and_model_must_agree() {
+        let dir = folder(None);
+        let end = Tokenizer::load(dir.path()).expect("reads").id_end();
+        assert!(tokenizer(None, [dir.path()], Some(end)).is_ok());
+        for place in [dir.path().to_path_buf(), dir.path().join("tokenizer.json")] {
+            let error = tokenizer(Some(&place), [], Some(end - 1)).err().expect("refused").to_string();
+            let why = format!(
+                "tokenizer.json: tokenizer and model disagree: the tokenizer has ids up to {}, the model's vocabulary is \
+                 {}; use the tokenizer that belongs to the model",
+                end - 1,
+                end - 1
+            );
+            assert_eq!(error.replace(&format!("{}/", dir.path().display()), ""), why);
+        }
+    }
+
+    #[test]
+    fn a_tokenizer_needs_no_weights_and_perhaps_no_model() {
+        let name = |dir: &tempfile::TempDir| dir.path().to_string_lossy().into_owned();
+        let ids = |name: &str, given: Option<&Path>| tokenizer_of(name, given).map(|(t, ids)| (t.is_some(), ids));
+        let (model, other) = (folder(Some(5000)), folder(None));
+        let end = Tokenizer::load(model.path()).expect("reads").id_end();
+        assert_eq!(ids(&name(&model), None).expect("reads"), (true, 5000));
+        assert_eq!(ids(&name(&other), None).expect("reads"), (true, end));
+        assert_eq!(ids("no/model", Some(model.path())).expect("reads"), (true, end));
+        assert_eq!(ids("", None).expect("reads"), (false, u32::MAX as usize));
+        assert!(ids("no/model", None).is_err());
+    }
+}
