@@ -3,7 +3,7 @@
 //! `cargo bench --bench host`: the hand-labelled snippets of every language and the demo's tokenizer; batches are of a
 //! thousand examples of 20 to 500 tokens. A step on the device has to take longer than its share of these.
 
-#[path = "../tests/snippets/mod.rs"]
+#[path = "../tests/labels/snippets/mod.rs"]
 mod snippets;
 
 use criterion::{Criterion, SamplingMode, Throughput};

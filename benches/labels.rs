@@ -3,7 +3,7 @@
 //! `cargo bench --bench labels`: the hand-labelled snippets of every language; with `EYEKERN_SHARED` also the methods of
 //! the CodeXGLUE translation pairs. At the end the ratios, from the shortest of many alternating rounds.
 
-#[path = "../tests/snippets/mod.rs"]
+#[path = "../tests/labels/snippets/mod.rs"]
 mod snippets;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};

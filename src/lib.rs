@@ -18,13 +18,13 @@
 //! * [`cli`] is the command, and the only place that prints.
 //!
 //! A module imports only the modules below it: choices, error, random < files < render < salience < data < backend <
-//! model < train < cli. `tests/layout.rs` checks this.
+//! model < train < cli. `tests/docs/layout` checks this.
 //!
 //! Three rules of numerics: the loss of an optimiser step is normalised once over all its micro-batches, so that
 //! splitting, packing or reordering changes nothing; every reduction has a fixed order, so that two runs give the same
 //! bits with any number of threads; weight gradients accumulate in [`backend::Memory::Stat`].
 #![deny(missing_docs)]
-#![deny(unsafe_code)] // allowed only in the files that tests/layout.rs lists
+#![deny(unsafe_code)] // allowed only in the files that tests/docs/layout lists
 #![warn(rustdoc::broken_intra_doc_links)]
 
 pub mod backend;

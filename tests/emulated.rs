@@ -21,16 +21,10 @@ use eyekern::model::decoder::{Decoder, Init};
 use eyekern::model::forward::Rates;
 use eyekern::model::{names, save};
 use eyekern::train::step::{Capacity, Machine, StepSettings, Update};
-use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::Path;
-use support::folder::{Folder, batch_of, folders};
+use support::folder::{Folder, batch_of};
+use support::trials::{Check, SHARED, gate, on_folders};
 use support::*;
-
-type Check = Result<(), Failed>;
-
-fn gate(what: &str, error: f64, limit: f64) -> Check {
-    if error <= limit { Ok(()) } else { Err(format!("{what}: error {error:.2e} above {limit:.1e}").into()) }
-}
 
 /// The folder's model, fully trained or with its adapter.
 fn build<B: Backend>(b: B, folder: &Folder, adapter: bool) -> Machine<B> {
@@ -151,27 +145,15 @@ fn follows<D: Device>(dir: &Path, open: impl Fn() -> Cuda<D>) -> Check {
     Ok(())
 }
 
-fn main() {
-    let args = Arguments::from_args();
-    let mut trials = Vec::new();
-    let mut add = |source: &str, root: &Path| {
-        for dir in folders(root) {
-            let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let on_gpu = device::on_gpu();
-            trials.push(Trial::test(format!("{source}::{name}"), move || {
-                let plans = tempfile::tempdir().map_err(|e| e.to_string())?;
-                if on_gpu {
-                    follows(&dir, || device::gpu(plans.path()))
-                } else {
-                    follows(&dir, || device::emulated(Schedule::default()))
-                }
-            }));
-        }
-    };
-    add("tests/fixtures", &fixtures());
-    match std::env::var_os("EYEKERN_SHARED") {
-        Some(shared) => add("shared", &Path::new(&shared).join("fixtures").join("parity")),
-        None => trials.push(Trial::test("shared (EYEKERN_SHARED is not set)", || Ok(())).with_ignored_flag(true)),
+fn on_the_device(dir: &Path) -> Check {
+    if device::on_gpu() {
+        let plans = tempfile::tempdir().map_err(|e| e.to_string())?;
+        return follows(dir, || device::gpu(plans.path()));
     }
-    libtest_mimic::run(&args, trials).exit();
+    follows(dir, || device::emulated(Schedule::default()))
+}
+
+fn main() {
+    let trials = on_folders("", &[SHARED], &[("", on_the_device)]);
+    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit();
 }

@@ -26,13 +26,9 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::path::Path;
 use support::models::Method::{Full, Lora};
-use support::models::{self, COMPOSITE, DRY, Method, WET};
+use support::models::{self, CAPACITY, COMPOSITE, DRY, Method, STD, WET, micro_batches};
 use support::relative;
 
-/// Deviation of the matrices.
-const STD: f64 = 0.4;
-/// Tokens that the machines hold.
-const CAPACITY: usize = 64;
 /// The optimiser step whose masks are drawn.
 const STEP: u64 = 4;
 
@@ -125,13 +121,6 @@ fn entries(gradient: &[f64], stream: &mut Stream) -> Vec<usize> {
     order.sort_unstable();
     order.dedup();
     order
-}
-
-/// Two micro-batches with pairs and examples that form none, one-token segments, and a segment of 37 tokens.
-fn micro_batches(spec: &Spec) -> [Batch; 2] {
-    let list = models::examples(&[37, 1, 9, 2, 7, 1, 14], spec.vocab, 4);
-    let pick = |range: std::ops::Range<usize>| models::batch(&list[range].iter().collect::<Vec<_>>(), None);
-    [pick(0..4), pick(4..7)]
 }
 
 /// Compares every tensor's gradient with differences of the loss.

@@ -84,8 +84,7 @@ fn peak(f: impl FnOnce() + Send) -> usize {
 
 /// The architectures of the other tests, with matrices of some size.
 fn specs() -> [Spec; 5] {
-    let specs = [models::llama(), models::starcoder2(), models::gpt2(), models::bigcode(true), models::bigcode(false)];
-    specs.map(|spec| {
+    models::architectures().map(|spec| {
         let (layers, q_heads) = (4, 8);
         let kv_heads = if spec.kv_heads == spec.q_heads { q_heads } else { spec.kv_heads };
         let positions = match spec.positions {

@@ -1,5 +1,5 @@
 //! `eyekern generate`: text as it comes, rows in a file that is gone on with, refusals. What a model generates is tested
-//! in tests/generate.rs.
+//! in tests/parity/generate.rs.
 
 use super::*;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! `eyekern label`: what it prints and what it refuses. The labels themselves are tested in tests/labels.rs.
+//! `eyekern label`: what it prints and what it refuses. The labels themselves are tested in tests/labels.
 
 use super::*;
 

@@ -1,5 +1,7 @@
-//! The pages of docs/ say what the program does: rows are read, keys exist, with these defaults.
+//! The pages of docs/ agree with the program: rows are read, keys exist, with these defaults. The sources keep to the
+//! rules of the house ([`layout`]).
 
 mod data;
+mod layout;
 mod migration;
 mod recipe;

@@ -11,7 +11,7 @@ mod priors;
 mod recipe;
 mod rows;
 mod sentence;
-#[path = "../snippets/mod.rs"]
+#[path = "../labels/snippets/mod.rs"]
 mod snippets;
 mod tokenizer;
 

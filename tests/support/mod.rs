@@ -3,6 +3,8 @@
 
 pub mod folder;
 pub mod models;
+pub mod recompute;
+pub mod trials;
 
 use eyekern::backend::Backend;
 use eyekern::backend::cpu::{Cpu, Real};

@@ -17,6 +17,12 @@ use eyekern::train::step::{Capacity, Machine, Rule, StepSettings};
 /// Weighted cross-entropy and a preference term of about the same size.
 pub const COMPOSITE: Rule = Rule { normalize: Normalize::Tokens, gamma: 1.3, beta: 0.7, dpo_weights: false };
 
+/// Deviation of the matrices.
+pub const STD: f64 = 0.4;
+
+/// Tokens for which a machine has to have room to take [`micro_batches`].
+pub const CAPACITY: usize = 64;
+
 /// No dropout.
 pub const DRY: Rates = Rates { embd: 0.0, attention: 0.0, resid: 0.0, lora: 0.0 };
 
@@ -97,6 +103,11 @@ pub fn bigcode(multi_query: bool) -> Spec {
         kv_heads: if multi_query { 1 } else { 3 },
         ..gpt2()
     }
+}
+
+/// What distinguishes all architectures: norms, activations, positions, heads, biases, a layer that does not rotate.
+pub fn architectures() -> [Spec; 5] {
+    [llama(), starcoder2(), gpt2(), bigcode(true), bigcode(false)]
 }
 
 /// Without multipliers.
@@ -180,6 +191,14 @@ pub fn examples(lengths: &[usize], vocab: usize, first: u32) -> Vec<Example> {
         }
     };
     lengths.iter().enumerate().map(build).collect()
+}
+
+/// Two packed micro-batches with pairs and examples that form none, one-token segments, and a segment of 37 tokens, which
+/// is longer than a block of rows.
+pub fn micro_batches(spec: &Spec) -> [Batch; 2] {
+    let list = examples(&[37, 1, 9, 2, 7, 1, 14], spec.vocab, 4);
+    let pick = |range: std::ops::Range<usize>| batch(&list[range].iter().collect::<Vec<_>>(), None);
+    [pick(0..4), pick(4..7)]
 }
 
 /// Examples laid end to end, or padded, with the log p that a reference model could have given to each label.

@@ -152,6 +152,30 @@ fn files_can_be_read_in_one_sitting() {
     assert!(long.is_empty(), "above {LINES} lines: {long:?}");
 }
 
+/// The lines with `#[test]` in a binary's files.
+fn attributes(binary: &str, file: &str, text: &str) -> Vec<String> {
+    if file != format!("{binary}.rs") && !file.starts_with(&format!("{binary}/")) {
+        return Vec::new();
+    }
+    let lines = text.lines().enumerate().filter(|(_, line)| line.trim() == "#[test]");
+    lines.map(|(i, _)| format!("tests/{file}:{}", i + 1)).collect()
+}
+
+/// Without the harness of libtest an attribute `#[test]` removes its function, and nothing says so.
+#[test]
+fn every_test_is_run_by_its_harness() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).expect("Cargo.toml");
+    let manifest: toml::Table = manifest.parse().expect("TOML");
+    let tests = manifest["test"].as_array().expect("tests").iter().filter(|test| test.get("harness").is_some());
+    let names: Vec<_> = tests.filter_map(|test| test["name"].as_str()).collect();
+    assert!(names.contains(&"parity") && names.contains(&"labels"), "{names:?}");
+    let files = files_in("tests", &["rs"]);
+    let lost: Vec<_> =
+        names.iter().flat_map(|name| files.iter().flat_map(|(file, text)| attributes(name, file, text))).collect();
+    assert!(lost.is_empty(), "tests that nothing runs: {lost:?}");
+}
+
 #[test]
 fn unsafe_stays_in_its_files_with_its_reason() {
     for (file, text) in files() {
@@ -219,6 +243,14 @@ fn the_check_of_kernels_sees_each_fault() {
     assert_eq!(faults("#include \"cuda_bf16.h\""), 1);
     assert_eq!(faults(&"\n".repeat(KERNEL_LINES + 1)), 1);
     assert!(kernel_faults("prim.cuh", "asm(\"\"); extern __shared__ char x[];\n#include <cstdint>").is_empty());
+}
+
+#[test]
+fn the_check_of_harnesses_sees_a_lost_test() {
+    let text = "fn a() {}\n    #[test]\n    fn b() {}\n";
+    assert_eq!(attributes("parity", "parity/a.rs", text), ["tests/parity/a.rs:2"]);
+    assert_eq!(attributes("parity", "parity.rs", text), ["tests/parity.rs:2"]);
+    assert!(attributes("parity", "labels/parity.rs", text).is_empty());
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! What weights do to a gradient.
 
-use super::support::difference;
-use super::support::models::Method::Full;
-use super::support::models::{self, COMPOSITE, DRY};
 use super::{BY_WEIGHT, LENGTHS, PLAIN, Step, machine, packed, same, step};
+use crate::support::difference;
+use crate::support::models::Method::Full;
+use crate::support::models::{self, COMPOSITE, DRY};
 use eyekern::data::{Example, IGNORE};
 use eyekern::train::recipe::Normalize;
 use eyekern::train::step::Rule;

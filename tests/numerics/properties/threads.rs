@@ -1,7 +1,7 @@
 //! The same bits with any number of threads.
 
-use super::support::models::Method::{Full, Lora};
-use super::support::models::{self, COMPOSITE, DRY, Method, WET, all_gradients, batch, bits};
+use crate::support::models::Method::{Full, Lora};
+use crate::support::models::{self, COMPOSITE, DRY, Method, WET, all_gradients, batch, bits};
 use eyekern::backend::AdamW;
 use eyekern::backend::cpu::Real;
 use eyekern::model::config::{Positions, Spec};

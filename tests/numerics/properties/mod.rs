@@ -9,26 +9,22 @@ mod dropout;
 mod equivalents;
 mod layouts;
 mod plan;
-#[path = "../support/mod.rs"]
-mod support;
 mod threads;
 mod weights;
 
+use crate::support::models::{self, COMPOSITE, Method, STD, all_gradients, batch};
+use crate::support::relative;
 use eyekern::backend::cpu::{Cpu, Real};
 use eyekern::data::{Batch, Example};
 use eyekern::model::config::Spec;
 use eyekern::model::forward::Rates;
 use eyekern::train::recipe::Normalize;
 use eyekern::train::step::{Machine, Rule};
-use support::models::{self, COMPOSITE, Method, all_gradients, batch};
-use support::relative;
 
 /// Sixteen uneven examples.
 const LENGTHS: [usize; 16] = [20, 3, 1, 11, 7, 16, 2, 9, 5, 13, 1, 8, 18, 4, 6, 10];
 /// Tokens of the sixteen when padded.
 const CAPACITY: usize = 16 * 20;
-/// Deviation of the matrices.
-const STD: f64 = 0.4;
 
 const BY_WEIGHT: Rule = Rule { normalize: Normalize::Weights, dpo_weights: true, ..COMPOSITE };
 /// Without the preference term.

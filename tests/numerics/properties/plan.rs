@@ -1,8 +1,8 @@
 //! What is counted against what is there.
 
-use super::support::models::Method::{Full, Lora};
-use super::support::models::{self, COMPOSITE, DRY, Method};
-use super::{STD, packed};
+use super::packed;
+use crate::support::models::Method::{Full, Lora};
+use crate::support::models::{self, COMPOSITE, DRY, Method, STD};
 use eyekern::backend::cpu::Cpu;
 use eyekern::backend::moments::{Moments, Optim};
 use eyekern::backend::plan::Plan;

@@ -1,6 +1,7 @@
-//! Gaze recordings of seven people reading Java against the fixations and labels of a separate implementation. Needs the
-//! data folder that `EYEKERN_SHARED` names; without the variable these checks are ignored, with it the data must be there.
+//! Gaze recordings of seven people reading Java against the fixations and labels of a separate implementation.
 
+use crate::support::json;
+use crate::support::trials::{Check, trials};
 use eyekern::salience::Label;
 use eyekern::salience::gaze::boxes::{Hit, Snippets};
 use eyekern::salience::gaze::build::{Method, Study, build};
@@ -9,29 +10,23 @@ use eyekern::salience::gaze::screens::Screens;
 use eyekern::salience::labels::{Calls, compat};
 use eyekern::salience::priors::Priors;
 use eyekern::salience::syntax::Language;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-type Check = Result<(), Failed>;
-
-fn main() {
-    let shared = std::env::var_os("EYEKERN_SHARED").map(PathBuf::from);
-    let trial = |name: &str, run: fn(&Path) -> Check| {
-        let data = shared.clone().unwrap_or_default().join("data").join("gaze");
-        Trial::test(name, move || run(&data)).with_ignored_flag(shared.is_none())
-    };
-    let trials = vec![
-        trial("fixations_and_tokens_are_those_of_the_reference", fixations),
-        trial("labels_are_those_of_the_reference_by_its_rules", reference_labels),
-        trial("other_labels_have_one_of_four_reasons", our_labels),
-        trial("the_priors_survive_their_file", file),
-    ];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+pub fn trials() -> Vec<Trial> {
+    trials!(on_shared:
+        fixations_and_tokens_are_those_of_the_reference,
+        labels_are_those_of_the_reference_by_its_rules,
+        other_labels_have_one_of_four_reasons,
+        the_priors_survive_their_file,
+    )
+    .into()
 }
 
-fn study(data: &Path, calls: Calls) -> Result<Study, Failed> {
+fn study(shared: &Path, calls: Calls) -> Result<Study, Failed> {
+    let data = shared.join("data/gaze");
     let mut recordings = Vec::new();
     for entry in std::fs::read_dir(data.join("gaze")).map_err(|e| format!("{}: {e}", data.display()))? {
         recordings.push(entry?.path());
@@ -43,16 +38,14 @@ fn study(data: &Path, calls: Calls) -> Result<Study, Failed> {
     Ok(build(&recordings, &Mapping::default(), &screens, snippets, &Method::default(), priors)?)
 }
 
-fn reference(data: &Path) -> Result<BTreeMap<String, Value>, Failed> {
-    let file = data.join("reference_fixations.json");
-    let text = std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let all: Value = serde_json::from_str(&text)?;
+fn reference(shared: &Path) -> Result<BTreeMap<String, Value>, Failed> {
+    let all = json(&shared.join("data/gaze/reference_fixations.json"));
     let people = all["participants"].as_object().ok_or("no participants")?;
     Ok(people.iter().map(|(who, numbers)| (who.clone(), numbers.clone())).collect())
 }
 
-fn fixations(data: &Path) -> Check {
-    let (study, reference) = (study(data, Calls::Syntax)?, reference(data)?);
+fn fixations_and_tokens_are_those_of_the_reference(shared: &Path) -> Check {
+    let (study, reference) = (study(shared, Calls::Syntax)?, reference(shared)?);
     assert_eq!(reference.len(), 7);
     assert!(study.tallies.keys().eq(reference.keys()));
     for (who, expected) in &reference {
@@ -75,8 +68,8 @@ fn listed(code: &[u8]) -> Result<BTreeMap<usize, Label>, Failed> {
     Ok(tokens.into_iter().filter_map(|t| Some((t.start, t.label?))).collect())
 }
 
-fn reference_labels(data: &Path) -> Check {
-    let (study, reference) = (study(data, Calls::Lexicon)?, reference(data)?);
+fn labels_are_those_of_the_reference_by_its_rules(shared: &Path) -> Check {
+    let (study, reference) = (study(shared, Calls::Lexicon)?, reference(shared)?);
     let mut found: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
     for viewing in &study.viewings {
         let snippet = study.snippets.find(&viewing.snippet).ok_or("no snippet")?;
@@ -113,8 +106,8 @@ fn reference_labels(data: &Path) -> Check {
 
 /// The labels that priors are built with differ from the reference's on tokens that it left without any, and on calls, which
 /// go by syntax and not by a list of words. Nothing else may differ.
-fn our_labels(data: &Path) -> Check {
-    let study = study(data, Calls::Syntax)?;
+fn other_labels_have_one_of_four_reasons(shared: &Path) -> Check {
+    let study = study(shared, Calls::Syntax)?;
     // fixations: same label; token not listed (outside of methods with a body); piece of a listed token (`if` of `else if`,
     // the bracket of `[]`, the end of `break;`); call by syntax
     let mut counts = [0u64; 4];
@@ -152,8 +145,8 @@ fn our_labels(data: &Path) -> Check {
     Ok(())
 }
 
-fn file(data: &Path) -> Check {
-    let study = study(data, Calls::Syntax)?;
+fn the_priors_survive_their_file(shared: &Path) -> Check {
+    let study = study(shared, Calls::Syntax)?;
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("priors.json");
     study.priors.save(&path)?;

@@ -1,8 +1,8 @@
-//! Parity with transformers and PEFT: losses, gradients, training trajectories and saved files of every folder of
-//! fixtures. The tiny folder of this project is always there; `EYEKERN_SHARED` and `EYEKERN_PARITY` name more.
+//! Losses, gradients, training trajectories and saved files against transformers and PEFT.
 
-mod support;
-
+use crate::support::folder::{Folder, batch_of};
+use crate::support::trials::{Check, MORE, SHARED, gate, on_folders};
+use crate::support::*;
 use eyekern::backend::AdamW;
 use eyekern::backend::cpu::Cpu;
 use eyekern::data::Batch;
@@ -13,19 +13,10 @@ use eyekern::model::{names, save};
 use eyekern::train::recipe::Schedule;
 use eyekern::train::schedule;
 use eyekern::train::step::{Machine, Update};
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 use safetensors::Dtype;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
-use support::folder::{Folder, batch_of, folders};
-use support::*;
-
-type Check = Result<(), Failed>;
-
-/// Fails where `error` is above `limit` or NaN.
-fn gate(what: &str, error: f64, limit: f64) -> Check {
-    if error <= limit { Ok(()) } else { Err(format!("{what}: error {error:.2e} above {limit:.0e}").into()) }
-}
+use std::path::Path;
 
 /// Largest |NLL - expected|.
 fn nll_error(machine: &mut Machine<Cpu<f32>>, batch: &Batch, expected: &[f64]) -> f64 {
@@ -316,32 +307,9 @@ fn caught(dir: &Path) -> Check {
     Ok(())
 }
 
-fn main() {
-    let args = Arguments::from_args();
-    let mut trials = Vec::new();
-    let mut add = |source: &str, root: &Path| {
-        for dir in folders(root) {
-            let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let (a, b) = (dir.clone(), dir);
-            trials.push(Trial::test(format!("{source}::{name}"), move || parity(&a)));
-            trials.push(Trial::test(format!("{source}::{name}::mutations"), move || caught(&b)));
-        }
-    };
-    add("tests/fixtures", &fixtures());
-    let shared = std::env::var_os("EYEKERN_SHARED").map(|s| Path::new(&s).join("fixtures").join("parity"));
-    match &shared {
-        Some(root) => add("shared", root),
-        None => trials.push(Trial::test("shared (EYEKERN_SHARED is not set)", || Ok(())).with_ignored_flag(true)),
-    }
-    match std::env::var_os("EYEKERN_PARITY") {
-        Some(root) => {
-            let root = PathBuf::from(root);
-            for dir in folders(&root) {
-                let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                trials.push(Trial::test(format!("EYEKERN_PARITY::{name}"), move || parity(&dir)));
-            }
-        }
-        None => trials.push(Trial::test("more folders (EYEKERN_PARITY is not set)", || Ok(())).with_ignored_flag(true)),
-    }
-    libtest_mimic::run(&args, trials).exit();
+pub fn trials() -> Vec<Trial> {
+    let mut trials = on_folders("training::", &[SHARED, MORE], &[("", parity)]);
+    // what a wrong value moves depends on the weights, which nobody chose for it in the folders of others
+    trials.extend(on_folders("mutations::", &[SHARED], &[("", caught)]));
+    trials
 }

@@ -1,8 +1,9 @@
 //! Generation against transformers: every folder of fixtures has a greedy continuation, logits and an adapter with its
-//! loss. `EYEKERN_SHARED` and `EYEKERN_PARITY` name more folders than the one of this project.
+//! loss.
 
-mod support;
-
+use crate::support::folder::Folder;
+use crate::support::trials::{Check, MORE, SHARED, gate, on_folders};
+use crate::support::*;
 use eyekern::backend::cpu::Cpu;
 use eyekern::data::requests::Prompt;
 use eyekern::data::{Example, IGNORE};
@@ -13,20 +14,13 @@ use eyekern::model::decode::{Room, Session};
 use eyekern::model::decoder::{Decoder, Init};
 use eyekern::model::generate::{self, Continuation, Finish, GenerationConfig};
 use eyekern::model::sample::Sampling;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Trial;
 use std::path::Path;
-use support::folder::{Folder, folders};
-use support::*;
 
-type Check = Result<(), Failed>;
 type Model = Decoder<Cpu<f32>>;
 
 /// Logits are of the size of 10, transformers' own noise is 1e-5 of them.
 const LOGITS: f64 = 2e-4;
-
-fn gate(what: &str, error: f64, limit: f64) -> Check {
-    if error <= limit { Ok(()) } else { Err(format!("{what}: error {error:.2e} above {limit:.0e}").into()) }
-}
 
 fn build(b: &Cpu<f32>, folder: &Folder) -> Model {
     let spec = Spec::load(&folder.model().join("config.json")).expect("a fixture's config is supported");
@@ -186,30 +180,10 @@ fn adapters(dir: &Path) -> Check {
     gate("logits merged and unmerged", most, LOGITS)
 }
 
-fn main() {
-    let args = Arguments::from_args();
-    let mut roots = vec![("tests/fixtures", fixtures())];
-    let mut trials = Vec::new();
-    for (variable, below) in [("EYEKERN_SHARED", "fixtures/parity"), ("EYEKERN_PARITY", "")] {
-        match std::env::var_os(variable) {
-            Some(root) => roots.push((variable, Path::new(&root).join(below))),
-            None => {
-                let name = format!("more folders ({variable} is not set)");
-                trials.push(Trial::test(name, || Ok(())).with_ignored_flag(true));
-            }
-        }
-    }
-    type Checked = fn(&Path) -> Check;
-    let checks: [(&str, Checked); 4] =
-        [("greedy", greedy), ("logits", logits), ("batches", batches), ("adapters", adapters)];
-    for (source, root) in roots {
-        for dir in folders(&root) {
-            let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            for (what, check) in checks {
-                let dir = dir.clone();
-                trials.push(Trial::test(format!("{source}::{name}::{what}"), move || check(&dir)));
-            }
-        }
-    }
-    libtest_mimic::run(&args, trials).exit();
+pub fn trials() -> Vec<Trial> {
+    on_folders(
+        "generate::",
+        &[SHARED, MORE],
+        &[("::greedy", greedy), ("::logits", logits), ("::batches", batches), ("::adapters", adapters)],
+    )
 }

@@ -1,29 +1,22 @@
-//! The labels against the published examples and, for C#, against the Java twins of translation pairs. Needs the data
-//! folder that `EYEKERN_SHARED` names; without the variable these checks are ignored, with it the data must be there.
+//! The labels against the published examples and, for C#, against the Java twins of translation pairs.
 
+use crate::support::trials::{Check, trials};
 use eyekern::salience::Label;
 use eyekern::salience::labels::compat::{ArtifactToken, artifact};
 use eyekern::salience::labels::{Calls, label};
 use eyekern::salience::syntax::Language;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-type Check = Result<(), Failed>;
-
-fn main() {
-    let shared = std::env::var_os("EYEKERN_SHARED").map(PathBuf::from);
-    let trial = |name: &str, run: fn(&Path) -> Check| {
-        let data = shared.clone().unwrap_or_default();
-        Trial::test(name, move || run(&data)).with_ignored_flag(shared.is_none())
-    };
-    let trials = vec![
-        trial("java_agrees_with_the_published_labels_by_the_lexicon", |dir| agreement(dir, Calls::Lexicon, 0.995)),
-        trial("java_agrees_with_the_published_labels_by_syntax", |dir| agreement(dir, Calls::Syntax, 0.985)),
-        trial("pseudo_lines_are_the_published_ones", lines),
-        trial("a_c_sharp_method_is_labelled_like_its_java_twin", twins),
-    ];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+pub fn trials() -> Vec<Trial> {
+    trials!(on_shared:
+        java_agrees_with_the_published_labels_by_the_lexicon,
+        java_agrees_with_the_published_labels_by_syntax,
+        pseudo_lines_are_the_published_ones,
+        a_c_sharp_method_is_labelled_like_its_java_twin,
+    )
+    .into()
 }
 
 fn read(file: &Path) -> Result<String, Failed> {
@@ -109,6 +102,14 @@ fn plain(tokens: &[ArtifactToken]) -> Vec<(String, u8)> {
     tokens.iter().map(|t| (t.text.clone(), t.label.map_or(0, Label::id))).collect()
 }
 
+fn java_agrees_with_the_published_labels_by_the_lexicon(shared: &Path) -> Check {
+    agreement(shared, Calls::Lexicon, 0.995)
+}
+
+fn java_agrees_with_the_published_labels_by_syntax(shared: &Path) -> Check {
+    agreement(shared, Calls::Syntax, 0.985)
+}
+
 fn agreement(dir: &Path, calls: Calls, least: f64) -> Check {
     // by label id: in gold, found and right, ours
     let mut counts = [[0usize; 3]; 21];
@@ -175,7 +176,7 @@ fn agreement(dir: &Path, calls: Calls, least: f64) -> Check {
 }
 
 /// Where the tokens are the published ones in their order, so are the lines.
-fn lines(dir: &Path) -> Check {
+fn pseudo_lines_are_the_published_ones(dir: &Path) -> Check {
     let (mut same, mut n) = (0, 0);
     for example in gold(dir)? {
         let ours = artifact(example.code.as_bytes(), Language::Java, Calls::Lexicon)?;
@@ -201,7 +202,7 @@ fn words(code: &str, language: Language) -> Result<Words, Failed> {
 
 /// Labels of the two sides of the translation pairs. Many pairs are no translations word by word, so all pairs are only
 /// reported; in those that are (nine tokens in ten have a twin), the tokens that are twins must have one label.
-fn twins(dir: &Path) -> Check {
+fn a_c_sharp_method_is_labelled_like_its_java_twin(dir: &Path) -> Check {
     let mut all = [[0usize; 2]; 21];
     let mut close = [[0usize; 2]; 21];
     // by the Java label: twins, twins with one label

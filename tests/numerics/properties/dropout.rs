@@ -1,8 +1,8 @@
 //! Masks belong to their token, module and step.
 
-use super::support::models::{self, COMPOSITE, DRY, WET};
-use super::support::{difference, norm, relative};
-use super::{CAPACITY, STD, packed};
+use super::{CAPACITY, packed};
+use crate::support::models::{self, COMPOSITE, DRY, STD, WET};
+use crate::support::{difference, norm, relative};
 use eyekern::backend::cpu::Cpu;
 use eyekern::backend::moments::Optim;
 use eyekern::backend::{Dropout, NormOps, Rows, Tokens};

@@ -1,14 +1,23 @@
-//! Scan paths against the published ones: exact where the mask is given, in distribution where it is drawn.
-//!
-//! Needs the labelled examples of `EYEKERN_SHARED` (744 of the 3,030 that were published); ignored without it.
+//! Scan paths against the published ones: exact where the mask is given, in distribution where it is drawn. The labelled
+//! examples of `EYEKERN_SHARED` are 744 of the 3,030 that were published.
 
-use std::path::{Path, PathBuf};
-
+use crate::support::json;
+use crate::support::trials::{Check, trials};
 use eyekern::salience::priors::Priors;
 use eyekern::salience::scanpath::{Key, Mode, Segment, compat, mask, segment};
 use eyekern::salience::{Label, Span};
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Trial;
 use serde_json::Value;
+use std::path::Path;
+
+pub fn trials() -> Vec<Trial> {
+    trials!(on_shared:
+        published_paths_are_reproduced_exactly,
+        paper_mode_agrees_with_the_reference,
+        artifact_mode_agrees_with_the_reference_and_the_published_masks,
+    )
+    .into()
+}
 
 const CORPORA: [&str; 3] = ["summarization", "translation", "completion"];
 const SEEDS: u64 = 40;
@@ -23,11 +32,6 @@ struct Example {
 fn numbers(value: &Value) -> Vec<u32> {
     let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
     list.iter().map(|n| n.as_u64().expect("a list of natural numbers") as u32).collect()
-}
-
-fn json(path: &Path) -> Value {
-    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    serde_json::from_str(&text).expect("JSON")
 }
 
 fn examples(shared: &Path, corpus: &str) -> Vec<Example> {
@@ -50,7 +54,7 @@ fn examples(shared: &Path, corpus: &str) -> Vec<Example> {
 }
 
 /// `ngrams` and `order_sequence` of every example, and behind `ngram_indices` the very n-grams.
-fn published_paths(shared: &Path) -> Result<(), Failed> {
+fn published_paths_are_reproduced_exactly(shared: &Path) -> Check {
     let priors = Priors::builtin("combined")?;
     let index = &json(&shared.join("data/priors_clean.json"))["data_ngram_index"];
     let mut by_index = std::collections::HashMap::new();
@@ -232,7 +236,7 @@ const ARTIFACT: Reference = Reference {
 
 /// Densities to 0.001 and shares to 0.005 (artifact) or 0.01 (paper), the tolerances for all 3,030 examples: many seeds
 /// leave no reason to widen them against a reference over the same examples.
-fn drawn_paths(shared: &Path, mode: Mode) -> Result<(), Failed> {
+fn drawn_paths(shared: &Path, mode: Mode) -> Check {
     let priors = Priors::builtin("combined")?;
     let (reference, share, key) = match mode {
         Mode::Paper => (&PAPER, 0.01, "paper"),
@@ -266,6 +270,14 @@ fn drawn_paths(shared: &Path, mode: Mode) -> Result<(), Failed> {
     Ok(())
 }
 
+fn paper_mode_agrees_with_the_reference(shared: &Path) -> Check {
+    drawn_paths(shared, Mode::Paper)
+}
+
+fn artifact_mode_agrees_with_the_reference_and_the_published_masks(shared: &Path) -> Check {
+    drawn_paths(shared, Mode::Artifact)
+}
+
 /// The published masks over the same examples are one draw of the artifact's mode.
 fn published_masks(shared: &Path, sum: &Tally, priors: &Priors) {
     let mut published = Tally::default();
@@ -287,24 +299,4 @@ fn published_masks(shared: &Path, sum: &Tally, priors: &Priors) {
             near(label.name(), &[rate(sum)], &[rate(&published)], 0.005 * wider);
         }
     }
-}
-
-type Test = fn(&Path) -> Result<(), Failed>;
-
-fn main() {
-    let args = Arguments::from_args();
-    let tests: [(&str, Test); 3] = [
-        ("published_paths_are_reproduced_exactly", published_paths),
-        ("paper_mode_agrees_with_the_reference", |shared| drawn_paths(shared, Mode::Paper)),
-        ("artifact_mode_agrees_with_the_reference_and_the_published_masks", |shared| {
-            drawn_paths(shared, Mode::Artifact)
-        }),
-    ];
-    // Set but missing is a failure: the files are read without a look whether they are there.
-    let shared = std::env::var_os("EYEKERN_SHARED").map(PathBuf::from);
-    let trials = tests.into_iter().map(|(name, test)| match shared.clone() {
-        Some(shared) => Trial::test(name, move || test(&shared)),
-        None => Trial::test(format!("{name} (EYEKERN_SHARED is not set)"), || Ok(())).with_ignored_flag(true),
-    });
-    libtest_mimic::run(&args, trials.collect()).exit();
 }

@@ -1,18 +1,42 @@
 //! Whatever the bytes: sound spans or one clear refusal, without a deep stack, and with work in proportion to the length.
 
-#[path = "fuzz/labels.rs"]
-mod fuzz;
-mod snippets;
-
+use crate::fuzz::{check_code, check_spans};
+use crate::snippets;
+use crate::support::trials::trials;
 use eyekern::salience::labels::compat::artifact;
 use eyekern::salience::labels::{Calls, label, label_tree};
 use eyekern::salience::syntax::{Language, parse};
-use fuzz::{check_code, check_spans};
+use libtest_mimic::Trial;
 use proptest::prelude::*;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use Language::*;
+
+pub fn trials() -> Vec<Trial> {
+    trials!(plain:
+        names_and_extensions_lead_to_languages,
+        blank_code_has_no_spans,
+        leaves_come_in_order_with_their_bytes,
+        a_bare_method_keeps_its_offsets_and_lines,
+        a_comment_ends_before_the_carriage_return,
+        bytes_that_are_no_utf8_and_nul_are_taken,
+        what_is_never_closed_is_labelled_or_left_out,
+        characters_across_reads_stay_whole,
+        nested_expressions_do_not_need_a_stack,
+        nested_blocks_and_chains_do_not_need_a_stack,
+        nested_functions_do_not_need_a_stack,
+        brackets_without_partners_are_labelled_or_refused,
+        code_that_no_parser_gets_through_is_refused,
+        steps_of_the_parser_grow_with_the_length,
+        labelling_takes_linear_time,
+        a_line_of_10_megabytes_is_labelled,
+        the_published_listing_does_not_double_without_end,
+        any_bytes_are_labelled,
+        any_splice_of_code_is_labelled,
+    )
+    .into()
+}
 
 /// Spans of code that must not be refused.
 fn spans(code: &[u8], language: Language) -> Vec<eyekern::salience::Span> {
@@ -27,7 +51,6 @@ fn on_a_small_stack(run: impl FnOnce() + Send + 'static) {
     thread.join().expect("no panic");
 }
 
-#[test]
 fn names_and_extensions_lead_to_languages() {
     for language in Language::ALL {
         assert_eq!(language.to_string().parse::<Language>().expect("its own name"), language);
@@ -36,7 +59,6 @@ fn names_and_extensions_lead_to_languages() {
     assert_eq!([path("a/B.java"), path("x.CS"), path("x.tsx"), path("x.jsx")], [Java, CSharp, TypeScript, JavaScript]);
 }
 
-#[test]
 fn blank_code_has_no_spans() {
     for language in Language::ALL {
         for code in ["", " ", "\n\n\t", "\u{feff}", "\r\n"] {
@@ -45,7 +67,6 @@ fn blank_code_has_no_spans() {
     }
 }
 
-#[test]
 fn leaves_come_in_order_with_their_bytes() {
     let code = b"int f(int a) { return a; } // end";
     let tree = parse(code, Java).expect("a tree");
@@ -57,7 +78,6 @@ fn leaves_come_in_order_with_their_bytes() {
     assert_eq!((leaves[1].1, leaves[2].1), ("identifier", "("));
 }
 
-#[test]
 fn a_bare_method_keeps_its_offsets_and_lines() {
     let codes = [
         (Java, "public int f() {\n  return g;\n}"),
@@ -75,7 +95,6 @@ fn a_bare_method_keeps_its_offsets_and_lines() {
     }
 }
 
-#[test]
 fn a_comment_ends_before_the_carriage_return() {
     for language in [Java, C, Rust, Go] {
         let code = "// a b \r\nx";
@@ -87,7 +106,6 @@ fn a_comment_ends_before_the_carriage_return() {
     }
 }
 
-#[test]
 fn bytes_that_are_no_utf8_and_nul_are_taken() {
     let mut code = b"void f() { String s = \"a\xff\xfeb\"; \xc3\x28 = 1; } // \x80".to_vec();
     assert!(spans(&code, Java).iter().any(|s| &code[s.start..s.end] == b"\"a\xff\xfeb\""));
@@ -99,7 +117,6 @@ fn bytes_that_are_no_utf8_and_nul_are_taken() {
     }
 }
 
-#[test]
 fn what_is_never_closed_is_labelled_or_left_out() {
     for language in Language::ALL {
         for open in ["\"abc", "'abc", "`abc ${", "'''abc", "\"\"\"abc", "/* abc", "// abc", "# abc", "R\"x(abc", "@\"a"]
@@ -112,7 +129,6 @@ fn what_is_never_closed_is_labelled_or_left_out() {
 }
 
 /// Reads of the parser end within characters and within bytes that are none.
-#[test]
 fn characters_across_reads_stay_whole() {
     for language in [Java, Python, Rust] {
         for byte in ["é", "語", "😀"] {
@@ -152,7 +168,6 @@ fn deep(code: String, language: Language, least: usize) {
     assert!(n >= least, "{language}: {n} spans of {:.60}", code);
 }
 
-#[test]
 fn nested_expressions_do_not_need_a_stack() {
     on_a_small_stack(|| {
         for language in Language::ALL {
@@ -172,7 +187,6 @@ fn nested_expressions_do_not_need_a_stack() {
     });
 }
 
-#[test]
 fn nested_blocks_and_chains_do_not_need_a_stack() {
     on_a_small_stack(|| {
         let braced = [Java, CSharp, JavaScript, TypeScript, Go, C, Cpp, Rust];
@@ -191,7 +205,6 @@ fn nested_blocks_and_chains_do_not_need_a_stack() {
     });
 }
 
-#[test]
 fn nested_functions_do_not_need_a_stack() {
     on_a_small_stack(|| {
         let lambdas = [
@@ -222,7 +235,6 @@ fn nested_functions_do_not_need_a_stack() {
     });
 }
 
-#[test]
 fn brackets_without_partners_are_labelled_or_refused() {
     on_a_small_stack(|| {
         for language in Language::ALL {
@@ -241,7 +253,6 @@ fn brackets_without_partners_are_labelled_or_refused() {
 
 /// Code on which the parser itself would take minutes or gigabytes. Whether it is refused is its own affair; that it
 /// comes back is tested.
-#[test]
 fn code_that_no_parser_gets_through_is_refused() {
     let worst = [
         // every open bracket may begin a type or a comparison: all readings would take 5 GB and more
@@ -263,7 +274,6 @@ fn code_that_no_parser_gets_through_is_refused() {
     }
 }
 
-#[test]
 fn steps_of_the_parser_grow_with_the_length() {
     let words = "It is a truth universally acknowledged, that a single man in possession of a good fortune. ";
     for (language, list) in snippets::ALL {
@@ -294,7 +304,6 @@ fn seconds(run: impl Fn()) -> f64 {
     times.min().unwrap_or(Duration::ZERO).as_secs_f64()
 }
 
-#[test]
 fn labelling_takes_linear_time() {
     // many statements; many names and then many methods; many declarations in one scope; one deep expression
     let codes: [fn(usize) -> String; 4] = [
@@ -319,7 +328,6 @@ fn labelling_takes_linear_time() {
     }
 }
 
-#[test]
 fn a_line_of_10_megabytes_is_labelled() {
     let piece = format!("total = total + g(x, \"{}\");", "y".repeat(200));
     let n = 10_000_000 / piece.len();
@@ -332,7 +340,6 @@ fn a_line_of_10_megabytes_is_labelled() {
     }
 }
 
-#[test]
 fn the_published_listing_does_not_double_without_end() {
     let nested = |n: usize, inner: &str| {
         let (open, close) = ("g(new A() { void f() { ".repeat(n), " } });".repeat(n));
@@ -366,7 +373,6 @@ fn splices() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, ..ProptestConfig::default() })]
 
-    #[test]
     fn any_bytes_are_labelled(code in prop::collection::vec(any::<u8>(), 0..300), calls in any::<bool>()) {
         let calls = if calls { Calls::Lexicon } else { Calls::Syntax };
         for language in Language::ALL {
@@ -374,7 +380,6 @@ proptest! {
         }
     }
 
-    #[test]
     fn any_splice_of_code_is_labelled(code in splices()) {
         for language in Language::ALL {
             prop_assert!(check_code(&code, language, Calls::Syntax));

@@ -1,23 +1,14 @@
 //! `train.recompute = "layer"` against `"none"`, which keeps every activation: the same losses and gradients to the bit,
 //! whatever the architecture, what is trained, what is dropped and where it runs; and the memory that it saves.
 
-mod support;
-
-use eyekern::backend::Backend;
+use crate::support::models::Method::{Full, Lora};
+use crate::support::models::{self, CAPACITY, DRY, STD, WET};
+use crate::support::recompute::same_bits;
 use eyekern::backend::cpu::Cpu;
-use eyekern::data::Batch;
 use eyekern::model::config::{Positions, Spec};
 use eyekern::model::forward::Rates;
 use eyekern::model::rope::{Scaling, inverse_frequencies};
 use eyekern::model::workspace::{Need, Recompute, Workspace};
-use eyekern::train::step::{Capacity, Machine, StepSettings};
-use support::models::Method::{Full, Lora};
-use support::models::{self, COMPOSITE, DRY, Method, WET};
-
-/// Deviation of the matrices.
-const STD: f64 = 0.4;
-/// Tokens that the machines hold.
-const CAPACITY: usize = 64;
 
 /// Without dropout, with each kind alone, and with all of them.
 const RATES: [Rates; 6] = [
@@ -28,45 +19,6 @@ const RATES: [Rates; 6] = [
     Rates { lora: 0.35, ..DRY },
     WET,
 ];
-
-/// What distinguishes all architectures: norms, activations, positions, heads, biases, a layer that does not rotate.
-fn specs() -> [Spec; 5] {
-    [models::llama(), models::starcoder2(), models::gpt2(), models::bigcode(true), models::bigcode(false)]
-}
-
-/// Two packed micro-batches: segments of one token, and one that is longer than a block of rows.
-fn micro_batches(spec: &Spec) -> [Batch; 2] {
-    let list = models::examples(&[37, 1, 9, 2, 7, 1, 14], spec.vocab, 4);
-    let pick = |range: std::ops::Range<usize>| models::batch(&list[range].iter().collect::<Vec<_>>(), None);
-    [pick(0..4), pick(4..7)]
-}
-
-fn machine<B: Backend>(b: B, spec: &Spec, method: Method, rates: Rates, recompute: Recompute) -> Machine<B> {
-    let capacity = Capacity { tokens: CAPACITY, supervised: CAPACITY };
-    let settings = StepSettings { rule: COMPOSITE, rates, capacity, recompute, seed: 3, ..StepSettings::default() };
-    models::machine(b, (spec.clone(), STD), method, settings)
-}
-
-/// Losses and gradients of two steps, with an evaluation between them that leaves its own activations behind.
-fn steps<B: Backend>(mut machine: Machine<B>, batches: &[Batch]) -> Vec<Vec<Vec<u64>>> {
-    let mut seen = Vec::new();
-    for step in [4, 5] {
-        let loss = machine.gradients(batches, step).expect("gradients").loss;
-        let mut lists = models::all_gradients(&mut machine);
-        assert!(lists.iter().any(|list| list.iter().any(|&g| g != 0.0)), "something is trained");
-        lists.push(vec![loss, machine.evaluate(batches).expect("evaluates").loss]);
-        seen.push(models::bits(&lists));
-    }
-    seen
-}
-
-/// The same bits on backends that `open` makes.
-fn same_bits<B: Backend>(open: impl Fn() -> B, spec: &Spec, method: Method, rates: Rates) {
-    let batches = micro_batches(spec);
-    let [kept, anew] = [Recompute::None, Recompute::Layer]
-        .map(|recompute| steps(machine(open(), spec, method, rates, recompute), &batches));
-    assert!(kept == anew, "{} {method:?} {rates:?}", spec.model_type);
-}
 
 fn on_the_processor(spec: &Spec) {
     for method in [Full, Lora] {
@@ -79,25 +31,13 @@ fn on_the_processor(spec: &Spec) {
 
 #[test]
 fn the_processor_gives_the_same_bits() {
-    specs().iter().for_each(on_the_processor);
+    models::architectures().iter().for_each(on_the_processor);
 }
 
 /// One layer is computed anew by nobody, as its activations are still there.
 #[test]
 fn a_model_of_one_layer_gives_the_same_bits() {
     on_the_processor(&Spec { layers: 1, ..models::gpt2() });
-}
-
-/// The ten architectures by the configs of transformers' own models, filled with random values.
-#[test]
-fn every_architecture_gives_the_same_bits() {
-    let Some(shared) = std::env::var_os("EYEKERN_SHARED") else { return };
-    for dir in support::folder::folders(&std::path::Path::new(&shared).join("fixtures").join("parity")) {
-        let spec = Spec::load(&dir.join("model").join("config.json")).expect("a fixture's config is supported");
-        for (method, rates) in [(Full, DRY), (Full, WET), (Lora, DRY), (Lora, WET)] {
-            same_bits(|| Cpu::<f32>::new(1).expect("threads"), &spec, method, rates);
-        }
-    }
 }
 
 /// The kernels take heads of multiples of 8.
@@ -119,7 +59,7 @@ fn the_kernels_give_the_same_bits() {
     use eyekern::backend::cuda::emulated::Schedule;
     use eyekern::backend::cuda::emulation::Emulated;
     let open = || Cuda::new(Emulated::open(Schedule::default()).expect("an emulated device"));
-    for spec in specs().map(with_heads_of_8) {
+    for spec in models::architectures().map(with_heads_of_8) {
         for (method, rates) in [(Full, DRY), (Full, WET), (Lora, DRY), (Lora, WET)] {
             same_bits(open, &spec, method, rates);
         }

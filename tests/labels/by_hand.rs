@@ -2,12 +2,16 @@
 //!
 //! A snippet lists its tokens in document order, in runs of one label; a blank inside a token is written `·`.
 
-mod snippets;
-
+use crate::snippets::{self, Snippet, c_sharp, java};
+use crate::support::trials::trials;
 use eyekern::salience::Label;
 use eyekern::salience::labels::{Calls, label};
 use eyekern::salience::syntax::Language;
-use snippets::{Snippet, c_sharp, java};
+use libtest_mimic::Trial;
+
+pub fn trials() -> Vec<Trial> {
+    trials!(plain: java, c_sharp, other_languages).into()
+}
 
 fn check(language: Language, calls: Calls, snippets: &[Snippet]) {
     let mut wrong = String::new();
@@ -42,19 +46,16 @@ fn check(language: Language, calls: Calls, snippets: &[Snippet]) {
     assert!(wrong.is_empty(), "{language}:{wrong}");
 }
 
-#[test]
 fn java() {
     check(Language::Java, Calls::Syntax, java::SNIPPETS);
     check(Language::Java, Calls::Lexicon, java::BY_LEXICON);
 }
 
-#[test]
 fn c_sharp() {
     assert!(c_sharp::SNIPPETS.len() >= 20);
     check(Language::CSharp, Calls::Syntax, c_sharp::SNIPPETS);
 }
 
-#[test]
 fn other_languages() {
     for (language, list) in snippets::ALL {
         assert!(list.len() >= 8, "{language}");

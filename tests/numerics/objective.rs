@@ -5,8 +5,7 @@
 //! Each setting runs with its rows in one packed batch, in one padded batch and in a micro-batch each. In f64 only the
 //! reference limits the agreement: a batch carries it in f32, and beta multiplies that rounding.
 
-mod support;
-
+use crate::support::{PLAIN, Setup, example, fixtures, json, machine, norm, num, nums, relative, worst};
 use eyekern::backend::cpu::{Cpu, Real};
 use eyekern::backend::{Backend, Number};
 use eyekern::data::{Batch, Example, pack};
@@ -16,7 +15,6 @@ use eyekern::train::step::{Machine, Outcome, Rule};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use support::{PLAIN, Setup, example, fixtures, json, machine, norm, num, nums, relative, worst};
 
 /// What is allowed where log p is handed out in f32.
 const LOGP: f64 = 1e-6;

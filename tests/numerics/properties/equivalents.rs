@@ -1,8 +1,8 @@
 //! What is the same model.
 
-use super::support::models::Method::{Full, Lora};
-use super::support::models::{self, COMPOSITE, DRY};
 use super::{BY_WEIGHT, LENGTHS, machine, packed};
+use crate::support::models::Method::{Full, Lora};
+use crate::support::models::{self, COMPOSITE, DRY};
 use eyekern::backend::Stored;
 use eyekern::backend::cpu::Cpu;
 use eyekern::model::adapter::Adapter;

@@ -1,8 +1,8 @@
 //! The same step, laid out differently.
 
-use super::support::models::Method::{Full, Lora};
-use super::support::models::{self, COMPOSITE, DRY, WET, batch};
-use super::{BY_WEIGHT, LENGTHS, PLAIN, STD, machine, packed, same, step};
+use super::{BY_WEIGHT, LENGTHS, PLAIN, machine, packed, same, step};
+use crate::support::models::Method::{Full, Lora};
+use crate::support::models::{self, COMPOSITE, DRY, STD, WET, batch};
 use eyekern::backend::cpu::{Cpu, Real};
 use eyekern::data::{Batch, Example};
 use eyekern::model::config::{Positions, Spec};

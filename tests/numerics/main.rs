@@ -1,0 +1,9 @@
+//! The numbers of a training step: the objective against PyTorch, the optimiser's moments in 8 bits, recomputed
+//! activations, and what must hold for every model and every batch.
+
+mod moments;
+mod objective;
+mod properties;
+mod recompute;
+#[path = "../support/mod.rs"]
+mod support;

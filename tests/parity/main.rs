@@ -1,0 +1,16 @@
+//! Parity with transformers and PEFT on every folder of fixtures: training ([`training`]) and generation
+//! ([`generate`]). With their models, `train.recompute` gives the same bits ([`recompute`]).
+//!
+//! The tiny folder of this project is always there; `EYEKERN_SHARED` and `EYEKERN_PARITY` name more.
+#![deny(dead_code)] // a test that no trial runs
+
+mod generate;
+mod recompute;
+#[path = "../support/mod.rs"]
+mod support;
+mod training;
+
+fn main() {
+    let trials = [training::trials(), generate::trials(), recompute::trials()].into_iter().flatten().collect();
+    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit();
+}
