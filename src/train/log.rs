@@ -18,27 +18,46 @@ pub struct First {
 /// The run in numbers, known before it starts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-#[allow(missing_docs)]
 pub struct Header {
+    /// `model.model_name_or_path`.
     pub model: String,
+    /// `model_type` of its config.json.
     pub model_type: String,
+    /// Values of the base model; a tied head counts once.
     pub parameters: usize,
+    /// Trained values.
     pub trainable: usize,
+    /// `lora` or `full`.
     pub method: String,
+    /// Rows that are trained on.
     pub rows: usize,
+    /// Rows of the file.
     pub rows_read: usize,
+    /// Tokens of an epoch, without padding.
     pub tokens: usize,
+    /// Supervised tokens as a share of `tokens`.
     pub supervised: f64,
+    /// Share of rows whose EOS is supervised; `None` without a tokenizer.
     pub eos: Option<f64>,
+    /// Share of supervised tokens on the scan path.
     pub on_path: f64,
+    /// Smallest, mean and largest weight of a supervised token.
     pub weights: [f64; 3],
+    /// Priors, paths and alignment; `None` where the weights are those of the data.
     pub salience: Option<String>,
+    /// `objective.normalize`.
     pub normalize: String,
+    /// `objective.arm`.
     pub arm: String,
+    /// Factor on the preference term.
     pub gamma: f64,
+    /// Optimiser steps of the run.
     pub steps: u64,
+    /// `train.seed`.
     pub seed: u64,
+    /// Device, number format and memory.
     pub device: String,
+    /// Peak of the device in FLOP/s, the reference of MFU; `None` where it is unknown.
     pub peak_flops: Option<f64>,
 }
 
@@ -46,26 +65,44 @@ pub struct Header {
 /// older file lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-#[allow(missing_docs)]
 pub struct Step {
+    /// Optimiser step, from 1.
     pub step: u64,
+    /// Epochs done, with the fraction of the current one.
     pub epoch: f64,
+    /// Weighted cross-entropy plus gamma times the preference loss, before the update.
     pub loss: Option<f64>,
+    /// Weighted cross-entropy over the normaliser.
     pub sft_loss: Option<f64>,
+    /// Mean preference loss over its examples.
     pub dpo_loss: Option<f64>,
+    /// Mean nll of the tokens on the scan path, in nats.
     pub path_loss: Option<f64>,
+    /// Mean nll of the other supervised tokens, in nats.
     pub off_path_loss: Option<f64>,
+    /// Norm of the gradient before clipping.
     pub grad_norm: Option<f64>,
+    /// Whether the gradient was clipped.
     pub clipped: bool,
+    /// Learning rate of the step.
     pub learning_rate: f64,
+    /// Tokens of the step, without padding.
     pub tokens: u64,
+    /// Supervised tokens of the step.
     pub supervised_tokens: u64,
+    /// Examples in the preference term.
     pub pairs: u64,
+    /// Model FLOPs of the step ([`crate::model::flops`]).
     pub flops: Option<f64>,
+    /// Wall time of the step.
     pub seconds: f64,
+    /// Model FLOPs utilisation; `None` where the peak of the device is unknown.
     pub mfu: Option<f64>,
+    /// Peak memory so far.
     pub peak_bytes: Option<u64>,
+    /// Estimated time to the end of the run, in seconds.
     pub seconds_left: Option<f64>,
+    /// Seconds since 1970, UTC.
     pub time: f64,
 }
 
@@ -93,14 +130,20 @@ impl Step {
 /// The line of an evaluation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-#[allow(missing_docs)]
 pub struct Evaluation {
+    /// Optimiser steps done.
     pub step: u64,
+    /// As `loss` of a step, over the validation file and without dropout.
     pub eval_loss: Option<f64>,
+    /// As `sft_loss`.
     pub eval_sft_loss: Option<f64>,
+    /// As `dpo_loss`.
     pub eval_dpo_loss: Option<f64>,
+    /// As `path_loss`.
     pub eval_path_loss: Option<f64>,
+    /// As `off_path_loss`.
     pub eval_off_path_loss: Option<f64>,
+    /// Seconds since 1970, UTC.
     pub time: f64,
 }
 
