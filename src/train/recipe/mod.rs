@@ -25,8 +25,8 @@ pub use layers::environment;
 pub use sections::{
     Arm, Data, Lora, Method, Model, Normalize, Objective, ReportTo, Salience, SaveDtype, Schedule, Train,
 };
-pub use value::Effect;
-use value::Section;
+pub use value::{Effect, Key};
+use value::{Field, Section, show};
 
 /// A training run, section by section as in the file.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
@@ -45,42 +45,9 @@ pub struct Recipe {
     pub train: Train,
 }
 
-/// What there is to know about a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
-    /// The section without brackets.
-    pub section: &'static str,
-    /// The key.
-    pub name: &'static str,
-    /// The default as TOML; `""` where the key is unset or required.
-    pub default: String,
-    /// What the key means, in a sentence or two.
-    pub doc: &'static str,
-    /// What a checkpoint records of it.
-    pub effect: Effect,
-    /// Which values are accepted.
-    pub accepts: String,
-    /// The names to choose from, each with what it stands for (empty where the name says it); none for other keys.
-    pub choices: Vec<(&'static str, &'static str)>,
-}
-
 /// Every key, in the order of the recipe.
 pub fn keys() -> impl Iterator<Item = Key> {
-    let keys: Vec<Key> = Recipe::default()
-        .sections()
-        .into_iter()
-        .flat_map(|section| section.fields().into_iter().map(move |field| (section.name(), field)))
-        .map(|(section, f)| Key {
-            section,
-            name: f.name,
-            default: show(f.value.as_ref()),
-            doc: f.doc,
-            effect: f.effect,
-            accepts: f.accepts,
-            choices: f.choices,
-        })
-        .collect();
-    keys.into_iter()
+    Recipe::default().fields().map(|field| field.key)
 }
 
 impl Recipe {
@@ -109,11 +76,9 @@ impl Recipe {
 
     fn validate_as(&self, origin: &str) -> Result {
         let fail = |why: String| Err(Error::Recipe { origin: origin.into(), why });
-        for section in self.sections() {
-            if let Some(f) = section.fields().iter().find(|f| !f.ok) {
-                let value = show(f.value.as_ref());
-                return fail(format!("{}.{} = {value}: expected {}", section.name(), f.name, f.accepts));
-            }
+        if let Some(Field { key, value, .. }) = self.fields().find(|f| !f.ok) {
+            let value = show(value.as_ref());
+            return fail(format!("{}.{} = {value}: expected {}", key.section, key.name, key.accepts));
         }
         if self.model.model_name_or_path.is_empty() {
             return fail(
@@ -180,10 +145,10 @@ impl Recipe {
             }
             comment(&mut text, section.doc());
             text.push_str(&format!("[{}]\n", section.name()));
-            for f in section.fields() {
-                comment(&mut text, &format!("{} ({})", f.doc, f.accepts));
-                let unset = if f.value.is_none() { "# " } else { "" };
-                text.push_str(&format!("{unset}{} = {}\n", f.name, show(f.value.as_ref())));
+            for Field { key, value, .. } in section.fields() {
+                comment(&mut text, &format!("{} ({})", key.doc, key.accepts));
+                let unset = if value.is_none() { "# " } else { "" };
+                text.push_str(&format!("{unset}{} = {}\n", key.name, show(value.as_ref())));
             }
         }
         text
@@ -191,9 +156,8 @@ impl Recipe {
 
     /// Every key as `section.key` with its value as TOML, paths absolute; unset keys are `""`.
     pub fn assignments(&self) -> BTreeMap<String, String> {
-        let recipe = layers::absolute(self);
-        let keys = recipe.sections().into_iter().flat_map(|s| s.fields().into_iter().map(move |f| (s.name(), f)));
-        keys.map(|(section, f)| (format!("{section}.{}", f.name), show(f.value.as_ref()))).collect()
+        let fields = layers::absolute(self).fields();
+        fields.map(|f| (format!("{}.{}", f.key.section, f.key.name), show(f.value.as_ref()))).collect()
     }
 
     /// The keys whose value is not the default, as `section.key`.
@@ -203,23 +167,17 @@ impl Recipe {
         differing.map(|(key, _)| key).collect()
     }
 
+    /// Every key with its value.
+    fn fields(&self) -> impl Iterator<Item = Field> + use<> {
+        self.sections().map(Section::fields).into_iter().flatten()
+    }
+
     fn sections(&self) -> [&dyn Section; 6] {
         [&self.model, &self.data, &self.salience, &self.lora, &self.objective, &self.train]
     }
 
     fn sections_mut(&mut self) -> [&mut dyn Section; 6] {
         [&mut self.model, &mut self.data, &mut self.salience, &mut self.lora, &mut self.objective, &mut self.train]
-    }
-}
-
-/// A value as TOML. Small floats are written as people write them: 1e-8, not 0.00000001.
-fn show(value: Option<&toml::Value>) -> String {
-    match value {
-        None => "\"\"".into(),
-        Some(toml::Value::Float(n)) if *n != 0.0 && n.is_finite() && !(1e-3..1e9).contains(&n.abs()) => {
-            format!("{n:e}")
-        }
-        Some(value) => value.to_string(),
     }
 }
 

@@ -196,17 +196,43 @@ impl<V: Value> Value for Option<V> {
     }
 }
 
-/// One key of a section, with its present value.
-pub(super) struct Field {
+/// What there is to know about a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The section without brackets.
+    pub section: &'static str,
+    /// The key.
     pub name: &'static str,
+    /// The default as TOML; `""` where the key is unset or required.
+    pub default: String,
+    /// What the key means, in a sentence or two.
     pub doc: &'static str,
+    /// What a checkpoint records of it.
     pub effect: Effect,
+    /// Which values are accepted.
     pub accepts: String,
+    /// The names to choose from, each with what it stands for (empty where the name says it); none for other keys.
     pub choices: Vec<(&'static str, &'static str)>,
+}
+
+/// A key with its present value.
+pub(super) struct Field {
+    pub key: Key,
     /// `None` where unset.
     pub value: Option<toml::Value>,
     /// Whether the value lies in the key's range.
     pub ok: bool,
+}
+
+/// A value as TOML. Small floats are written as people write them: 1e-8, not 0.00000001.
+pub(super) fn show(value: Option<&toml::Value>) -> String {
+    match value {
+        None => "\"\"".into(),
+        Some(toml::Value::Float(n)) if *n != 0.0 && n.is_finite() && !(1e-3..1e9).contains(&n.abs()) => {
+            format!("{n:e}")
+        }
+        Some(value) => value.to_string(),
+    }
 }
 
 /// A section of the recipe, key by key.
@@ -249,13 +275,17 @@ macro_rules! section {
                 concat!($($about),+).trim()
             }
             fn fields(&self) -> Vec<$crate::train::recipe::value::Field> {
-                use $crate::train::recipe::value::{Field, Value};
+                use $crate::train::recipe::value::{Field, Key, Value, show};
                 vec![$(Field {
-                    name: stringify!($key),
-                    doc: concat!($($doc),+).trim(),
-                    effect: $effect,
-                    accepts: $range.accepts::<$T>(),
-                    choices: <$T>::choices(),
+                    key: Key {
+                        section: $section,
+                        name: stringify!($key),
+                        default: show(<$T as Value>::write(&$default).as_ref()),
+                        doc: concat!($($doc),+).trim(),
+                        effect: $effect,
+                        accepts: $range.accepts::<$T>(),
+                        choices: <$T>::choices(),
+                    },
                     value: self.$key.write(),
                     ok: $range.holds(&self.$key),
                 }),+]
