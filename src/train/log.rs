@@ -86,7 +86,7 @@ pub struct Step {
     pub clipped: bool,
     /// Learning rate of the step.
     pub learning_rate: f64,
-    /// Tokens of the step, without padding.
+    /// Tokens that went through the model, padding included.
     pub tokens: u64,
     /// Supervised tokens of the step.
     pub supervised_tokens: u64,
