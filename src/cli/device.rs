@@ -37,7 +37,7 @@ pub trait Job: Sized {
 }
 
 /// The cache folder of the user.
-pub fn user_cache() -> Option<PathBuf> {
+fn user_cache() -> Option<PathBuf> {
     cache::default_dir(|key| std::env::var(key).ok())
 }
 

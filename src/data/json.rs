@@ -170,6 +170,14 @@ impl<'de> Deserialize<'de> for Inner {
 
 struct Values;
 
+macro_rules! scalars {
+    ($($visit:ident: $T:ty),+) => {$(
+        fn $visit<E>(self, scalar: $T) -> Result<Value, E> {
+            Ok(scalar.into())
+        }
+    )+};
+}
+
 impl<'de> Visitor<'de> for Values {
     type Value = Value;
 
@@ -181,25 +189,7 @@ impl<'de> Visitor<'de> for Values {
         Ok(Value::Null)
     }
 
-    fn visit_bool<E>(self, flag: bool) -> Result<Value, E> {
-        Ok(flag.into())
-    }
-
-    fn visit_i64<E>(self, n: i64) -> Result<Value, E> {
-        Ok(n.into())
-    }
-
-    fn visit_u64<E>(self, n: u64) -> Result<Value, E> {
-        Ok(n.into())
-    }
-
-    fn visit_f64<E>(self, n: f64) -> Result<Value, E> {
-        Ok(n.into())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(text.into())
-    }
+    scalars! { visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();

@@ -40,11 +40,7 @@ impl<'a> Epochs<'a> {
     pub fn epoch(&self, epoch: u32) -> Vec<Step> {
         let order = pack::order(self.examples.len(), self.recipe.train.seed, epoch, self.recipe.data.shuffle);
         let accumulate = self.recipe.train.gradient_accumulation_steps;
-        self.plan(&order).chunks(accumulate.max(1)).map(<[_]>::to_vec).collect()
-    }
-
-    fn plan(&self, order: &[usize]) -> Vec<Vec<usize>> {
-        plan(self.examples, order, self.recipe)
+        plan(self.examples, &order, self.recipe).chunks(accumulate.max(1)).map(<[_]>::to_vec).collect()
     }
 }
 
