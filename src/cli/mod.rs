@@ -77,7 +77,7 @@ enum Command {
     /// Train a tiny built-in model on built-in examples, in about a minute and without a network.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", demo::HELP))]
     Demo(demo::DemoArgs),
-    /// Check what this machine can train on, and what CUDA training lacks here.
+    /// Check what this machine can train on and what is missing for CUDA.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", doctor::HELP))]
     Doctor(doctor::DoctorArgs),
     /// List the compiled CUDA kernels: registers, shared memory, spills, tensor-core instructions.

@@ -33,7 +33,7 @@ pub enum BenchCommand {
     /// Time training steps of a model with random weights.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", step::HELP))]
     Step(step::StepArgs),
-    /// Time generation with a model with random weights.
+    /// Time generation by a model with random weights.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", decode::HELP))]
     Decode(decode::DecodeArgs),
 }

@@ -122,8 +122,8 @@ fn device_faults(file: &str, text: &str) -> Vec<&'static str> {
 #[test]
 fn only_the_command_line_knows_devices() {
     for (file, text) in files() {
-        let faults = device_faults(&file, &text);
-        assert!(faults.is_empty(), "{file} names backend::{faults:?}; the device is chosen in cli/device.rs");
+        let faults = device_faults(&file, &text).join(", ");
+        assert!(faults.is_empty(), "{file} names the device {faults}, which is chosen in cli/device.rs");
     }
     assert!(CUDA.iter().all(|file| files().iter().any(|(name, _)| name == file)), "{CUDA:?} are not all there");
 }
