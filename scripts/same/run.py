@@ -35,15 +35,16 @@ class Run:
             raise Skipped("there is no program with the emulator; give --emulator-bins")
         env = {"PATH": os.environ.get("PATH", ""), "HOME": str(self.home), **(env or {})}
         words = [str(word) for word in words]
+        command = f"`{short(' '.join(words), 100)}`"
         try:
             ran = subprocess.run([program, *words], cwd=self.here, env=env, input=stdin.encode(), capture_output=True,
                                  timeout=LIMIT)
         except subprocess.TimeoutExpired:
-            raise Failed(f"`{' '.join(words)}` took more than {LIMIT} s") from None
-        told = ran.stderr.decode(errors="replace").splitlines()
-        if ran.returncode != status or (status and not any(line.startswith("eyekern: ") for line in told)):
-            why = short("; ".join(told[-3:]), 300)
-            raise Failed(f"`{' '.join(words)}`: exit status {ran.returncode}, not {status}: {why}")
+            raise Failed(f"more than {LIMIT} s: {command}") from None
+        errors = ran.stderr.decode(errors="replace").splitlines()
+        if ran.returncode != status or (status and not any(line.startswith("eyekern: ") for line in errors)):
+            why = short("; ".join(errors[-3:]), 300)
+            raise Failed(f"exit status {ran.returncode}, not {status}: {why}: {command}")
         self.commands += 1
         said = self.here / f"{self.commands:03}"
         (self.here / out if out else said.with_suffix(".stdout" + SAID)).write_bytes(ran.stdout)
