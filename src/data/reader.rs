@@ -12,19 +12,19 @@ use super::weights::given::Spans;
 use super::{Example, IGNORE};
 use crate::salience::syntax::Language;
 
-/// What every row is read with.
+/// The settings that are common to all rows.
 pub(crate) struct RowReader<'a> {
     pub tokenizer: Option<&'a Tokenizer>,
-    /// Ids of the model.
+    /// Vocabulary size of the model.
     pub vocab: usize,
     pub reading: &'a Reading,
-    /// Whether rows keep their texts ([`Row::words`]): for showing and comparing them.
+    /// Whether rows keep their texts ([`Row::words`]), for display and comparison.
     pub keep_texts: bool,
-    /// Whether a row may come without what is to be learned: for prompts that are continued.
+    /// Whether a row may lack its target: for prompts that are continued.
     pub open: bool,
 }
 
-/// The keys of a row of text that say what its completion weighs.
+/// The keys of a text row that give the weights of its completion.
 #[derive(Clone, Copy, Default)]
 struct Marks<'a> {
     weights: Option<&'a Value>,
@@ -33,12 +33,12 @@ struct Marks<'a> {
 }
 
 impl Marks<'_> {
-    /// The key of one of them.
+    /// The key that is present.
     fn key(&self) -> Option<&'static str> {
         self.weights.and(Some("weights")).or(self.path.and(Some("path")))
     }
 
-    /// Refuses them in rows of a form that has no single completion.
+    /// Refuses these keys in rows whose form has no single completion.
     fn refuse(&self, form: &str, remedy: &str) -> Result<(), String> {
         match self.key() {
             Some(key) => Err(format!("the row has `{key}`, which has no effect on `{form}`; drop it, and {remedy}")),
@@ -100,8 +100,8 @@ impl RowReader<'_> {
         Ok(Row { split: pair.split, ..row })
     }
 
-    /// BOS (where there is one) prompt completion EOS, the two texts tokenised apart: what comes before the completion
-    /// is exactly what generation starts from.
+    /// BOS (if there is one) prompt completion EOS. The two texts are tokenised separately, so that the tokens in front
+    /// of the completion are exactly those that generation starts from.
     fn text(&self, prompt: &str, texts: Texts, marks: Marks) -> Result<Row, String> {
         let tokenizer = self.tokenizer()?;
         let completion = texts.target;
@@ -140,7 +140,8 @@ impl RowReader<'_> {
         Ok(Row { look, words, ..self.finish(example)? })
     }
 
-    /// What is looked at for the weights of a completion in `tail` behind `head` tokens, where weights are drawn.
+    /// The code that a scan path is drawn through, for a completion in `tail` after `head` tokens; `None` unless
+    /// weights are drawn.
     fn look(&self, texts: Texts, marks: Marks, head: usize, tail: &[Piece]) -> Result<Option<Look>, String> {
         let Some(paths) = &self.reading.paths else { return Ok(None) };
         if let Some(key) = marks.key() {
@@ -155,7 +156,7 @@ impl RowReader<'_> {
         Ok(Some(Look { spans, by }))
     }
 
-    /// Rows whose weights are their own cannot have them drawn.
+    /// Refuses to draw weights for rows that bring their own.
     pub(super) fn refuse_attention(&self, form: &str) -> Result<(), String> {
         let why = "carry weights of their own, and the recipe draws them from scan paths; give `code` and `content`, or \
                    unset salience.condition";
@@ -195,7 +196,7 @@ impl RowReader<'_> {
         self.finish(example)
     }
 
-    /// Holds the ids against the model's vocabulary and cuts what is too long.
+    /// Checks the ids against the model's vocabulary and truncates a row that is too long.
     pub(super) fn finish(&self, mut example: Example) -> Result<Row, String> {
         let vocab = self.vocab;
         for (what, ids) in [("id", &example.ids), ("label", &example.labels)] {
@@ -216,7 +217,7 @@ impl RowReader<'_> {
         Ok(Row { example, cut, ..Row::default() })
     }
 
-    /// The loss weight where the data ask for `weight`.
+    /// The loss weight for a `weight` of the data.
     pub(super) fn weight(&self, weight: f32) -> f32 {
         if self.reading.uniform { 1.0 } else { weight }
     }
@@ -234,11 +235,11 @@ pub(super) fn push(example: &mut Example, id: u32, label: u32, weight: f32, on_p
     example.path.push(on_path);
 }
 
-/// Puts an empty target where a row has none: no `completion`, `output`, `content`, tokens without `labels`. A row that
-/// training can read stays as it is, whatever else it has.
+/// Gives an empty target to a row without one: without `completion`, `output`, `content`, or tokens without `labels`. A
+/// row that training can read is left unchanged, whatever else it contains.
 fn leave_open(row: &mut Object, task: Task) {
     let ids = given(row, "input_ids").map(|ids| ids.as_array().map_or(0, Vec::len));
-    // these two tasks make the target from the code
+    // these two tasks derive the target from the code
     let own = matches!(task, Task::Completion | Task::Copy);
     let has = |key| given(row, key).is_some();
     let whole = has("segments")
@@ -306,7 +307,7 @@ mod tests {
     fn prompt_and_completion_are_joined() {
         let line = r#"{"prompt": "a i", "completion": "nt x", "weights": [[0, 2, 2.5, true]], "id": 1}"#;
         let example = read(line);
-        // "i" and "nt" stay apart: the two strings are tokenised on their own.
+        // "i" and "nt" remain separate, because the two strings are tokenised separately
         assert_eq!(example.ids, [97, 32, 105, 110, 116, 32, 120, EOS]);
         assert_eq!(example.labels, [N, N, N, 110, 116, 32, 120, EOS]);
         assert_eq!(roles(&example)[3..], [(2.5, true), (2.5, true), (1.0, false), (1.0, false), (1.0, false)]);
@@ -331,7 +332,8 @@ mod tests {
         }
         let line = r#"{"prompt": "", "completion": "y x y", "weights": [[0, 1, 4], [2, 3, 3, true]]}"#;
         let example = read_with(&metaspace(), &reading(), line).unwrap().example;
-        // <s>, the mark before the first word with that word, "▁x", the mark of a space that no span covers.
+        // <s>, the marker before the first word together with that word, "▁x", the marker of a space that no span
+        // covers
         assert_eq!(example.ids, [1, 3, 6, 5, 3, 6, 2]);
         assert_eq!(example.weights[1..], [4.0, 4.0, 3.0, 1.0, 1.0, 1.0]);
         assert_eq!(example.path, [false, false, false, true, false, false, false]);
@@ -402,9 +404,9 @@ mod tests {
         let expected = reader.json(&spelled).unwrap().example;
         assert_eq!(reader.json(r#"{"code": "a", "content": "x"}"#).unwrap().example, expected);
         assert_eq!(reader.lines("a", "x").unwrap().example, expected);
-        // Without a task the prompt is the code.
+        // without a task, the prompt is the code
         assert_eq!(read(r#"{"code": "a", "content": "x"}"#).ids, [97, 120, EOS]);
-        // The spans of a row that was cut in two count from the target's start.
+        // the spans of a row that was cut in two count from the target's start
         let completion = Reading { task: Task::Completion, ..reading() };
         let line = r#"{"code": "a\nxyz\n", "content": "a\nxyz", "weights": [[1, 2, 7]]}"#;
         let row = read_with(&plain(), &completion, line).unwrap();

@@ -1,5 +1,5 @@
-//! A row kept whole, for looking at: every subword with its weight and where that comes from, the code that is looked at
-//! with its scan path, and what was cut off.
+//! A whole row for display: every subword with its weight and the weight's origin, the code with its scan path, and the
+//! truncated text.
 
 use super::IGNORE;
 use super::row::{Row, Words};
@@ -9,27 +9,27 @@ use crate::salience::scanpath::ScanPath;
 use crate::salience::weights::{Parts, Weight};
 use crate::salience::{Label, Span};
 
-/// Where the weight of a subword comes from.
+/// The origin of a subword's weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// From a token of the code that is looked at, which has this label.
+    /// A token of the code with this label.
     Label(Label),
-    /// From a token without a label.
+    /// A token of the code without a label.
     Unlabelled,
-    /// No token stands behind it: blanks, punctuation, words that the code lacks.
+    /// No token of the code: whitespace, punctuation, words that are not in the code.
     NoToken,
-    /// From the code as a whole.
+    /// The code as a whole.
     Whole,
-    /// From the data.
+    /// The data.
     Data,
-    /// A prompt that is supervised: `data.prompt_weight`.
+    /// A supervised prompt: `data.prompt_weight`.
     Prompt,
     /// The end of the text.
     End,
 }
 
 impl Kind {
-    /// As lists and pages name it.
+    /// The name in lists and pages.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Label(label) => label.name(),
@@ -42,7 +42,7 @@ impl Kind {
         }
     }
 
-    /// Of the token at `t` of a row.
+    /// The kind of the token at `t` of a row.
     pub(crate) fn of(row: &Row, t: usize, eos: Option<u32>) -> Kind {
         let example = &row.example;
         let end = t + 1 == example.ids.len() && row.cut == 0 && example.ids.get(t).copied() == eos;
@@ -64,25 +64,25 @@ impl Kind {
 pub struct Subword {
     /// Token id.
     pub id: u32,
-    /// The id to predict, where the subword is supervised.
+    /// The id to predict, if the subword is supervised.
     pub label: Option<u32>,
-    /// What it adds to the text; nothing where it is a later part of a character.
+    /// The text that it adds; empty for a later part of a character.
     pub text: String,
-    /// The bytes that it stands for.
+    /// Its bytes.
     pub bytes: Vec<u8>,
     /// Its loss weight.
     pub weight: f32,
     /// Whether it lies on the scan path.
     pub on_path: bool,
-    /// Where its weight comes from.
+    /// The origin of its weight.
     pub kind: Kind,
-    /// The token of [`Scan::spans`] that it takes its weight from.
+    /// The token of [`Scan::spans`] that gives its weight.
     pub token: Option<usize>,
-    /// The terms of its weight, where it is drawn from a scan path.
+    /// The terms of its weight, if it is drawn from a scan path.
     pub parts: Option<Parts>,
 }
 
-/// The code that is looked at, and how.
+/// The code, with its scan path.
 #[derive(Clone, Debug)]
 pub struct Scan {
     /// Its text.
@@ -91,29 +91,29 @@ pub struct Scan {
     pub spans: Vec<Span>,
     /// Their weights.
     pub weights: Vec<Weight>,
-    /// The path through them.
+    /// The path through its tokens.
     pub path: ScanPath,
 }
 
-/// A row as it is trained on in the first epoch.
+/// A row as the first epoch trains on it.
 #[derive(Clone, Debug)]
 pub struct Shown {
     /// Its line, from 1.
     pub line: usize,
-    /// Whether it can be trained on: some token is supervised.
+    /// Whether it can be trained on, that is, has a supervised token.
     pub kept: bool,
     /// Its subwords, at most `max_length`.
     pub subwords: Vec<Subword>,
-    /// How many subwords were cut off, and their text.
+    /// Number and text of the truncated subwords.
     pub cut: (usize, String),
     /// Whether the completion was made by cutting `code` in two.
     pub split: bool,
-    /// What is looked at, where weights are drawn.
+    /// The code with its scan path, if weights are drawn.
     pub scan: Option<Scan>,
 }
 
 impl Shown {
-    /// Keeps a row whose weights have been drawn.
+    /// Builds a whole row whose weights have been drawn.
     pub(crate) fn new(row: &Row, tokenizer: Option<&Tokenizer>, drawing: Option<&Drawing>) -> Shown {
         let example = &row.example;
         let drawn = row.look.as_ref().zip(drawing).map(|(look, drawing)| (look, drawing.of(look, example.row, 0)));
@@ -149,8 +149,8 @@ impl Shown {
     }
 }
 
-/// What the token at `t` adds to the text of which `written` bytes are shown already. Special tokens that no text stands
-/// behind show as themselves, ids without a tokenizer as numbers.
+/// The text that the token at `t` adds after `written` bytes. Special tokens without text are shown by their names, ids
+/// without a tokenizer as numbers.
 fn text(row: &Row, t: usize, written: &mut usize, tokenizer: Option<&Tokenizer>) -> String {
     let id = row.example.ids[t];
     let place = row.words.as_ref().and_then(|words| Some((&words.all, words.places.get(t)?)));
@@ -165,7 +165,7 @@ fn text(row: &Row, t: usize, written: &mut usize, tokenizer: Option<&Tokenizer>)
     }
 }
 
-/// The text behind the last token that was kept.
+/// The text after the last token that was kept.
 fn lost(row: &Row) -> String {
     let kept = row.example.ids.len();
     let words = row.words.as_ref().filter(|_| row.cut > 0);

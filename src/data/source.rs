@@ -1,11 +1,11 @@
-//! Where rows come from and by which rules they are read.
+//! The source of rows, and the rules for reading them.
 
 use std::path::{Path, PathBuf};
 
 use super::template::Task;
 use super::weights::drawn::PathReading;
 
-/// Where the rows are.
+/// Files of rows.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DataSource {
     /// One JSON object per line.
@@ -15,7 +15,7 @@ pub enum DataSource {
 }
 
 impl DataSource {
-    /// A JSONL file, or two parallel ones; `None` without any.
+    /// A JSONL file, or two parallel files; `None` without files.
     pub fn of(files: &[PathBuf]) -> Option<DataSource> {
         match files {
             [] => None,
@@ -24,7 +24,7 @@ impl DataSource {
         }
     }
 
-    /// The file that messages name: of two parallel ones the source.
+    /// The file that messages name: for parallel files, the source.
     pub fn file(&self) -> &Path {
         match self {
             DataSource::Jsonl(file) | DataSource::Parallel(file, _) => file,
@@ -45,13 +45,13 @@ impl DataSource {
 pub struct Reading {
     /// The template for rows of `code` and for parallel files.
     pub task: Task,
-    /// Tokens that are kept of an example.
+    /// Largest number of tokens of an example.
     pub max_length: usize,
-    /// Loss weight of the tokens of a prompt; `None`: prompts are not supervised.
+    /// Loss weight of prompt tokens; with `None`, prompts are not supervised.
     pub prompt_weight: Option<f32>,
-    /// Leaves the data's weights aside: each of them is taken as 1. Roles (on or off the path) stay.
+    /// Ignores the data's weights: each of them counts as 1. Roles (on or off the path) stay.
     pub uniform: bool,
-    /// Draws weights from scan paths; `None`: they are the data's own.
+    /// Draws weights from scan paths; with `None`, the data bring their own weights.
     pub paths: Option<PathReading>,
 }
 

@@ -1,5 +1,6 @@
-//! What is in a data file, counted before anything is trained on it: how much is supervised and how heavily, what is
-//! cut, repeated, copied, or shared with other data. Rows are streamed; only hashes stay, and the rows to be shown.
+//! Statistics of a data file before training: how much is supervised and with which weights, and which rows are
+//! truncated, repeated, copied, or shared with other data. Rows are streamed; only hashes and the rows to display are
+//! kept.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
@@ -14,12 +15,12 @@ use super::weights::drawn::Drawing;
 use super::{Example, IGNORE};
 use crate::error::Result;
 
-/// Which rows are kept whole, to be shown.
+/// The rows to keep for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rows {
-    /// The first few.
+    /// The first rows, this many.
     First(usize),
-    /// Those on these lines, from 1.
+    /// The rows on these lines, from 1.
     Lines(Vec<RangeInclusive<usize>>),
 }
 
@@ -32,17 +33,18 @@ impl Rows {
     }
 }
 
-/// Rows of which something is told, and the first of them.
+/// The rows that a finding concerns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finding {
-    /// How many.
+    /// Number of rows.
     pub count: usize,
-    /// The lines of the first few, from 1, each with the line of the row that it equals, where that is the point.
+    /// Lines of the first rows, from 1, each with the line of the row that it equals, if the finding is about equal
+    /// rows.
     pub first: Vec<(usize, Option<usize>)>,
 }
 
 impl Finding {
-    /// Lines that are kept of a finding.
+    /// Number of lines that a finding keeps.
     const SHOWN: usize = 10;
 
     fn add(&mut self, line: usize, like: Option<usize>) {
@@ -59,7 +61,7 @@ impl Finding {
     }
 }
 
-/// The weights of the supervised tokens of one kind: each with how many tokens have it, ascending.
+/// The weights of the supervised tokens of one kind, ascending, each with its number of tokens.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Spread {
     /// Weight and count.
@@ -67,24 +69,24 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Tokens.
+    /// Number of tokens.
     pub fn count(&self) -> u64 {
         self.values.iter().map(|(_, n)| n).sum()
     }
 
-    /// Least, mean and greatest weight; zeros of no tokens.
+    /// Minimum, mean and maximum weight; zeros without tokens.
     pub fn range(&self) -> [f64; 3] {
         let (Some(first), Some(last)) = (self.values.first(), self.values.last()) else { return [0.0; 3] };
         let sum: f64 = self.values.iter().map(|&(w, n)| f64::from(w) * n as f64).sum();
         [first.0.into(), sum / self.count() as f64, last.0.into()]
     }
 
-    /// Tokens in each of `bins` equal parts of `low..=high`.
+    /// Tokens in each of `bins` equal intervals of `low..=high`.
     pub fn histogram(&self, low: f64, high: f64, bins: usize) -> Vec<u64> {
         let mut counts = vec![0; bins];
         for &(weight, n) in &self.values {
             let part = (f64::from(weight) - low) / (high - low) * bins as f64;
-            // one weight alone has no width: everything is in the first part
+            // a single distinct weight has no width: everything is in the first interval
             let bin = if part.is_finite() { (part.max(0.0) as usize).min(bins - 1) } else { 0 };
             counts[bin] += n;
         }
@@ -92,10 +94,10 @@ impl Spread {
     }
 }
 
-/// What scan paths are made of, over the rows that are kept.
+/// Statistics of scan paths over the kept rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Paths {
-    /// Tokens of the code that is looked at.
+    /// Tokens of the code.
     pub tokens: u64,
     /// Segments of one, two and three tokens.
     pub segments: [u64; 3],
@@ -110,64 +112,64 @@ impl Paths {
     }
 }
 
-/// What is in a data file.
+/// Statistics of a data file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Survey {
     /// Counts of rows and tokens.
     pub counts: Counts,
-    /// Rows cut at `max_length`.
+    /// Rows truncated at `max_length`.
     pub truncated: Finding,
     /// Rows without a supervised token.
     pub unsupervised: Finding,
-    /// Rows that are kept and do not end in a supervised EOS; `None` where EOS is not known.
+    /// Kept rows that do not end in a supervised EOS; `None` if EOS is unknown.
     pub endless: Option<Finding>,
-    /// Rows that are kept and have no supervised token on the path.
+    /// Kept rows without a supervised token on the path.
     pub off_path: Finding,
-    /// Rows with the tokens and labels of an earlier one.
+    /// Rows with the tokens and labels of an earlier row.
     pub duplicates: Finding,
-    /// How many different rows are repeated.
+    /// Number of distinct rows that are repeated.
     pub repeated: usize,
-    /// Rows of text, for the two findings below.
+    /// Number of text rows, for the two findings below.
     pub texts: usize,
     /// Rows whose target is their source.
     pub copies: Finding,
-    /// Rows whose target occurs in what the model is given.
+    /// Rows whose target occurs in the model's input.
     pub contained: Finding,
-    /// Rows whose source occurs in the other data, and rows that occur there with their target.
+    /// Rows whose source occurs in the other data, and rows that occur there with the same target.
     pub shared: Option<[Finding; 2]>,
-    /// Line and tokens of the longest row, before it is cut.
+    /// Line and token count of the longest row, before truncation.
     pub longest: (usize, usize),
     /// Weights of the supervised tokens.
     pub weights: BTreeMap<Kind, Spread>,
-    /// Where weights are drawn from scan paths.
+    /// Statistics of scan paths, if weights are drawn from them.
     pub paths: Option<Paths>,
 }
 
-/// What a survey is made with.
+/// Settings of a survey.
 #[derive(Clone, Copy)]
 pub struct Ask<'a> {
-    /// The tokenizer; rows of ids need none.
+    /// The tokenizer; not needed for rows of ids.
     pub tokenizer: Option<&'a Tokenizer>,
-    /// Ids of the model.
+    /// Vocabulary size of the model.
     pub vocab: usize,
     /// How rows are read.
     pub reading: &'a Reading,
-    /// Where weights are drawn from, unless they are the data's own.
+    /// The source of drawn weights, unless the data bring their own.
     pub drawing: Option<&'a Drawing>,
 }
 
-/// Sources and pairs of other data, by their hashes, with the line of the first.
+/// Hashes of the sources, and of the pairs, of other data, with the line of each one's first row.
 #[derive(Clone, Debug, Default)]
 pub struct Others {
     sources: HashMap<u128, usize>,
     pairs: HashMap<u128, usize>,
 }
 
-/// What is left of a row when it has been looked at.
+/// The result of examining a row.
 struct Seen {
     row: Row,
     hashes: Hashes,
-    /// Whether the target is the source, and whether it occurs in what is given; `None` of rows without text.
+    /// Whether the target equals the source, and whether it occurs in the model's input; `None` for rows without text.
     copied: Option<(bool, bool)>,
     paths: Paths,
     shown: Option<Shown>,
@@ -184,7 +186,7 @@ impl Ask<'_> {
         RowReader { tokenizer: self.tokenizer, vocab: self.vocab, reading, keep_texts: true, open: false }
     }
 
-    /// Hashes the rows of other data, so that a survey can tell which rows are shared.
+    /// Hashes the rows of other data, so that a survey can find shared rows.
     pub fn others(&self, source: &DataSource) -> Result<Others> {
         let reading = Reading { paths: None, ..self.reading.clone() };
         let mut others = Others::default();
@@ -207,7 +209,7 @@ impl Ask<'_> {
         Ok(tally.finish())
     }
 
-    /// All that takes time, on any thread.
+    /// The expensive part, on any thread.
     fn look(&self, index: usize, mut row: Row, rows: &Rows) -> Seen {
         let mut paths = Paths::default();
         if let (Some(look), Some(drawing)) = (&row.look, self.drawing) {
@@ -228,11 +230,11 @@ impl Ask<'_> {
     }
 }
 
-/// Whether the target is the source, and whether it occurs in what the model is given.
+/// Whether the target equals the source, and whether it occurs in the model's input.
 fn copied(row: &Row, words: &Words) -> (bool, bool) {
     let target = words.target.trim();
-    // a row that was cut in two is given the first half only; else the instruction is left aside, as a short target may
-    // well occur in that
+    // a row that was cut in two has only the first half as input; for other rows the instruction is ignored, because a
+    // short target may well occur in it
     let given = match row.split {
         true => words.all.get(..words.all.len().saturating_sub(words.target.len())).unwrap_or_default(),
         false => &words.source,
@@ -259,7 +261,7 @@ impl Hashes {
     }
 }
 
-/// 128 bits: rows that differ will not meet.
+/// 128 bits: different rows do not collide.
 fn hash(parts: &[&[u8]]) -> u128 {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
@@ -270,14 +272,14 @@ fn hash(parts: &[&[u8]]) -> u128 {
     u128::from_le_bytes(half)
 }
 
-/// A survey as it grows, row by row.
+/// A survey in progress.
 #[derive(Default)]
 struct Tally<'a> {
     survey: Survey,
     shown: Vec<Shown>,
     eos: Option<u32>,
     others: Option<&'a Others>,
-    /// Of each different row the line of the first and how many there are.
+    /// For each distinct row, the line of its first occurrence and its count.
     rows: HashMap<u128, (usize, usize)>,
     weights: Weights,
     spread: HashMap<(Kind, u32), u64>,

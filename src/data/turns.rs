@@ -1,4 +1,4 @@
-//! Rows of several texts: `segments` as given, `messages` by way of the model's chat template.
+//! Rows of several texts: `segments` as given, `messages` through the model's chat template.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::reader::{RowReader, push};
 use super::row::{Row, Words};
 use super::{Example, IGNORE};
 
-/// A text that is tokenised on its own.
+/// A text that is tokenised separately.
 struct Part<'a> {
     text: &'a str,
     weight: f32,
@@ -16,7 +16,7 @@ struct Part<'a> {
 }
 
 impl RowReader<'_> {
-    /// A list of `{"text", "weight" = 1, "train" = true, "path" = false}`. EOS follows where the last one is trained.
+    /// A list of `{"text", "weight" = 1, "train" = true, "path" = false}`. EOS follows if the last one is trained.
     pub(super) fn segments(&self, list: &Value) -> Result<Row, String> {
         self.refuse_attention("segments")?;
         let list = list.as_array().ok_or("`segments` must be a list of {\"text\", \"weight\", \"train\", \"path\"}")?;
@@ -39,8 +39,8 @@ impl RowReader<'_> {
         self.joined(&parts, ends)
     }
 
-    /// A list of `{"role", "content", "weight" = 1, "train"}`, of which the answers (role "assistant", unless `train` is
-    /// false) are learned, each with the end that the template puts behind it.
+    /// A list of `{"role", "content", "weight" = 1, "train"}`. Answers (role "assistant", unless `train` is false) are
+    /// trained, each with the end that the template puts after it.
     pub(super) fn messages(&self, list: &Value, tools: Option<&Value>) -> Result<Row, String> {
         self.refuse_attention("messages")?;
         let list = list.as_array().ok_or("`messages` must be a list of {\"role\", \"content\"}")?;
@@ -69,7 +69,7 @@ impl RowReader<'_> {
                    tokenizer_config.json beside its tokenizer, or give `segments`";
         let chat = self.tokenizer()?.chat().ok_or(why)?;
         if self.open {
-            // the last answer is what is asked for, whether it is there or not
+            // the last answer is the one to generate, whether it is present or not
             let last = list.len().checked_sub(1).filter(|&last| list[last]["role"] == "assistant");
             let Some(last) = last else {
                 let text = &chat.render(list, tools, true)?;
@@ -78,7 +78,7 @@ impl RowReader<'_> {
             (learned, weights) = (vec![last], vec![1.0]);
         }
         if learned.is_empty() && !list.is_empty() {
-            // all of it is context
+            // the whole conversation is context
             let text = &chat.render(list, tools, false)?;
             return self.joined(&[Part { text, weight: 1.0, train: false, on_path: false }], false);
         }
@@ -95,7 +95,7 @@ impl RowReader<'_> {
         self.joined(&parts, false)
     }
 
-    /// BOS (where there is one) part part ..., each tokenised on its own, and EOS if the row `ends`.
+    /// BOS (if there is one) part part ..., each tokenised separately, and EOS if the row `ends`.
     fn joined(&self, parts: &[Part], ends: bool) -> Result<Row, String> {
         let tokenizer = self.tokenizer()?;
         let (mut example, mut words) = (Example::default(), Words::default());
@@ -132,7 +132,7 @@ mod tests {
     use super::super::source::Reading;
     use super::*;
 
-    /// `u`, `a` and the content, then EOS and a line break; BOS in front where the tokenizer adds it.
+    /// `u`, `a` and the content, then EOS and a line break; BOS in front if the tokenizer adds it.
     const TEMPLATE: &str = "{{ bos_token }}{% for m in messages %}{{ m.role[0] }}{{ m.content }}</s>\n{% endfor %}\
                             {% if add_generation_prompt %}a{% endif %}";
 
