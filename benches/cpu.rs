@@ -1,8 +1,8 @@
 //! What each operation of the trait costs on the CPU in f32, forward and backward.
 //!
 //! `cargo bench --bench cpu`, with a name behind `--` to filter. The shape is that of a model of 135 million parameters
-//! (hidden 576, inner 1536, nine query heads over three of keys, a vocabulary of 49,152) on 256 tokens in two examples, of
-//! which 64 are supervised; all cores. Elements are tokens, rows of the head, or values of the optimiser.
+//! (hidden 576, inner 1536, nine query heads over three of keys, a vocabulary of 49,152) on 256 tokens in two examples,
+//! of which 64 are supervised; all cores. Elements are tokens, rows of the head, or values of the optimiser.
 
 use criterion::{Criterion, SamplingMode, Throughput};
 use eyekern::backend::cpu::Cpu;

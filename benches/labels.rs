@@ -1,7 +1,7 @@
 //! What labelling costs beside parsing alone (a tree and a walk over its leaves), in bytes of code per second.
 //!
-//! `cargo bench --bench labels`: the hand-labelled snippets of every language; with `EYEKERN_SHARED` also the methods of
-//! the CodeXGLUE translation pairs. At the end the ratios, from the shortest of many alternating rounds.
+//! `cargo bench --bench labels`: the hand-labelled snippets of every language; with `EYEKERN_SHARED` also the methods
+//! of the CodeXGLUE translation pairs. At the end the ratios, from the shortest of many alternating rounds.
 
 #[path = "../tests/labels/snippets/mod.rs"]
 mod snippets;

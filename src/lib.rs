@@ -11,8 +11,8 @@
 //!   [`salience::gaze`] makes priors from eye-tracking recordings.
 //! * [`render`] writes pictures, pages and event files from plain strings and numbers.
 //! * [`data`] reads JSONL rows or parallel text, tokenises them and gives each subword its loss weight.
-//! * [`backend`] lists the operations of a device, each beside its gradient. The CPU implements them in f32 for training
-//!   and in f64 as the reference, CUDA in bf16, and [`backend::plan`] only counts.
+//! * [`backend`] lists the operations of a device, each beside its gradient. The CPU implements them in f32 for
+//!   training and in f64 as the reference, CUDA in bf16, and [`backend::plan`] only counts.
 //! * [`model`] is one decoder for ten architectures, which differ in a [`model::config::Spec`].
 //! * [`train`] normalises, steps, schedules and saves.
 //! * [`cli`] is the command, and the only place that prints.

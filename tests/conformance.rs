@@ -5,8 +5,8 @@
 //! numbers, which f32 sums hold exactly. Products of random numbers and approximate functions may differ in rounding:
 //! each is held to the bound that the PTX ISA gives, against f64.
 //!
-//! `EYEKERN_DEVICE=cuda` compares with the first GPU, whose test kernels NVRTC compiles at the start; with `emulated` it
-//! is the emulator under another schedule, which tests this file. Without it the comparisons are listed as ignored.
+//! `EYEKERN_DEVICE=cuda` compares with the first GPU, whose test kernels NVRTC compiles at the start; with `emulated`
+//! it is the emulator under another schedule, which tests this file. Without it the comparisons are listed as ignored.
 
 use eyekern::backend::cuda::driver::{Block, Driver};
 use eyekern::backend::cuda::emulated::{Emulator, Memory, Schedule};

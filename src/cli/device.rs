@@ -160,15 +160,15 @@ fn on_gpu(gpu: Gpu, job: impl Job, out: &mut Terminal) -> Result {
     let (cuda, agree) = Cuda::new(gpu).proven()?;
     if !agree {
         out.note(
-            "note: on this GPU the attention kernels for Hopper do not agree with those for all GPUs, which are used in \
-             their place; please report it",
+            "note: on this GPU the attention kernels for Hopper do not agree with those for all GPUs, which are used \
+             in their place; please report it",
         );
     }
     job.on(cuda, Site { place: Place::Gpu(()), hardware: which.name, computes: "cuda bf16".into(), meter }, out)
 }
 
-/// The most memory of the GPU that was in use, in bytes. The pool of the driver keeps freed memory, so the memory in use
-/// now is that maximum. It includes other processes.
+/// The most memory of the GPU that was in use, in bytes. The pool of the driver keeps freed memory, so the memory in
+/// use now is that maximum. It includes other processes.
 fn used(cuda: &Cuda<Gpu>) -> Option<u64> {
     let (free, all) = cuda.device().driver().memory().ok()?;
     Some((all - free) as u64)

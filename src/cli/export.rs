@@ -96,8 +96,8 @@ pub fn run(args: &ExportArgs, out: &mut Terminal) -> Result {
         return Ok(());
     }
     let why = format!(
-        "log p of a probe differs by {apart:.1e} from the unmerged model, more than the {limit:e} that {name} allows; do \
-         not use these files, and export as float32"
+        "log p of a probe differs by {apart:.1e} from the unmerged model, more than the {limit:e} that {name} allows; \
+         do not use these files, and export as float32"
     );
     Err(Error::file(&args.output, why))
 }

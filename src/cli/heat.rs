@@ -46,19 +46,19 @@ pub enum Role {
 
 type Rgb = [u8; 3];
 
-/// From dark to bright at equal distances, readable with light text on the first and dark text on the last, and ordered by
-/// lightness for any colour vision.
+/// From dark to bright at equal distances, readable with light text on the first and dark text on the last, and ordered
+/// by lightness for any colour vision.
 const RAMP: [Rgb; 5] = [[27, 12, 65], [101, 21, 110], [188, 55, 84], [237, 105, 37], [249, 201, 50]];
 
 /// The basic background colours from cold to hot, each with a readable foreground.
 const BASIC: [&str; 5] = ["37;44", "30;46", "30;42", "30;43", "37;41"];
 
-/// `text` on a background between cold (`weight` at or below `lo`) and hot (at or above `hi`), underlined where it is on
-/// the scan path. Unsupervised text is dim and has no background.
+/// `text` on a background between cold (`weight` at or below `lo`) and hot (at or above `hi`), underlined where it is
+/// on the scan path. Unsupervised text is dim and has no background.
 ///
-/// Without colours the weight follows the text in angle quotes: `total‹1.50›`, on the path `total‹1.50*›`. Line breaks are
-/// outside the colour, because terminals would fill the rest of the line with it. Control characters are replaced, because
-/// data could contain escape sequences.
+/// Without colours the weight follows the text in angle quotes: `total‹1.50›`, on the path `total‹1.50*›`. Line breaks
+/// are outside the colour, because terminals would fill the rest of the line with it. Control characters are replaced,
+/// because data could contain escape sequences.
 pub fn paint_weight(colour: Colour, text: &str, weight: f32, lo: f32, hi: f32, role: Role) -> String {
     let text = printable(text);
     let heat = heat(weight, lo, hi);

@@ -89,8 +89,8 @@ fn text(compiler: Option<(i32, i32)>, sources: &[&str], rows: &[Row]) -> Vec<Str
     let mut lines: Vec<String> = table.iter().map(line).collect();
     lines.push(String::new());
     lines.push(format!(
-        "Compiled by NVRTC {major}.{minor}. Registers per thread; static shared memory in bytes per block; stack in bytes \
-         per thread; spills are instructions that access the stack."
+        "Compiled by NVRTC {major}.{minor}. Registers per thread; static shared memory in bytes per block; stack in \
+         bytes per thread; spills are instructions that access the stack."
     ));
     lines
 }

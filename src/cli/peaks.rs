@@ -1,9 +1,9 @@
 //! Peak bf16 FLOP/s of known GPUs: the denominator of MFU.
 
 /// Dense bf16 products with f32 sums in TFLOP/s, by a part of the driver's name of the GPU; the first that fits counts.
-/// Data sheets that give figures "with sparsity" are halved. Sources, all NVIDIA: the data sheets of H100, H200, HGX B200,
-/// A100, A30, A40, A10, L4, L40 and L40S; the white papers of the GA102 (RTX 3090, A6000), Ada (RTX 4090, 6000 Ada) and
-/// Blackwell (RTX 5090) graphics chips, of which the figures with f32 sums are taken.
+/// Data sheets that give figures "with sparsity" are halved. Sources, all NVIDIA: the data sheets of H100, H200, HGX
+/// B200, A100, A30, A40, A10, L4, L40 and L40S; the white papers of the GA102 (RTX 3090, A6000), Ada (RTX 4090, 6000
+/// Ada) and Blackwell (RTX 5090) graphics chips, of which the figures with f32 sums are taken.
 const PEAKS: [(&str, f64); 20] = [
     ("B200", 2250.0),
     ("H200 NVL", 835.5),
@@ -27,8 +27,8 @@ const PEAKS: [(&str, f64); 20] = [
     ("GeForce RTX 3090", 71.0),
 ];
 
-/// FLOP/s of the GPU that the driver calls `name`; `None` for an unknown GPU. Names are compared by whole words, so that
-/// an A10 is no A100. Laptop and Ti versions of a card are unknown.
+/// FLOP/s of the GPU that the driver calls `name`; `None` for an unknown GPU. Names are compared by whole words, so
+/// that an A10 is no A100. Laptop and Ti versions of a card are unknown.
 pub fn bf16(name: &str) -> Option<f64> {
     let words: Vec<&str> = name.split([' ', '-']).collect();
     let unlike = words.iter().any(|word| ["Laptop", "Ti", "D", "SUPER", "MIG"].contains(word));

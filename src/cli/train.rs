@@ -42,7 +42,8 @@ pub struct TrainArgs {
     /// Compute device.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
-    /// Resume from this checkpoint folder; auto resumes from the newest checkpoint in train.output_dir, if there is one.
+    /// Resume from this checkpoint folder; auto resumes from the newest checkpoint in train.output_dir, if there is
+    /// one.
     #[arg(long, value_name = "auto|DIR")]
     pub resume: Option<PathBuf>,
     /// Resume even if the recipe, data, tokenizer or model differ from those of the checkpoint.
@@ -96,8 +97,8 @@ struct Training<'a> {
 }
 
 impl Job for Training<'_> {
-    const REMEDY: &'static str = "lower data.max_tokens, train.per_device_train_batch_size or data.max_length, or train \
-                                  adapters on a smaller model";
+    const REMEDY: &'static str = "lower data.max_tokens, train.per_device_train_batch_size or data.max_length, or \
+                                  train adapters on a smaller model";
 
     fn bytes(&self) -> Result<u64> {
         let threads = cores(self.threads());

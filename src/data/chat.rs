@@ -2,8 +2,8 @@
 //!
 //! A template is the model's own, in Jinja, from `chat_template.jinja` or the key `chat_template` of
 //! tokenizer_config.json. It is rendered as transformers does: blocks are trimmed, `tojson` writes Python's spacing,
-//! `raise_exception` refuses. `strftime_now` is left undefined, so that a template that can do without the date of today
-//! gives the same text every day.
+//! `raise_exception` refuses. `strftime_now` is left undefined, so that a template that can do without the date of
+//! today gives the same text every day.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -95,9 +95,9 @@ impl Chat {
     /// The conversation cut at the answers `learned`, in order: context, answer, context, ... An answer ends with what
     /// the template puts behind it, white space excepted; what follows the last one is left out.
     ///
-    /// The template does not say where answers lie, so each is found as the difference of two renderings: up to where it
-    /// begins, and with it. Fails where these are not the beginning of the whole, as with templates that rewrite earlier
-    /// turns.
+    /// The template does not say where answers lie, so each is found as the difference of two renderings: up to where
+    /// it begins, and with it. Fails where these are not the beginning of the whole, as with templates that rewrite
+    /// earlier turns.
     pub(crate) fn stretches(
         &self,
         messages: &[Value],

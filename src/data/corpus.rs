@@ -3,15 +3,16 @@
 //! A JSONL row has one of these forms, told apart by its keys; a file may mix them, other keys are ignored:
 //!
 //! - `prompt`, `completion`: two strings.
-//! - `code`, `content`: two strings; the [`Task`](super::template::Task) makes the prompt. For completion `content` may be left out.
-//! - `messages`: a list of `{"role", "content", "weight" = 1, "train" = true}`, written by the model's chat template; the
-//!   assistant's answers are learned.
+//! - `code`, `content`: two strings; the [`Task`](super::template::Task) makes the prompt. For completion `content` may
+//!   be left out.
+//! - `messages`: a list of `{"role", "content", "weight" = 1, "train" = true}`, written by the model's chat template;
+//!   the assistant's answers are learned.
 //! - `instruction`, optionally `input`, `output`: strings, with Alpaca's prompt.
 //! - `segments`: a list of `{"text", "weight" = 1, "train" = true, "path" = false}`, each tokenised on its own.
 //! - `input_ids`, optionally `labels` (-100: not supervised), `weights`, `path` (0 or 1), one entry per token.
 //!
-//! Rows with a completion take `weights`, a list of `[start, end, weight]` or `[start, end, weight, on_path]`, and `path`, a
-//! list of `[start, end]`. Offsets count characters of the completion, as Python slices do.
+//! Rows with a completion take `weights`, a list of `[start, end, weight]` or `[start, end, weight, on_path]`, and
+//! `path`, a list of `[start, end]`. Offsets count characters of the completion, as Python slices do.
 
 use std::path::{Path, PathBuf};
 
@@ -241,8 +242,10 @@ mod tests {
     #[test]
     fn split_rows_are_counted() {
         let completion = Reading { task: Task::Completion, max_length: 200, ..reading() };
-        let jsonl = "{\"code\": \"a\\nb\"}\n{\"code\": \"a\\nb\", \"content\": \"a\\nb\"}\n{\"code\": \"a\", \"content\": \"b\"}";
-        let corpus = read_str(jsonl, Path::new("d"), Some(&plain()), 512, &completion).unwrap();
+        let rows =
+            [r#"{"code": "a\nb"}"#, r#"{"code": "a\nb", "content": "a\nb"}"#, r#"{"code": "a", "content": "b"}"#];
+        let jsonl = rows.join("\n");
+        let corpus = read_str(&jsonl, Path::new("d"), Some(&plain()), 512, &completion).unwrap();
         assert_eq!(corpus.counts.split_copies, 2);
         assert!(corpus.examples.iter().all(|e| e.ids.ends_with(&[98, EOS])));
     }
@@ -300,12 +303,14 @@ mod tests {
             (
                 &b"a\nb\nc\n"[..],
                 &b"x\ny\n"[..],
-                "a.java: line counts differ, 3 here and 2 in a.cs; line n of one file must belong to line n of the other",
+                "a.java: line counts differ, 3 here and 2 in a.cs; line n of one file must belong to line n of the \
+                 other",
             ),
             (
                 b"a",
                 b"x\n\n\ny",
-                "a.java: line counts differ, 1 here and 4 in a.cs; line n of one file must belong to line n of the other",
+                "a.java: line counts differ, 1 here and 4 in a.cs; line n of one file must belong to line n of the \
+                 other",
             ),
             (
                 b"a\nb\n",
@@ -356,7 +361,8 @@ mod tests {
         #[test]
         fn no_row_panics(
             keys in prop::collection::vec(("prompt|completion|code|content|weights|path|segments|input_ids|labels",
-                r#""é🙂 int\\n"|""|-1|1e999|NaN|null|[[0,1,2,true],[1,3,0.5]]|[[0,9]]|[1,0]|[-100,7]|[{"text":"x"}]|\{"#), 0..6),
+                concat!(r#""é🙂 int\\n"|""|-1|1e999|NaN|null|[[0,1,2,true],[1,3,0.5]]|[[0,9]]|[1,0]|[-100,7]|"#,
+                    r#"[{"text":"x"}]|\{"#)), 0..6),
             cut in 0usize..200,
             task in 0usize..3,
         ) {

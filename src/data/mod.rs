@@ -1,10 +1,10 @@
 //! From files to tokens: rows of text become [`Example`]s, examples become packed [`Batch`]es.
 //!
-//! `source` says where rows come from and `corpus` reads all of them. `template` holds the task templates and `chat` the
-//! model's own. `tokenizer` turns text into ids, and `contain` turns the panics of its library into errors. `reader` and
-//! `turns` read one `row`, `weights` gives its subwords their loss weights, `cache` keeps prepared examples and `pack`
-//! lays them out. `requests` reads rows to continue, `survey` counts possible defects of data, and `shown` keeps a row
-//! for display. Nothing here knows a model or a device.
+//! `source` says where rows come from and `corpus` reads all of them. `template` holds the task templates and `chat`
+//! the model's own. `tokenizer` turns text into ids, and `contain` turns the panics of its library into errors.
+//! `reader` and `turns` read one `row`, `weights` gives its subwords their loss weights, `cache` keeps prepared
+//! examples and `pack` lays them out. `requests` reads rows to continue, `survey` counts possible defects of data, and
+//! `shown` keeps a row for display. Nothing here knows a model or a device.
 
 pub mod cache;
 pub mod chat;

@@ -158,8 +158,8 @@ impl RowReader<'_> {
 
     /// Refuses to draw weights for rows that bring their own.
     pub(super) fn refuse_attention(&self, form: &str) -> Result<(), String> {
-        let why = "carry weights of their own, and the recipe draws them from scan paths; give `code` and `content`, or \
-                   unset salience.condition";
+        let why = "carry weights of their own, and the recipe draws them from scan paths; give `code` and `content`, \
+                   or unset salience.condition";
         if self.reading.paths.is_some() { Err(format!("rows of `{form}` {why}")) } else { Ok(()) }
     }
 
@@ -223,7 +223,8 @@ impl RowReader<'_> {
     }
 
     pub(super) fn tokenizer(&self) -> Result<&Tokenizer, String> {
-        let why = "the row is text and there is no tokenizer; put tokenizer.json beside the model, name one (model.tokenizer), or give `input_ids`";
+        let why = "the row is text and there is no tokenizer; put tokenizer.json beside the model, name one \
+                   (model.tokenizer), or give `input_ids`";
         self.tokenizer.ok_or_else(|| why.to_string())
     }
 }
@@ -364,9 +365,9 @@ mod tests {
 
     #[test]
     fn segments_are_tokenised_apart() {
-        let example = read(
-            r#"{"segments": [{"text": "i", "train": false}, {"text": "nt", "weight": -0.5, "path": true}, {"text": "x"}]}"#,
-        );
+        let learned = r#"{"text": "nt", "weight": -0.5, "path": true}"#;
+        let example =
+            read(&format!(r#"{{"segments": [{{"text": "i", "train": false}}, {learned}, {{"text": "x"}}]}}"#));
         assert_eq!(example.ids, [105, 110, 116, 120, EOS]);
         assert_eq!(example.labels, [N, 110, 116, 120, EOS]);
         assert_eq!(roles(&example)[1..], [(-0.5, true), (-0.5, true), (1.0, false), (1.0, false)]);
@@ -376,9 +377,8 @@ mod tests {
 
     #[test]
     fn tokens_are_taken_as_given() {
-        let example = read(
-            r#"{"input_ids": [5, 6, 7], "labels": [-100, 8, 7], "weights": [1, 0, 2.5], "path": [0, 1, true], "prompt": 3}"#,
-        );
+        let roles = r#""weights": [1, 0, 2.5], "path": [0, 1, true]"#;
+        let example = read(&format!(r#"{{"input_ids": [5, 6, 7], "labels": [-100, 8, 7], {roles}, "prompt": 3}}"#));
         let expected = Example {
             row: 0,
             ids: vec![5, 6, 7],
@@ -427,7 +427,8 @@ mod tests {
 
     #[test]
     fn bad_rows_are_named() {
-        let forms = "give `prompt` and `completion`, `code` (and `content`), `messages`, `instruction` and `output`, `segments`, or `input_ids`";
+        let forms = "give `prompt` and `completion`, `code` (and `content`), `messages`, `instruction` and `output`, \
+                     `segments`, or `input_ids`";
         assert_eq!(why("{}"), format!("no text to train on: the row has no keys; {forms}"));
         let line = r#"{"text": "a", "id": 3}"#;
         assert_eq!(why(line), format!("no text to train on: the row has `text`, `id`; {forms}"));
@@ -471,7 +472,8 @@ mod tests {
         assert!(none.json(r#"{"input_ids": [1, 2]}"#).is_ok());
         assert_eq!(
             none.lines("a", "b").unwrap_err(),
-            "the row is text and there is no tokenizer; put tokenizer.json beside the model, name one (model.tokenizer), or give `input_ids`"
+            "the row is text and there is no tokenizer; put tokenizer.json beside the model, name one \
+             (model.tokenizer), or give `input_ids`"
         );
     }
 }

@@ -103,7 +103,10 @@ mod tests {
             (r#"{"input_ids": [300, 97]}"#, &none),
             // the next turn is no part of the prompt, but of the target
             (
-                r#"{"segments": [{"text": "a", "train": false}, {"text": "x"}, {"text": "a", "train": false}, {"text": "y"}]}"#,
+                concat!(
+                    r#"{"segments": [{"text": "a", "train": false}, {"text": "x"}, "#,
+                    r#"{"text": "a", "train": false}, {"text": "y"}]}"#
+                ),
                 &(vec![BOS, 97], vec![120, 121], "xy".to_string()),
             ),
         ] {

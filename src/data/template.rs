@@ -69,7 +69,8 @@ pub(crate) fn pair(task: Task, code: &str, content: Option<&str>) -> Result<Pair
     let completion = match (task, content) {
         (Task::Completion, content) if content.is_none_or(|c| c.trim() == code.trim()) => {
             let (prefix, suffix) = halves(code).ok_or(
-                "`code` is a single word, which cannot be cut into a prefix and a suffix; give `content`, or drop the row",
+                "`code` is a single word, which cannot be cut into a prefix and a suffix; give `content`, or drop the \
+                 row",
             )?;
             // the suffix is a slice of the code, so that the distance of their beginnings is its place
             let at = Some(suffix.as_ptr() as usize - code.as_ptr() as usize);

@@ -37,8 +37,8 @@ impl ModelFiles {
         self.checkpoint.digest_with(&self.dir.join("config.json"))
     }
 
-    /// The tokenizer `given`, else that of `adapter`, which it was trained with, else the model's own; `None` where none
-    /// of them has one.
+    /// The tokenizer `given`, else that of `adapter`, which it was trained with, else the model's own; `None` where
+    /// none of them has one.
     pub fn tokenizer(&self, given: Option<&Path>, adapter: Option<&Path>) -> Result<Option<Tokenizer>> {
         tokenizer(given, adapter.into_iter().chain([self.dir.as_path()]), Some(self.spec.vocab))
     }
@@ -61,8 +61,8 @@ pub fn tokenizer_of(name: &str, given: Option<&Path>) -> Result<(Option<Tokenize
     Ok((tokenizer, ids))
 }
 
-/// The tokenizer `given`, else that of the first of `folders` that has one. Refuses a tokenizer that can produce ids for
-/// which a model of `vocab` ids has no embedding.
+/// The tokenizer `given`, else that of the first of `folders` that has one. Refuses a tokenizer that can produce ids
+/// for which a model of `vocab` ids has no embedding.
 fn tokenizer<'a>(
     given: Option<&'a Path>,
     folders: impl IntoIterator<Item = &'a Path>,
@@ -159,8 +159,8 @@ mod tests {
         for place in [dir.path().to_path_buf(), dir.path().join("tokenizer.json")] {
             let error = tokenizer(Some(&place), [], Some(end - 1)).err().expect("refused").to_string();
             let why = format!(
-                "tokenizer.json: tokenizer and model disagree: the tokenizer has ids up to {}, the model's vocabulary is \
-                 {}; use the tokenizer that belongs to the model",
+                "tokenizer.json: tokenizer and model disagree: the tokenizer has ids up to {}, the model's vocabulary \
+                 is {}; use the tokenizer that belongs to the model",
                 end - 1,
                 end - 1
             );

@@ -3,9 +3,9 @@
 //! One safetensors file. A parameter of n values is a tensor `NAME`, the values (of the full-precision copy where there
 //! is one), `[n]` in [`Memory::Stat`](crate::backend::Memory::Stat), and AdamW's moments under PyTorch's names,
 //! `NAME.exp_avg` and `NAME.exp_avg_sq`, likewise. Moments in 8 bits ([`crate::backend::moments`]) are
-//! `NAME.exp_avg.codes` and `NAME.exp_avg_sq_root.codes`, `[n]` in U8, each with `.absmax`, a value in `Stat` per group.
-//! The parameters are those of the optimiser, fused as they train: `layers.0.qkv.weight`, or the matrices of an adapter
-//! under PEFT's names. One tensor at a time is on the host, when writing and when reading.
+//! `NAME.exp_avg.codes` and `NAME.exp_avg_sq_root.codes`, `[n]` in U8, each with `.absmax`, a value in `Stat` per
+//! group. The parameters are those of the optimiser, fused as they train: `layers.0.qkv.weight`, or the matrices of an
+//! adapter under PEFT's names. One tensor at a time is on the host, when writing and when reading.
 
 use super::adapter::peft_names;
 use super::decoder::Decoder;

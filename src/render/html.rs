@@ -185,7 +185,8 @@ fn document(title: &str, style: &str, body: &str, script: Option<&str>) -> Strin
     let allowed = if script.is_empty() { String::new() } else { format!(" script-src 'nonce-{nonce}';") };
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'nonce-{nonce}';{allowed} \
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
+         'nonce-{nonce}';{allowed} \
          base-uri 'none'; form-action 'none'\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{}</title>\n\
@@ -213,8 +214,9 @@ fn histogram(bars: &[Bars], [low, high]: [f64; 2]) -> String {
         return String::new();
     }
     let mut out = String::from(
-        "<section id=\"histogram\"><h2>Weights by label</h2>\n<p class=\"about\">Supervised tokens by weight; each chart \
-         has its own height, all have the same scale from left to right.</p>\n<div class=\"scroll\"><table class=\"bars\">\n\
+        "<section id=\"histogram\"><h2>Weights by label</h2>\n<p class=\"about\">Supervised tokens by weight; each \
+         chart has its own height, all have the same scale from left to right.</p>\n<div class=\"scroll\"><table \
+         class=\"bars\">\n\
          <tr><th scope=\"col\">label</th><th scope=\"col\">tokens</th>",
     );
     let _ = write!(out, "<th scope=\"col\" class=\"ends\"><span>{low:.2}</span><span>{high:.2}</span></th>");
@@ -253,8 +255,8 @@ fn legend(page: &Page) -> String {
         let weight = low + (high - low) * step as f64 / (LEVELS - 1) as f64;
         let _ = write!(out, "<i class=\"h{step}\">{weight:.2}</i>");
     }
-    out += "</span> <span><i class=\"t p h0\">abc</i> on the scan path</span> <span><i class=\"m\">abc</i> not supervised</span> \
-            <span><i class=\"end h0\">EOS</i> end</span> \
+    out += "</span> <span><i class=\"t p h0\">abc</i> on the scan path</span> <span><i class=\"m\">abc</i> not \
+            supervised</span> <span><i class=\"end h0\">EOS</i> end</span> \
             <label><input type=\"checkbox\" id=\"arrows\" checked> arrows</label><span class=\"rows\">rows";
     page.rows.iter().for_each(|row| out += &format!(" <a href=\"#row-{0}\">{0}</a>", row.line));
     out + "</span></nav>\n"

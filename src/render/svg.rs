@@ -200,7 +200,8 @@ impl Svg {
         let (colour, text) = (escape(font.colour), escape(text));
         let _ = writeln!(
             self.body,
-            "<text x=\"{x}\" y=\"{y}\" font-family=\"{family}\" font-size=\"{size}\" fill=\"{colour}\"{anchor}{weight}{fit} \
+            "<text x=\"{x}\" y=\"{y}\" font-family=\"{family}\" font-size=\"{size}\" \
+             fill=\"{colour}\"{anchor}{weight}{fit} \
              xml:space=\"preserve\">{text}</text>"
         );
     }

@@ -2,8 +2,8 @@
 //!
 //! A folder is made under a temporary name, `checkpoint-STEP.partial`. Every file in it and the folder itself reach the
 //! disk before it is renamed, and the folder around it after that: whenever the process or the machine stops, what is
-//! called `checkpoint-STEP` is complete. `checkpoint.b3` lists the hash of each file, in the form of `b3sum`, for what a disk
-//! or a copy may have done since (`b3sum --check checkpoint.b3`).
+//! called `checkpoint-STEP` is complete. `checkpoint.b3` lists the hash of each file, in the form of `b3sum`, for what
+//! a disk or a copy may have done since (`b3sum --check checkpoint.b3`).
 
 use super::fingerprint::Fingerprint;
 use crate::error::{Error, Result};

@@ -95,7 +95,8 @@ fn content(source: &DataSource) -> Result<Option<blake3::Hash>> {
 mod tests {
     use super::*;
 
-    /// The record of 0.1.0. A key that joins or leaves it is a change to every older checkpoint, which a resume refuses.
+    /// The record of 0.1.0. A key that joins or leaves it is a change to every older checkpoint, which a resume
+    /// refuses.
     #[test]
     fn checkpoints_record_the_keys_that_they_always_did() {
         let listed = |sections: &[(&str, &str)]| -> BTreeSet<String> {

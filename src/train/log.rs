@@ -254,7 +254,8 @@ mod tests {
     fn each_kind_of_line_is_told_apart() {
         let history = read(&format!(
             "{RUN}{{\"step\": 1, \"loss\": null, \"grad_norm\": 2.5, \"clipped\": true}}\n\
-             {{\"step\": 1, \"eval_loss\": 0.5}}\n{{\"resumed\": 1, \"changes\": [\"a\"]}}\n{{\"step\": 2, \"loss\": 1.0}}\n"
+             {{\"step\": 1, \"eval_loss\": 0.5}}\n{{\"resumed\": 1, \"changes\": [\"a\"]}}\n{{\"step\": 2, \"loss\": \
+             1.0}}\n"
         ));
         let h = history.expect("reads");
         assert_eq!((h.header.model.as_str(), h.header.steps, h.cut), ("m", 2, false));

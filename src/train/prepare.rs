@@ -130,7 +130,8 @@ fn check_weights(prepared: &Prepared) -> Result {
         return Ok(());
     }
     let why = format!(
-        "the mean weight is {mean}, and objective.normalize = \"weights\" divides by the sum, which must be above 0; use \"tokens\""
+        "the mean weight is {mean}, and objective.normalize = \"weights\" divides by the sum, which must be above 0; \
+         use \"tokens\""
     );
     Err(Error::file(&validation.file, why))
 }
@@ -173,7 +174,11 @@ fn notes_of(prepared: &Prepared) -> Vec<String> {
         supervised().any(|(_, on)| *on) && supervised().any(|(_, on)| !*on)
     });
     if recipe.objective.gamma > 0.0 && !pairs {
-        notes.push("objective.gamma is set, but no example has supervised tokens both on and off the path: the DPO term is empty".into());
+        notes.push(
+            "objective.gamma is set, but no example has supervised tokens both on and off the path: the DPO \
+                    term is empty"
+                .into(),
+        );
     }
     if recipe.objective.gamma == 0.0 && recipe.objective.reference_model.is_some() {
         notes.push("objective.reference_model is not used, since objective.gamma is 0".into());

@@ -28,8 +28,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Runs to the end and saves. `meter` tells of the device, for the log. `on` receives the events and may end the run at once with an error; `stop` ends it after
-/// the step at hand, with a checkpoint. Gives the steps of this call: a resumed run does not have the earlier ones.
+/// Runs to the end and saves. `meter` tells of the device, for the log. `on` receives the events and may end the run at
+/// once with an error; `stop` ends it after the step at hand, with a checkpoint. Gives the steps of this call: a
+/// resumed run does not have the earlier ones.
 pub fn run<B: Backend>(
     backend: B,
     meter: Meter<B>,
@@ -342,7 +343,8 @@ fn write_recipe(recipe: &Recipe, out: &Path) -> Result {
     files::write(&out.join(resume::RECIPE), recipe.to_toml_commented())
 }
 
-/// The dtype of what is saved: the recipe's, else that of most of the checkpoint for a full model and f32 for an adapter.
+/// The dtype of what is saved: the recipe's, else that of most of the checkpoint for a full model and f32 for an
+/// adapter.
 fn dtype(recipe: &Recipe, origin: &Origin) -> Dtype {
     match (recipe.train.save_dtype, recipe.train.method, origin) {
         (SaveDtype::Float32, ..) => Dtype::F32,

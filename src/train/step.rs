@@ -38,7 +38,8 @@ impl Rule {
             Normalize::None => Ok(1.0),
             Normalize::Weights if totals.weight_sum > 0.0 => Ok(totals.weight_sum),
             Normalize::Weights => Err(format!(
-                "the weights of the step sum to {}, by which objective.normalize = \"weights\" would divide; use \"tokens\"",
+                "the weights of the step sum to {}, by which objective.normalize = \"weights\" would divide; \
+                 use \"tokens\"",
                 totals.weight_sum
             )),
         }
@@ -291,8 +292,8 @@ impl<B: Backend> Pass<'_, B> {
         Head { first: chunk.first, rows: chunk.rows, width: s.hidden, vocab: s.vocab, scale: s.logit_scale }
     }
 
-    /// log p of the gathered rows and, with `unit`, the gradient of each row's -log p: chunk by chunk, so that the logits
-    /// of only one exist.
+    /// log p of the gathered rows and, with `unit`, the gradient of each row's -log p: chunk by chunk, so that the
+    /// logits of only one exist.
     fn logp(&mut self, batch: &Batch, unit: bool) -> Result {
         for c in chunks(&batch.row_start, self.feed.chunk, false) {
             let (head, b, f) = (self.head(c), self.b, &mut *self.feed);

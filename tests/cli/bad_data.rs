@@ -213,7 +213,8 @@ fn segment_without_text() {
 
 #[test]
 fn text_without_a_tokenizer() {
-    let why = "the row is text and there is no tokenizer; put tokenizer.json beside the model, name one (model.tokenizer), or give `input_ids`";
+    let why = "the row is text and there is no tokenizer; put tokenizer.json beside the model, name one \
+               (model.tokenizer), or give `input_ids`";
     row("{\"prompt\": \"a\", \"completion\": \"b\"}", why);
 }
 

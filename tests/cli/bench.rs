@@ -165,8 +165,8 @@ fn bad_arguments_are_sentences() {
     );
     assert_eq!(
         refused(&["step", "--seg-lens", "9,3"]),
-        "eyekern: invalid value '9,3' for '--seg-lens <MIN,MAX>': give two lengths of at least 2, the shorter first, such \
-         as 128,640"
+        "eyekern: invalid value '9,3' for '--seg-lens <MIN,MAX>': give two lengths of at least 2, the shorter first, \
+         such as 128,640"
     );
     let unknown = refused(&["kernels", "--only", "norm,warp", "--device", "cpu"]);
     assert!(unknown.starts_with("eyekern: --only: unknown case warp; the cases are zero, copy, norm, "), "{unknown}");

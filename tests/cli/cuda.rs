@@ -1,5 +1,5 @@
-//! `eyekern doctor`, `eyekern kernels` and the choice of `--device auto`, on a machine without a driver and with a made-up
-//! driver (stub_cuda.c).
+//! `eyekern doctor`, `eyekern kernels` and the choice of `--device auto`, on a machine without a driver and with a
+//! made-up driver (stub_cuda.c).
 
 use super::*;
 use eyekern::backend::cuda::driver::Driver;
@@ -52,17 +52,17 @@ fn says(findings: &[(bool, String, String)], subject: &str) -> (bool, String) {
     (*good, text.clone())
 }
 
-const NO_LT: &str = "no cublasLt for matrix products (libcublasLt.so.13: cannot open shared object file: No such file or \
-                     directory): install the Python package nvidia-cublas of version 13 or a CUDA 13 toolkit, or name the \
-                     library's folder with EYEKERN_CUDA_LIB";
+const NO_LT: &str = "no cublasLt for matrix products (libcublasLt.so.13: cannot open shared object file: No such file \
+                     or directory): install the Python package nvidia-cublas of version 13 or a CUDA 13 toolkit, or \
+                     name the library's folder with EYEKERN_CUDA_LIB";
 
 const NO_GPU: &str = "the NVIDIA driver sees no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu";
 
-const OLD_DRIVER: &str = "the NVIDIA driver is of CUDA 12.4, and CUDA 13.0 is needed: update it to release 580 or later, or \
-                          use --device cpu";
+const OLD_DRIVER: &str = "the NVIDIA driver is of CUDA 12.4, and CUDA 13.0 is needed: update it to release 580 or \
+                          later, or use --device cpu";
 
-const TURING: &str = "GPU 0 (Stub) has compute capability 7.5, and the kernels need 8.0, which GPUs from Ampere on have: \
-                      choose another GPU with CUDA_VISIBLE_DEVICES, or use --device cpu";
+const TURING: &str = "GPU 0 (Stub) has compute capability 7.5, and the kernels need 8.0, which GPUs from Ampere on \
+                      have: choose another GPU with CUDA_VISIBLE_DEVICES, or use --device cpu";
 
 fn files() -> String {
     format!("{} {}", SOURCES.len(), if SOURCES.len() == 1 { "file" } else { "files" })
@@ -187,8 +187,8 @@ fn auto_falls_back_in_a_dry_run_as_in_a_run() {
         let [note] = notes.as_slice() else { panic!("{notes:?}") };
         note.strip_prefix("using the CPU instead of a GPU: ").unwrap_or_else(|| panic!("{note}")).to_string()
     };
-    let heads = "attention heads of 12 are not supported on CUDA, only multiples of 8 up to 256; train on the CPU (--device \
-                 cpu)";
+    let heads = "attention heads of 12 are not supported on CUDA, only multiples of 8 up to 256; train on the CPU \
+                 (--device cpu)";
     assert_eq!(reason("", "90"), heads);
     case.write("recipe.toml", RECIPE.replace("./model", "./wide"));
     for (stub, capability, why) in
@@ -236,8 +236,8 @@ fn a_gpu_is_opened_and_tested() {
     for (capability, named) in [("90", "9.0"), ("100", "10.0"), ("120", "12.0"), ("80", "8.0"), ("89", "8.9")] {
         let files = files(capability == "90");
         let fine = format!(
-            "Stub, compute capability {named}, 132 multiprocessors, 8.0 GiB, 3.0 GiB free; kernel files: {files} embedded; \
-             self-test passed"
+            "Stub, compute capability {named}, 132 multiprocessors, 8.0 GiB, 3.0 GiB free; kernel files: {files} \
+             embedded; self-test passed"
         );
         assert_eq!(gpu("", capability), (true, fine), "{capability}");
     }
@@ -247,12 +247,12 @@ fn a_gpu_is_opened_and_tested() {
     std::fs::copy(case.path("driver/libcuda.so.1"), case.path("driver/libcublasLt.so.13")).expect("copies");
     assert_eq!(last(with_stub(&case, &[], "", "90")), Some("can train on: the CPU and the GPU".into()));
     assert_eq!(last(with_stub(&case, &[], "wrong", "90")), Some("can train on: the CPU".into()));
-    let memory = "self-test: GPU 0 (Stub) is out of memory: 0.1 MiB were asked for, and 3072.0 of 8192.0 MiB are free; lower \
-                  data.max_tokens, train.per_device_train_batch_size or data.max_length, or end other programs on it \
-                  (see nvidia-smi)";
+    let memory = "self-test: GPU 0 (Stub) is out of memory: 0.1 MiB were asked for, and 3072.0 of 8192.0 MiB are free; \
+                  lower data.max_tokens, train.per_device_train_batch_size or data.max_length, or end other programs \
+                  on it (see nvidia-smi)";
     assert_eq!(gpu("memory", "90"), (false, memory.to_string()));
-    let lost = "self-test: GPU 0 (Stub): work on the GPU failed: uncorrectable ECC error encountered (error 214): the GPU \
-                was lost; see `dmesg` for its Xid, and start again";
+    let lost = "self-test: GPU 0 (Stub): work on the GPU failed: uncorrectable ECC error encountered (error 214): the \
+                GPU was lost; see `dmesg` for its Xid, and start again";
     assert_eq!(gpu("lost", "90"), (false, lost.to_string()));
     let wrong = "self-test: GPU 0 (Stub): 1 of 262144 results are wrong";
     assert_eq!(gpu("wrong", "90"), (false, wrong.to_string()));

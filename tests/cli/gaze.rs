@@ -254,12 +254,13 @@ fn wrong_recordings_are_refused() {
     refuse("time_ms,x_px,y_px,snippet\n", "P.csv: has a header but no rows; export the recording again");
     refuse(
         "time_ms,x_px,y_px,snippet\n0,1,2,\n",
-        "P.csv: none of its 1 rows is a sample of a snippet; check `snippet`, `ignore`, `rows` and `keep` in the mapping",
+        "P.csv: none of its 1 rows is a sample of a snippet; check `snippet`, `ignore`, `rows` and `keep` in the \
+         mapping",
     );
     refuse(
         "time_ms,x_px,y_px,snippet\n0,NaN,2,A\n20,,,A\n40,.,.,A\n",
-        "P.csv: all 3 samples of participant `P` are lost (empty or not valid); check `x`, `y`, `validity` and `valid` in \
-         the mapping",
+        "P.csv: all 3 samples of participant `P` are lost (empty or not valid); check `x`, `y`, `validity` and `valid` \
+         in the mapping",
     );
     let packed: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1, 2];
     case.write("P.csv.gz", packed);
@@ -325,7 +326,8 @@ fn wrong_units_are_told_with_the_right_one() {
     case.write("P.csv", &text);
     build(&case, &both).refused(
         3,
-        "P.csv: most coordinates are far above 1, so they are not normalised; set coordinates = \"pixels\" in the mapping",
+        "P.csv: most coordinates are far above 1, so they are not normalised; set coordinates = \"pixels\" in the \
+         mapping",
     );
 }
 
@@ -350,7 +352,8 @@ fn wrong_boxes_and_snippets_are_refused() {
     );
     refuse(
         &text.replacen("int,0,50", "int,0,-50", 1),
-        "boxes.csv:2: the box from (-50, 200) to (10, 220) lies outside the screen; give pixels from its upper left corner",
+        "boxes.csv:2: the box from (-50, 200) to (10, 220) lies outside the screen; give pixels from its upper left \
+         corner",
     );
     refuse(
         &text.replacen("f,4,", "g,4,", 1),
@@ -358,8 +361,8 @@ fn wrong_boxes_and_snippets_are_refused() {
     );
     refuse(
         &text.replacen("f,4,", "f,400,", 1),
-        "boxes.csv:3: token is `f` but code/A.java has 27 bytes and nothing at byte 400; make the boxes from this version \
-         of the file",
+        "boxes.csv:3: token is `f` but code/A.java has 27 bytes and nothing at byte 400; make the boxes from this \
+         version of the file",
     );
     refuse(&text.replacen("f,4,", ",4,", 1), "boxes.csv:3: token is empty; a box needs the text it shows");
     refuse(
@@ -392,8 +395,8 @@ fn screens_choose_the_boxes() {
     case.write("boxes.csv", &rows);
     build(&case, &["P.csv"]).refused(
         3,
-        "P.csv:2: boxes of `A` differ by screen_h (500, 600) and participant `P` has no screen; list it in --participants \
-         or set screen in the mapping",
+        "P.csv:2: boxes of `A` differ by screen_h (500, 600) and participant `P` has no screen; list it in \
+         --participants or set screen in the mapping",
     );
     let on_token = |screen: &str| {
         case.write("m.toml", format!("screen = {screen}\n"));
@@ -404,14 +407,14 @@ fn screens_choose_the_boxes() {
     case.write("m.toml", "screen = [800, 700]\n");
     build(&case, &["P.csv", "--mapping", "m.toml"]).refused(
         3,
-        "P.csv:2: the screen of participant `P` is 700 pixels high but boxes.csv has boxes of `A` for 500, 600; add those \
-         for 700",
+        "P.csv:2: the screen of participant `P` is 700 pixels high but boxes.csv has boxes of `A` for 500, 600; add \
+         those for 700",
     );
     case.write("m.toml", "screen = [400, 500]\n");
     build(&case, &["P.csv", "--mapping", "m.toml"]).refused(
         3,
-        "boxes.csv:8: this box ends at (410, 220), outside the screen of participant `P` (400 x 500); correct the box or \
-         the screen",
+        "boxes.csv:8: this box ends at (410, 220), outside the screen of participant `P` (400 x 500); correct the box \
+         or the screen",
     );
     case.write("boxes.csv", rows.replacen(",500\n", ",210\n", 1));
     build(&case, &["P.csv"]).refused(
@@ -436,7 +439,8 @@ fn wrong_mappings_are_refused_as_configuration() {
     case.write("m.toml", "file_name = \"{participant}_{snippet}\"\n");
     build(&case, &["P.csv", "--mapping", "m.toml"]).refused(
         3,
-        "P.csv: its name does not fit file_name = \"{participant}_{snippet}\" of the mapping; rename it or mend the pattern",
+        "P.csv: its name does not fit file_name = \"{participant}_{snippet}\" of the mapping; rename it or mend the \
+         pattern",
     );
     case.write("Q_A.csv", gaze(&[0, 3]));
     let text = build(&case, &["Q_A.csv", "--mapping", "m.toml"]).trained();

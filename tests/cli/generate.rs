@@ -1,5 +1,5 @@
-//! `eyekern generate`: text as it comes, rows in a file that is gone on with, refusals. What a model generates is tested
-//! in tests/parity/generate.rs.
+//! `eyekern generate`: text as it comes, rows in a file that is gone on with, refusals. What a model generates is
+//! tested in tests/parity/generate.rs.
 
 use super::*;
 use serde_json::json;
@@ -106,8 +106,8 @@ fn a_rerun_goes_on_after_the_last_whole_line() {
     assert_eq!(lines(&case, "out.jsonl").len(), 7);
 }
 
-const OTHER: &str = "this line does not match the data, the model and the options; choose another file, or start over with \
-                     --overwrite";
+const OTHER: &str = "this line does not match the data, the model and the options; choose another file, or start over \
+                     with --overwrite";
 
 #[test]
 fn rows_of_another_run_are_not_gone_on_with() {
@@ -278,8 +278,8 @@ fn refusals() {
         let ran = generate(&case, &[&["--model", "model"], args].concat());
         assert!(ran.code == Some(2) && ran.stderr.starts_with(&format!("eyekern: {start}")), "{}", ran.stderr);
     }
-    let why = "there is no tokenizer.json, which text prompts require; add the model's tokenizer.json, or give --data with \
-               rows of `input_ids`";
+    let why = "there is no tokenizer.json, which text prompts require; add the model's tokenizer.json, or give --data \
+               with rows of `input_ids`";
     generate(&case, &["--model", "model", "--prompt", "a"]).refused(3, &format!("model: {why}"));
     let text = Case::text();
     let generate_text = |args: &[&str]| generate(&text, &[&["--model", "model"], args].concat());

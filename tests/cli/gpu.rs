@@ -198,7 +198,8 @@ fn what_goes_wrong_on_a_gpu_is_a_sentence() {
     assert_eq!(ran.code, Some(4));
     // heads that no kernel takes are known before anything is done
     let odd = Case::ids();
-    let message = "attention heads of 12 are not supported on CUDA, only multiples of 8 up to 256; train on the CPU (--device cpu)";
+    let message = "attention heads of 12 are not supported on CUDA, only multiples of 8 up to 256; train on the CPU \
+                   (--device cpu)";
     on_gpu(&odd, "odd", &[], &[]).refused(4, message);
     // `auto` falls back to the CPU instead, in a dry run too, and gives the reason
     let why = format!("using the CPU instead of a GPU: {message}");

@@ -1,5 +1,5 @@
-//! `eyekern inspect`: what it counts, shows and refuses. The counts one by one are tested in src/data/survey, the page in
-//! a browser by tests/browser.
+//! `eyekern inspect`: what it counts, shows and refuses. The counts one by one are tested in src/data/survey, the page
+//! in a browser by tests/browser.
 
 use super::*;
 

@@ -83,8 +83,8 @@ fn bad_input_is_one_sentence() {
     case.write("angles.java", "a<".repeat(5000));
     let angles = "angles.java: 10000 bytes do not parse as java in reasonable time: is the language right?";
     label(&case, &["angles.java"]).refused(3, angles);
-    let broken = "broken.jsonl:1: not valid JSON (EOF while parsing a value at column 9); each line must hold one whole \
-                  object {...}";
+    let broken = "broken.jsonl:1: not valid JSON (EOF while parsing a value at column 9); each line must hold one \
+                  whole object {...}";
     label(&case, &["--jsonl", "broken.jsonl"]).refused(3, broken);
 }
 

@@ -27,8 +27,10 @@ fn case() -> Case {
     let case = Case::text();
     let row = |(code, content): &(&str, &str)| json!({"code": code, "content": content}).to_string() + "\n";
     case.write("train.jsonl", PAIRS.iter().map(row).collect::<String>());
-    let recipe = "[model]\nmodel_name_or_path = \"./model\"\n[data]\ntrain_file = \"train.jsonl\"\ntask = \"translation\"\n\
-                  shuffle = false\nmax_length = 256\n[salience]\ncondition = \"combined\"\n[train]\noutput_dir = \"out\"\n\
+    let recipe = "[model]\nmodel_name_or_path = \"./model\"\n[data]\ntrain_file = \"train.jsonl\"\ntask \
+                  = \"translation\"\n\
+                  shuffle = false\nmax_length = 256\n[salience]\ncondition = \"combined\"\n[train]\noutput_dir \
+                  = \"out\"\n\
                   learning_rate = 0.0\nmax_steps = 2\nlogging_steps = 1\nthreads = 1\noverwrite_output_dir = true\n";
     case.write("recipe.toml", recipe);
     case
@@ -207,7 +209,8 @@ fn what_cannot_be_drawn_is_refused() {
     let case = case();
     case.train(&["salience.condition=skimming"]).refused(
         2,
-        "recipe: salience.condition: no built-in priors for condition \"skimming\": use one of reading, writing, combined",
+        "recipe: salience.condition: no built-in priors for condition \"skimming\": use one of reading, writing, \
+         combined",
     );
     case.train(&["data.task=none"]).refused(
         2,
@@ -236,8 +239,8 @@ fn what_cannot_be_drawn_is_refused() {
     case.write("train.jsonl", "{\"code\": \"int a;\", \"content\": \"int a;\", \"weights\": [[0, 1, 2]]}\n");
     case.train(&[]).refused(
         3,
-        "train.jsonl:1: the row has `weights` of its own, and the recipe draws weights from scan paths; drop `weights`, \
-         or unset salience.condition",
+        "train.jsonl:1: the row has `weights` of its own, and the recipe draws weights from scan paths; drop \
+         `weights`, or unset salience.condition",
     );
 }
 

@@ -59,7 +59,8 @@ impl Device for Far {
     fn clear(&self, _: &mut Memory<u8>, _: usize) -> Result {
         Ok(())
     }
-    /// A block per row, as a rule; the tiles of attention are 64 rows, and numbered from the end where queries own them.
+    /// A block per row, as a rule; the tiles of attention are 64 rows, and numbered from the end where queries own
+    /// them.
     fn launch(&self, kernel: &str, geometry: Geometry, args: Args) -> Result {
         let tiles = kernel.starts_with("attention_") && kernel != "attention_delta";
         let count = if tiles { self.rows.div_ceil(64) } else { self.rows }.min(geometry.grid[0] as usize) as u32;

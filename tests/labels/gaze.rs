@@ -61,8 +61,8 @@ fn fixations_and_tokens_are_those_of_the_reference(shared: &Path) -> Check {
     Ok(())
 }
 
-/// What the reference labelled: tokens of methods with a body, by the published listing with the word list for calls, where
-/// box and token begin at the same byte.
+/// What the reference labelled: tokens of methods with a body, by the published listing with the word list for calls,
+/// where box and token begin at the same byte.
 fn listed(code: &[u8]) -> Result<BTreeMap<usize, Label>, Failed> {
     let tokens = compat::artifact(code, Language::Java, Calls::Lexicon)?;
     Ok(tokens.into_iter().filter_map(|t| Some((t.start, t.label?))).collect())
@@ -88,8 +88,9 @@ fn labels_are_those_of_the_reference_by_its_rules(shared: &Path) -> Check {
             .iter()
             .filter_map(|(name, n)| Some((name.as_str(), n.as_u64()?)))
             .collect();
-        // One fixation has its mean exactly on the edge between two lines of InsertSort, y = 380.8. An upper edge belongs
-        // to its box here, so it falls on `jthElement` below; the reference gave it to `jMinusOneElement` above.
+        // One fixation has its mean exactly on the edge between two lines of InsertSort, y = 380.8. An upper edge
+        // belongs to its box here, so it falls on `jthElement` below; the reference gave it to `jMinusOneElement`
+        // above.
         if who == "a6710f7d" {
             let viewing = study.viewings.iter().find(|v| v.participant == *who && v.snippet == "InsertSort");
             let fixations = &viewing.ok_or("no such viewing")?.fixations;
@@ -104,12 +105,12 @@ fn labels_are_those_of_the_reference_by_its_rules(shared: &Path) -> Check {
     Ok(())
 }
 
-/// The labels that priors are built with differ from the reference's on tokens that it left without any, and on calls, which
-/// go by syntax and not by a list of words. Nothing else may differ.
+/// The labels that priors are built with differ from the reference's on tokens that it left without any, and on calls,
+/// which go by syntax and not by a list of words. Nothing else may differ.
 fn other_labels_have_one_of_four_reasons(shared: &Path) -> Check {
     let study = study(shared, Calls::Syntax)?;
-    // fixations: same label; token not listed (outside of methods with a body); piece of a listed token (`if` of `else if`,
-    // the bracket of `[]`, the end of `break;`); call by syntax
+    // fixations: same label; token not listed (outside of methods with a body); piece of a listed token (`if` of `else
+    // if`, the bracket of `[]`, the end of `break;`); call by syntax
     let mut counts = [0u64; 4];
     for viewing in &study.viewings {
         let snippet = study.snippets.find(&viewing.snippet).ok_or("no snippet")?;

@@ -1,5 +1,5 @@
-//! Scan paths against the published ones: exact where the mask is given, in distribution where it is drawn. The labelled
-//! examples of `EYEKERN_SHARED` are 744 of the 3,030 that were published.
+//! Scan paths against the published ones: exact where the mask is given, in distribution where it is drawn. The
+//! labelled examples of `EYEKERN_SHARED` are 744 of the 3,030 that were published.
 
 use crate::support::json;
 use crate::support::trials::{Check, trials};

@@ -1,4 +1,5 @@
-//! Whatever the bytes: sound spans or one clear refusal, without a deep stack, and with work in proportion to the length.
+//! Whatever the bytes: sound spans or one clear refusal, without a deep stack, and with work in proportion to the
+//! length.
 
 use crate::fuzz::{check_code, check_spans};
 use crate::snippets;

@@ -1,5 +1,5 @@
-//! `train.recompute = "layer"` against `"none"`, which keeps every activation: the same losses and gradients to the bit,
-//! whatever the architecture, what is trained, what is dropped and where it runs; and the memory that it saves.
+//! `train.recompute = "layer"` against `"none"`, which keeps every activation: the same losses and gradients to the
+//! bit, whatever the architecture, what is trained, what is dropped and where it runs; and the memory that it saves.
 
 use crate::support::models::Method::{Full, Lora};
 use crate::support::models::{self, CAPACITY, DRY, STD, WET};

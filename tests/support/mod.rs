@@ -121,8 +121,8 @@ pub fn attach<B: Backend>(b: &B, decoder: &mut Decoder<B>, dir: &Path) -> LoraCo
     config
 }
 
-/// Logits after each token from the `given`-th on: the first `given` are the prompt, the others come one by one, for all
-/// rows together, a row leaving where it ends.
+/// Logits after each token from the `given`-th on: the first `given` are the prompt, the others come one by one, for
+/// all rows together, a row leaving where it ends.
 pub fn forced<B: Backend>(b: &B, model: &Decoder<B>, rows: &[Vec<u32>], given: usize) -> Vec<Vec<Vec<f32>>> {
     let longest = rows.iter().map(Vec::len).max().expect("rows");
     let prompts: Vec<&[u32]> = rows.iter().map(|row| &row[..given]).collect();

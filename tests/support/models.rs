@@ -193,8 +193,8 @@ pub fn examples(lengths: &[usize], vocab: usize, first: u32) -> Vec<Example> {
     lengths.iter().enumerate().map(build).collect()
 }
 
-/// Two packed micro-batches with pairs and examples that form none, one-token segments, and a segment of 37 tokens, which
-/// is longer than a block of rows.
+/// Two packed micro-batches with pairs and examples that form none, one-token segments, and a segment of 37 tokens,
+/// which is longer than a block of rows.
 pub fn micro_batches(spec: &Spec) -> [Batch; 2] {
     let list = examples(&[37, 1, 9, 2, 7, 1, 14], spec.vocab, 4);
     let pick = |range: std::ops::Range<usize>| batch(&list[range].iter().collect::<Vec<_>>(), None);

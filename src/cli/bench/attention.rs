@@ -1,8 +1,8 @@
 //! Attention over head widths and lengths.
 
 use super::case::{Case, Cost, call};
-use super::kernels::Sizes;
 use super::lab::{Lab, lengths};
+use super::sizes::Sizes;
 use crate::backend::{Backend, F, Heads, S, Tokens};
 use crate::error::Result;
 use crate::random::{Purpose, Stream};

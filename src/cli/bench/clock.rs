@@ -1,8 +1,8 @@
 //! Timing of asynchronous work on a device.
 //!
-//! A repeat queues as many calls as fill [`REPEAT`] and then waits for them by reading one value. This measures the time
-//! per call of a busy device, without the latency of the wait. Inputs change from call to call, so that they are not in a
-//! cache.
+//! A repeat queues as many calls as fill [`REPEAT`] and then waits for them by reading one value. This measures the
+//! time per call of a busy device, without the latency of the wait. Inputs change from call to call, so that they are
+//! not in a cache.
 
 use super::case::Call;
 use crate::backend::Backend;
@@ -36,8 +36,8 @@ impl Times {
     }
 }
 
-/// Times calls that do the same work, each on its own inputs. Each runs once beforehand to warm up, and once more to find
-/// the number of calls of a repeat.
+/// Times calls that do the same work, each on its own inputs. Each runs once beforehand to warm up, and once more to
+/// find the number of calls of a repeat.
 pub fn measure<B: Backend>(b: &B, calls: &mut [Call<B>], repeats: u32) -> Result<Times> {
     let one = b.alloc::<B::Stat>(1)?;
     let sets = calls.len();

@@ -1,8 +1,8 @@
 //! The LM head over supervised rows, in the chunks of a training step: log p, coefficients of the objective, gradient.
 
 use super::case::{Case, Cost, call};
-use super::kernels::Sizes;
 use super::lab::Lab;
+use super::sizes::Sizes;
 use crate::backend::{Backend, Head, Ids, Number, Objective, S, Stored, scalar, tally};
 use crate::error::Result;
 use crate::random::{Purpose, Stream};

@@ -4,8 +4,8 @@ use crate::backend::{Backend, Elem, F, Ids, Number, S, Stored, Tokens};
 use crate::error::Result;
 use crate::random::{Purpose, Stream};
 
-/// Distinct values, repeated to any length: a prime, so that the rows of a matrix differ, and few, so that the matrix of a
-/// vocabulary is drawn quickly.
+/// Distinct values, repeated to any length: a prime, so that the rows of a matrix differ, and few, so that the matrix
+/// of a vocabulary is drawn quickly.
 const VALUES: usize = 65_537;
 
 /// Makes buffers on a backend.

@@ -22,6 +22,7 @@ mod model;
 mod optim;
 mod products;
 mod rows;
+mod sizes;
 mod step;
 
 /// Subcommands of `eyekern bench`.
@@ -65,7 +66,7 @@ impl Job for Bench<'_> {
 
     fn head_dim(&self) -> usize {
         match self {
-            Bench::Kernels(_) => kernels::HEAD_DIM,
+            Bench::Kernels(_) => sizes::HEAD_DIM,
             Bench::Steps(steps) => steps.spec.head_dim,
             Bench::Continuations(continuations) => continuations.spec.head_dim,
         }

@@ -1,8 +1,8 @@
 //! Clipping and AdamW.
 
 use super::case::{Case, call};
-use super::kernels::Sizes;
 use super::lab::Lab;
+use super::sizes::Sizes;
 use crate::backend::moments::{Moments, Optim};
 use crate::backend::{AdamW, Backend, F, Ids, Number, S, Update, scalar};
 use crate::error::Result;

@@ -1,7 +1,7 @@
 //! Projections and their adapters.
 
 use super::case::{Case, Cost, call};
-use super::kernels::Sizes;
+use super::sizes::Sizes;
 use crate::backend::{Backend, Gemm, Lora};
 
 /// The shapes of a block: a frozen weight forward and backward, a trained weight, an adapter.

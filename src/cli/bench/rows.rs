@@ -1,9 +1,9 @@
-//! Operations on rows: norms, rotations, activations, embeddings, gathers, dropout; and the copies that they are compared
-//! with.
+//! Operations on rows: norms, rotations, activations, embeddings, gathers, dropout; and the copies that they are
+//! compared with.
 
 use super::case::{Call, Case, call};
-use super::kernels::Sizes;
 use super::lab::Lab;
+use super::sizes::Sizes;
 use crate::backend::{Act, Affine, Backend, Dropout, Norm, Rows, Turn};
 use crate::error::Result;
 

@@ -212,8 +212,8 @@ fn text_prompt(args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Prompt> {
     Ok(Prompt { ids, ..Prompt::default() })
 }
 
-/// A hash of the inputs that determine the text of a row, apart from its prompt: the bytes of the model, the adapter and
-/// the tokenizer, and the options. Paths of files, the device and the batch size are not part of it.
+/// A hash of the inputs that determine the text of a row, apart from its prompt: the bytes of the model, the adapter
+/// and the tokenizer, and the options. Paths of files, the device and the batch size are not part of it.
 fn fingerprint(
     args: &GenerateArgs,
     model: &ModelFiles,
@@ -234,8 +234,8 @@ fn note_lengths(files: &ModelFiles, prompts: &[Prompt], max_new_tokens: usize, o
     let (longest, known) = (prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0), files.spec.max_positions);
     if longest + max_new_tokens > known {
         out.note(&format!(
-            "note: a prompt of {longest} tokens and --max-new-tokens {max_new_tokens} exceed the {known} positions that the \
-             model was made for; text beyond them may be poor"
+            "note: a prompt of {longest} tokens and --max-new-tokens {max_new_tokens} exceed the {known} positions \
+             that the model was made for; text beyond them may be poor"
         ));
     }
 }

@@ -1,5 +1,6 @@
-//! Generated rows in a file that a later run can resume: one JSON object per line, in the order of the data. A row begins
-//! with its line in the data and a key: a hash of everything that determines its text. Resuming requires both to match.
+//! Generated rows in a file that a later run can resume: one JSON object per line, in the order of the data. A row
+//! begins with its line in the data and a key: a hash of everything that determines its text. Resuming requires both to
+//! match.
 
 use crate::data::requests::Prompt;
 use crate::error::{Error, Result};
@@ -18,8 +19,9 @@ pub struct Output {
 }
 
 impl Output {
-    /// Opens or creates the file; returns how many of the first prompts it already contains. An incomplete last line, left
-    /// by an interrupted run, is removed. Refuses a file that was not written from these prompts with this fingerprint.
+    /// Opens or creates the file; returns how many of the first prompts it already contains. An incomplete last line,
+    /// left by an interrupted run, is removed. Refuses a file that was not written from these prompts with this
+    /// fingerprint.
     pub fn open(
         path: &Path,
         prompts: &[Prompt],
@@ -34,8 +36,8 @@ impl Output {
         let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         let lines: Vec<&[u8]> = text[..whole].split_inclusive(|&byte| byte == b'\n').collect();
         let other = |n: usize| {
-            let why = "this line does not match the data, the model and the options; choose another file, or start over \
-                       with --overwrite";
+            let why = "this line does not match the data, the model and the options; choose another file, or start \
+                       over with --overwrite";
             Err(Error::row(path, n + 1, why))
         };
         for (n, line) in lines.iter().enumerate() {

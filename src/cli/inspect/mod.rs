@@ -1,5 +1,5 @@
-//! `eyekern inspect`: shows data as training sees them. It counts possible defects and shows rows token by token, on the
-//! terminal and as a page.
+//! `eyekern inspect`: shows data as training sees them. It counts possible defects and shows rows token by token, on
+//! the terminal and as a page.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;

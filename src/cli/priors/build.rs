@@ -19,7 +19,8 @@ use std::path::PathBuf;
 pub const HELP: &str = "\
 Examples:
   eyekern priors build --gaze gaze/*.csv.gz --boxes boxes.csv --snippets code -o priors.json
-  eyekern priors build --gaze P01.tsv --mapping tobii.toml --boxes boxes.csv --snippets code -o priors.json --svg pictures
+  eyekern priors build --gaze P01.tsv --mapping tobii.toml --boxes boxes.csv --snippets code -o priors.json --svg \
+  pictures
 
 Without --mapping, a recording has the columns time_ms, x_px, y_px and snippet, and its file is named after the
 participant. docs/priors.md explains the tables and has mappings for Tobii, Gazepoint and EyeLink.";

@@ -1,6 +1,6 @@
 //! The picture of priors: a density per label on the left, the most frequent n-grams on the right.
 
-use super::show::{order, rarity, spell};
+use super::{order, rarity, spell};
 use crate::render::svg::{self, Anchor, Bar, Font, GRID, INK, MUTED, Paint, SERIES, Scale, Svg};
 use crate::salience::Label;
 use crate::salience::beta::Beta;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Format, figure};
+use super::{Format, figure, order, rarity, spell};
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
 use crate::files;
@@ -59,26 +59,6 @@ pub fn run(args: &ShowArgs, out: &mut Terminal) -> Result {
         Format::Json => out.line(&object(&priors).to_string()),
     }
     Ok(())
-}
-
-/// The labels of an n-gram, joined by an arrow where their order counts.
-pub fn spell(ngram: &[Label], ordered: bool) -> String {
-    let between = if ordered { " \u{2192} " } else { " \u{00b7} " };
-    ngram.iter().map(|label| label.name()).collect::<Vec<_>>().join(between)
-}
-
-/// The rarity term of a token's weight, from the count of its n-gram.
-pub fn rarity(count: u64) -> f64 {
-    1.0 / (count as f64 + 2.0).ln()
-}
-
-/// A sentence on the order of n-grams.
-pub fn order(priors: &Priors) -> &'static str {
-    if priors.ordered() {
-        "ordered: a \u{2192} b and b \u{2192} a are counted separately"
-    } else {
-        "without order: a \u{00b7} b counts both directions"
-    }
 }
 
 fn text(priors: &Priors, top: usize, out: &mut Terminal) {

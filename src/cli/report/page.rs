@@ -35,7 +35,8 @@ fn notes(h: &History, recipe: bool) -> Vec<String> {
         notes.push("No step is complete yet.".into());
     } else if done < all {
         notes.push(format!(
-            "The run is not finished: {done} of {all} steps are complete. It is in progress, stopped early or was interrupted."
+            "The run is not finished: {done} of {all} steps are complete. It is in progress, stopped early or was \
+             interrupted."
         ));
     }
     if h.cut {

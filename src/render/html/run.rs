@@ -40,7 +40,8 @@ pub fn render(page: &Page) -> String {
         body += "</div></section>\n";
     }
     if !page.evaluations.is_empty() {
-        body += "<section id=\"evaluations\"><h2>Evaluations</h2>\n<div class=\"scroll\"><table class=\"evaluations\">\n<tr>";
+        body += "<section id=\"evaluations\"><h2>Evaluations</h2>\n<div class=\"scroll\"><table \
+                 class=\"evaluations\">\n<tr>";
         page.columns.iter().for_each(|name| body += &format!("<th scope=\"col\">{}</th>", escape(name)));
         for (cells, best) in &page.evaluations {
             let _ = write!(body, "</tr>\n<tr{}>", if *best { " class=\"best\"" } else { "" });

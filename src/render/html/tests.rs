@@ -100,8 +100,10 @@ fn marks_and_colours_are_where_they_belong() {
     let expected = concat!(
         "<pre class=\"tokens\">",
         "<span class=\"t h0\" tabindex=\"0\" title=\"token id\t5\nbytes\tBC\" data-like=\"r12k3\">low<i>↵</i>\n</span>",
-        "<span class=\"t h8 p\" tabindex=\"-1\" title=\"token id\t5\nbytes\tBC\" data-like=\"r12k3\"><i class=\"hex\">BC</i></span>",
-        "<span class=\"t h4 end\" tabindex=\"-1\" title=\"token id\t5\nbytes\tBC\" data-like=\"r12k3\">&lt;/s&gt;</span>",
+        "<span class=\"t h8 p\" tabindex=\"-1\" title=\"token id\t5\nbytes\tBC\" data-like=\"r12k3\"><i \
+         class=\"hex\">BC</i></span>",
+        "<span class=\"t h4 end\" tabindex=\"-1\" title=\"token id\t5\nbytes\tBC\" \
+         data-like=\"r12k3\">&lt;/s&gt;</span>",
         "<b class=\"cut\">3 cut</b><s>lost</s></pre>"
     );
     assert!(page.contains(expected), "{page}");

@@ -318,8 +318,8 @@ mod tests {
         assert_eq!(split("{participant}_{snippet}", "p01_Sum_Array.tsv"), pair("p01", "Sum_Array"));
         assert_eq!(split("{snippet}-{participant}_all_gaze", "A-User 0_all_gaze.csv"), pair("User 0", "A"));
         assert_eq!(split("rec-{participant}", "rec-7"), pair("7", ""));
-        let wrong = "x/p01.tsv: its name does not fit file_name = \"{participant}_{snippet}\" of the mapping; rename it or mend \
-                     the pattern";
+        let wrong = "x/p01.tsv: its name does not fit file_name = \"{participant}_{snippet}\" of the mapping; rename \
+                     it or mend the pattern";
         assert_eq!(split("{participant}_{snippet}", "x/p01.tsv"), Err(wrong.into()));
         assert!(split("{participant}_{snippet}", "_a.tsv").is_err() && split("a{participant}", "b.csv").is_err());
         // {snippet} in the pattern replaces the column, unless one is named
@@ -338,7 +338,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_mapping_or_an_error(text in "\\PC{0,200}", bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_text_is_a_mapping_or_an_error(
+            text in "\\PC{0,200}",
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
             let _ = Mapping::parse(&text);
             let _ = Mapping::parse(&String::from_utf8_lossy(&bytes));
             let pattern = Mapping { file_name: text.clone(), ..Mapping::default() };

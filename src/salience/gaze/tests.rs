@@ -13,7 +13,8 @@ use crate::salience::priors::Priors;
 
 const CODE: &str = "int f(int a) { return a; }\n";
 const BOXES: &str = "snippet,token,byte_start,x_px,y_px,w_px,h_px\nA,int,0,50,200,60,20\nA,f,4,120,200,60,20\n\
-                     A,(,5,190,200,10,20\nA,return,15,50,230,90,20\nA,eturn,16,300,230,90,20\nA,f(int,4,500,200,60,20\n";
+                     A,(,5,190,200,10,20\nA,return,15,50,230,90,20\nA,eturn,16,300,230,90,20\n\
+                     A,f(int,4,500,200,60,20\n";
 const GAZE: &str = "time_ms,x_px,y_px,snippet\n0,80,210,A\n60,80,210,A\n110,80,210,A\n";
 
 /// The three inputs of a build as files, and its result.
@@ -75,10 +76,11 @@ fn a_fixation_goes_to_its_box_else_to_the_nearest_within_the_radius() {
 fn samples_are_scaled_and_lost_ones_known() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("P.csv");
-    let text = "t,x,y,L,R,S\n0,0.5,0.25,1,0,A\n0.02,0.5,0.25,0,0,A\n0.04,NaN,0.25,1,1,A\n0.06,0.1,inf,1,1,A\n0.08,0,-0.5,0,1,B\n\
-                0.1,x,x,1,1,cross\n0.12,0,0,1,1,B\n";
+    let text = "t,x,y,L,R,S\n0,0.5,0.25,1,0,A\n0.02,0.5,0.25,0,0,A\n0.04,NaN,0.25,1,1,A\n0.06,0.1,inf,1,1,A\n\
+                0.08,0,-0.5,0,1,B\n0.1,x,x,1,1,cross\n0.12,0,0,1,1,B\n";
     std::fs::write(&file, text).unwrap();
-    let mapping = "time = \"t\"\ntime_unit = \"s\"\nx = \"x\"\ny = \"y\"\ncoordinates = \"normalised\"\nscreen = [800, 400]\n\
+    let mapping = "time = \"t\"\ntime_unit = \"s\"\nx = \"x\"\ny = \"y\"\ncoordinates = \"normalised\"\n\
+                   screen = [800, 400]\n\
                    validity = [\"L\", \"R\"]\nsnippet = \"S\"\nignore = [\"cross\"]";
     let mapping = Mapping::parse(mapping).unwrap();
     let screens = Screens::load(None, mapping.screen).unwrap();
@@ -126,8 +128,8 @@ proptest! {
             let more = head(BOXES, bytes);
             let _ = outcome(GAZE.as_bytes(), &more, "");
             let _ = outcome(&[&[0x1f, 0x8b, 8, 0], &bytes[..]].concat(), BOXES.as_bytes(), "");
-            let _ = outcome(&head("t;x;y;s;p\n", bytes), BOXES.as_bytes(), "delimiter=\";\"\ntime=\"t\"\nx=\"x\"\ny=\"y\"\n\
-                snippet=\"s\"\nparticipant=\"p\"\ncoordinates=\"normalised\"\nscreen=[9,9]\ncomment=\"#\"");
+            let _ = outcome(&head("t;x;y;s;p\n", bytes), BOXES.as_bytes(), "delimiter=\";\"\ntime=\"t\"\nx=\"x\"\n\
+                y=\"y\"\nsnippet=\"s\"\nparticipant=\"p\"\ncoordinates=\"normalised\"\nscreen=[9,9]\ncomment=\"#\"");
         }
     }
 }

@@ -283,7 +283,8 @@ mod tests {
         });
         assert_eq!(
             why,
-            "condition \"reading\": label `loop` is missing; give it c1 = 0, ntok = 0 and mono = 0 if it was never shown"
+            "condition \"reading\": label `loop` is missing; give it c1 = 0, ntok = 0 and mono = 0 if it was never \
+             shown"
         );
         let why = refusal(|f| *row(f, 12, "c1") = json!(-3));
         assert_eq!(why, "condition \"reading\": c1 of label `loop` is -3, but a count cannot be negative; count again");

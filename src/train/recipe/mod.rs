@@ -121,8 +121,8 @@ impl Recipe {
         }
     }
 
-    /// The model whose log p the DPO term compares with; `None` without a DPO term, and where it is the trained model as
-    /// it was.
+    /// The model whose log p the DPO term compares with; `None` without a DPO term, and where it is the trained model
+    /// as it was.
     pub fn reference_model(&self) -> Option<&Path> {
         self.objective.reference_model.as_deref().filter(|_| self.objective.gamma != 0.0)
     }

@@ -1,4 +1,5 @@
-//! How one key's value is read from TOML, checked and written back, and the macro that declares sections, so that a key's name, type, default, range and doc line are written once.
+//! How one key's value is read from TOML, checked and written back, and the macro that declares sections, so that a
+//! key's name, type, default, range and doc line are written once.
 
 use std::path::{Path, PathBuf};
 

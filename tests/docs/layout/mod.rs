@@ -1,5 +1,7 @@
-//! The floors of the house: a module imports only what lies below it, files stay readable in one sitting, `unsafe`
-//! stays where the design allows it.
+//! The layout of the code: a module imports only modules below it, files are short and import each other without cycles,
+//! lines fit the screen, `unsafe` stays where the design allows it.
+
+mod cycles;
 
 use std::path::{Path, PathBuf};
 
@@ -32,6 +34,8 @@ const UNSAFE: [&str; 11] = [
 ];
 
 const LINES: usize = 500;
+
+const COLUMNS: usize = 120;
 
 /// The only kernel files with inline PTX.
 const PTX: [&str; 2] = ["prim.cuh", "sm90.cuh"];
@@ -174,6 +178,22 @@ fn every_test_is_run_by_its_harness() {
     let lost: Vec<_> =
         names.iter().flat_map(|name| files.iter().flat_map(|(file, text)| attributes(name, file, text))).collect();
     assert!(lost.is_empty(), "tests that nothing runs: {lost:?}");
+}
+
+/// Lines with more than 120 columns, as `file:line`.
+fn long_lines(file: &str, text: &str) -> Vec<String> {
+    let long = text.lines().enumerate().filter(|(_, line)| line.chars().count() > COLUMNS);
+    long.map(|(i, _)| format!("{file}:{}", i + 1)).collect()
+}
+
+/// rustfmt leaves comments and strings as they are.
+#[test]
+fn lines_fit_the_screen() {
+    let folders = ["src", "tests", "benches", "examples", "build"];
+    let files: Vec<_> = folders.iter().flat_map(|folder| files_in(folder, &["rs"])).collect();
+    let long: Vec<_> = files.iter().flat_map(|(file, text)| long_lines(file, text)).collect();
+    assert!(long.is_empty(), "above {COLUMNS} columns:\n{}", long.join("\n"));
+    assert_eq!(long_lines("f", &format!("é\n{}\n{}", "é".repeat(COLUMNS), "x".repeat(COLUMNS + 1))), ["f:3"]);
 }
 
 #[test]

@@ -25,7 +25,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (ConditionalStatement, "else"),
         (ConditionalBlock, "stay"),
     ]),
-    ("void f(int n) { int i, *q = &n; for (i = 0; i < n; i++) { if (!q) continue; else break; } while (n) n--; do { g(); } while (n > 1); }", &[
+    ("void f(int n) { int i, *q = &n; for (i = 0; i < n; i++) { if (!q) continue; else break; } while (n) n--; do { \
+      g(); } while (n > 1); }", &[
         (FunctionDeclaration, "void f"),
         (Parameter, "int n"),
         (VariableDeclaration, "int i * q = & n"),
@@ -79,7 +80,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (ExternallyDefined, "goto out out"),
         (Return, "return;"),
     ]),
-    ("#include <stdio.h>\n#define N 3\n#define SQ(x) ((x)*(x))\n/* s */\nstruct s { int a; char *b; };\nenum e { A, B = 2 };\nextern int f(int a);\nstatic int g = 1;\n#ifdef X\nint h;\n#endif\n", &[
+    ("#include <stdio.h>\n#define N 3\n#define SQ(x) ((x)*(x))\n/* s */\nstruct s { int a; char *b; };\nenum e { A, B \
+      = 2 };\nextern int f(int a);\nstatic int g = 1;\n#ifdef X\nint h;\n#endif\n", &[
         (ExternalClass, "#include <stdio.h>"),
         (VariableDeclaration, "#define N 3"),
         (FunctionDeclaration, "#define SQ"),

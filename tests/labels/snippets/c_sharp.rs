@@ -31,7 +31,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (ConditionalStatement, "else"),
         (ConditionalBlock, "Stay n"),
     ]),
-    ("void Scan(List<string> rows) { for (int i = 0; i < rows.Count; i++) { if (rows[i] == null) { break; } Use(rows[i]); } }", &[
+    ("void Scan(List<string> rows) { for (int i = 0; i < rows.Count; i++) { if (rows[i] == null) { break; } \
+      Use(rows[i]); } }", &[
         (FunctionDeclaration, "void Scan"),
         (Parameter, "List < string > rows"),
         (Loop, "for int i = 0"),
@@ -237,7 +238,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (ConditionalStatement, "if i % 2 == 1"),
         (Return, "yield return i"),
     ]),
-    ("using System;\nnamespace A.B {\n  public class C : D {\n    private int n = 0;\n    public int N { get; set; }\n    public abstract void Run();\n    enum E { One, Two }\n  }\n}\n", &[
+    ("using System;\nnamespace A.B {\n  public class C : D {\n    private int n = 0;\n    public int N { get; set; \
+      }\n    public abstract void Run();\n    enum E { One, Two }\n  }\n}\n", &[
         (ExternalClass, "using System namespace A B"),
         (FunctionDeclaration, "public class C"),
         (ExternalClass, ": D"),

@@ -17,7 +17,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (FunctionDeclaration, "rows"),
         (Return, "return"),
     ]),
-    ("template <typename T>\nclass A : public B<T> {\npublic:\n  A(int x) : b(x) { d(); }\n  virtual void run(int n) const override;\n  static int count;\n};\n", &[
+    ("template <typename T>\nclass A : public B<T> {\npublic:\n  A(int x) : b(x) { d(); }\n  virtual void run(int n) \
+      const override;\n  static int count;\n};\n", &[
         (FunctionDeclaration, "template"),
         (Parameter, "< typename T >"),
         (FunctionDeclaration, "class A"),
@@ -50,7 +51,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (Parameter, "..."),
         (ExceptionHandling, "throw X 1"),
     ]),
-    ("void f(vector<int> v) { for (auto &x : v) { if (x) continue; else if (y) break; use(x); } while (a) { b(); } }", &[
+    ("void f(vector<int> v) { for (auto &x : v) { if (x) continue; else if (y) break; use(x); } while (a) { b(); } \
+      }", &[
         (FunctionDeclaration, "void f"),
         (Parameter, "vector < int > v"),
         (Loop, "for auto & x : v"),
@@ -61,7 +63,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (ConditionalStatement, "a"),
         (Loop, "b"),
     ]),
-    ("void f(A *p) { auto q = new B(1); p->m(2); ns::g(3); std::cout << \"a\" << p; delete q; p->y = q; x = nullptr; }", &[
+    ("void f(A *p) { auto q = new B(1); p->m(2); ns::g(3); std::cout << \"a\" << p; delete q; p->y = q; x = nullptr; \
+      }", &[
         (FunctionDeclaration, "void f"),
         (Parameter, "A * p"),
         (VariableDeclaration, "auto q = new B 1"),

@@ -31,7 +31,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (ConditionalStatement, "else"),
         (ConditionalBlock, "stay"),
     ]),
-    ("func f(m map[string]int) { for i := 0; i < 3; i++ { if i == 1 { continue } }; for k, v := range m { use(k, v) }; for x < 3 { break } }", &[
+    ("func f(m map[string]int) { for i := 0; i < 3; i++ { if i == 1 { continue } }; for k, v := range m { use(k, v) }; \
+      for x < 3 { break } }", &[
         (FunctionDeclaration, "func f"),
         (Parameter, "m map string int"),
         (Loop, "for i := 0"),
@@ -42,7 +43,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (ConditionalStatement, "x < 3"),
         (Loop, "break"),
     ]),
-    ("func f() { x, err := load(); if err := check(); err != nil { return }; x = -1; y = x + 1; t.Size = x; a[i] = x; *p = 2 }", &[
+    ("func f() { x, err := load(); if err := check(); err != nil { return }; x = -1; y = x + 1; t.Size = x; a[i] = x; \
+      *p = 2 }", &[
         (FunctionDeclaration, "func f"),
         (VariableDeclaration, "x err := load"),
         (ConditionalStatement, "if err := check err != nil"),
@@ -81,7 +83,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (FunctionCall, "Close panic"),
         (Argument, "\"x\""),
     ]),
-    ("package main\n\nimport \"fmt\"\n\n// T is.\ntype T struct {\n\tA int `json:\"a\"`\n}\n\ntype I interface {\n\tM(x int) error\n}\n\nconst N = 1\n", &[
+    ("package main\n\nimport \"fmt\"\n\n// T is.\ntype T struct {\n\tA int `json:\"a\"`\n}\n\ntype I interface \
+      {\n\tM(x int) error\n}\n\nconst N = 1\n", &[
         (ExternalClass, "package main import \"fmt\""),
         (Comment, "//·T·is."),
         (FunctionDeclaration, "type T struct"),
@@ -107,7 +110,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (FunctionCall, "use"),
         (Argument, "v"),
     ]),
-    ("func Map[K comparable](m map[K]int) Box[K] { f := func(a int) int { return a }; p := &Point{X: 1}; go f(2); ch <- 1 }", &[
+    ("func Map[K comparable](m map[K]int) Box[K] { f := func(a int) int { return a }; p := &Point{X: 1}; go f(2); ch \
+      <- 1 }", &[
         (FunctionDeclaration, "func Map"),
         (Parameter, "K comparable m map K int"),
         (Variable, "Box"),

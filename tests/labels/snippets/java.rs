@@ -72,7 +72,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (ExternalClass, "HashMap"),
         (Argument, "<>"),
     ]),
-    ("package a.b;\nimport java.util.List;\n/** Doc. */\npublic class C<T> extends D implements E {\n  private final int n = 1;\n  C(int n) { super(n); this.n = n; }\n  abstract int size();\n  static { load(); }\n}\n", &[
+    ("package a.b;\nimport java.util.List;\n/** Doc. */\npublic class C<T> extends D implements E {\n  private final \
+      int n = 1;\n  C(int n) { super(n); this.n = n; }\n  abstract int size();\n  static { load(); }\n}\n", &[
         (ExternalClass, "package a b import java util List"),
         (Comment, "/**·Doc.·*/"),
         (FunctionDeclaration, "public class C"),

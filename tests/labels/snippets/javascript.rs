@@ -20,7 +20,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (ConditionalStatement, "else"),
         (ConditionalBlock, "stay"),
     ]),
-    ("function f(rows) { for (let i = 0; i < 3; i++) { if (rows[i]) continue; use(i); } for (const r of rows) g(r); while (x) { break; } do { h(); } while (y); }", &[
+    ("function f(rows) { for (let i = 0; i < 3; i++) { if (rows[i]) continue; use(i); } for (const r of rows) g(r); \
+      while (x) { break; } do { h(); } while (y); }", &[
         (FunctionDeclaration, "function f"),
         (Parameter, "rows"),
         (Loop, "for let i = 0"),
@@ -77,7 +78,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (Parameter, "v"),
         (Argument, "=> v * 2"),
     ]),
-    ("import x from 'y';\n// note\nexport class A extends B {\n  #p = 1;\n  constructor(a) { super(a); }\n  static get v() { return this.#p; }\n}\nconst n = 3;\n", &[
+    ("import x from 'y';\n// note\nexport class A extends B {\n  #p = 1;\n  constructor(a) { super(a); }\n  static get \
+      v() { return this.#p; }\n}\nconst n = 3;\n", &[
         (ExternalClass, "import x from 'y'"),
         (Comment, "//·note"),
         (FunctionDeclaration, "export class A"),

@@ -20,7 +20,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (ConditionalStatement, "else"),
         (ConditionalBlock, "pass"),
     ]),
-    ("def f(rows):\n    total = 0\n    for i, row in enumerate(rows):\n        if row is None:\n            continue\n        total += row\n    while total:\n        break\n", &[
+    ("def f(rows):\n    total = 0\n    for i, row in enumerate(rows):\n        if row is \
+      None:\n            continue\n        total += row\n    while total:\n        break\n", &[
         (FunctionDeclaration, "def f"),
         (Parameter, "rows"),
         (VariableDeclaration, "total = 0"),
@@ -30,7 +31,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (ConditionalStatement, "total"),
         (Loop, "break"),
     ]),
-    ("def f():\n    try:\n        load()\n    except (A, B) as e:\n        raise C(e) from e\n    finally:\n        done()\n", &[
+    ("def f():\n    try:\n        load()\n    except (A, B) as e:\n        raise C(e) from \
+      e\n    finally:\n        done()\n", &[
         (FunctionDeclaration, "def f"),
         (ExceptionHandling, "try"),
         (FunctionCall, "load"),
@@ -69,7 +71,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (Variable, "go"),
         (Argument, "engine"),
     ]),
-    ("import os\nfrom a import b as c\n\n@register(1)\nclass A(B):\n    \"\"\"Doc.\"\"\"\n    limit: int = 3\n\n    @staticmethod\n    async def run(self, *args) -> List[int]:\n        # note\n        yield args\n", &[
+    ("import os\nfrom a import b as c\n\n@register(1)\nclass A(B):\n    \"\"\"Doc.\"\"\"\n    limit: int = \
+      3\n\n    @staticmethod\n    async def run(self, *args) -> List[int]:\n        # note\n        yield args\n", &[
         (ExternalClass, "import os from a import b as c register"),
         (Argument, "1"),
         (FunctionDeclaration, "class A"),
@@ -85,7 +88,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (Comment, "#·note"),
         (Return, "yield args"),
     ]),
-    ("def f(p):\n    with open(p) as h:\n        h.read()\n    key = lambda x: x.id\n    l = [n for n in p if n]\n    s = a if p else b\n", &[
+    ("def f(p):\n    with open(p) as h:\n        h.read()\n    key = lambda x: x.id\n    l = [n for n in p if \
+      n]\n    s = a if p else b\n", &[
         (FunctionDeclaration, "def f"),
         (Parameter, "p"),
         (ExternallyDefined, "with"),
@@ -110,7 +114,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (Return, "return q"),
         (ExternallyDefined, "assert local"),
     ]),
-    ("def f(cmd):\n    match cmd:\n        case 1:\n            one()\n        case _:\n            other()\n    del cmd\n", &[
+    ("def f(cmd):\n    match cmd:\n        case 1:\n            one()\n        case _:\n            other()\n    del \
+      cmd\n", &[
         (FunctionDeclaration, "def f"),
         (Parameter, "cmd"),
         (ExternallyDefined, "match"),

@@ -65,7 +65,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (Variable, "y x"),
         (Operation, "+= 2"),
     ]),
-    ("fn go(e: &Engine) { e.start(3); Log::info(\"a b\"); go(e); println!(\"{}\", e); load()?; v.iter().map(|x| x + 1); }", &[
+    ("fn go(e: &Engine) { e.start(3); Log::info(\"a b\"); go(e); println!(\"{}\", e); load()?; v.iter().map(|x| x + \
+      1); }", &[
         (FunctionDeclaration, "fn go"),
         (Parameter, "e & Engine"),
         (Variable, "e"),
@@ -85,7 +86,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (Parameter, "x"),
         (Argument, "x + 1"),
     ]),
-    ("//! Doc.\nuse std::fmt;\nmod m;\n#[derive(Debug)]\npub struct P<T> { pub x: i32 }\nconst N: usize = 3;\nimpl Tr for P { fn id(&self) -> io::Result { Err(1) } }\n", &[
+    ("//! Doc.\nuse std::fmt;\nmod m;\n#[derive(Debug)]\npub struct P<T> { pub x: i32 }\nconst N: usize = 3;\nimpl Tr \
+      for P { fn id(&self) -> io::Result { Err(1) } }\n", &[
         (Comment, "//!·Doc."),
         (ExternalClass, "use std fmt mod m derive"),
         (Argument, "Debug"),

@@ -23,7 +23,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (Argument, "< Row >"),
         (Return, "return await get"),
     ]),
-    ("export abstract class A<T> extends B<T> implements C {\n  private readonly x: number = 3;\n  constructor(private a: string) { super(); this.b = a as Foo; }\n  abstract m(): void;\n}", &[
+    ("export abstract class A<T> extends B<T> implements C {\n  private readonly x: number = 3;\n  constructor(private \
+      a: string) { super(); this.b = a as Foo; }\n  abstract m(): void;\n}", &[
         (FunctionDeclaration, "export abstract class A"),
         (Parameter, "< T >"),
         (ExternalClass, "extends B"),
@@ -51,7 +52,8 @@ pub const SNIPPETS: &[Snippet] = &[
         (FunctionDeclaration, "enum E"),
         (VariableDeclaration, "A = 1 B"),
     ]),
-    ("function f(rows: number[]) { let q: Map<string, number> = new Map(); for (const r of rows) { if (r > 1) continue; } q.set('a', 1); }", &[
+    ("function f(rows: number[]) { let q: Map<string, number> = new Map(); for (const r of rows) { if (r > 1) \
+      continue; } q.set('a', 1); }", &[
         (FunctionDeclaration, "function f"),
         (Parameter, "rows number []"),
         (VariableDeclaration, "let q Map < string number > = new Map"),

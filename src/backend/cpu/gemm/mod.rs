@@ -16,6 +16,8 @@
 //! split outputs only: the bits depend neither on the threads nor on the width of vectors, only on whether there is a
 //! fused multiplication and addition.
 
+#![allow(clippy::too_many_arguments)] // a product has its shape, three operands, a scale and its threads
+
 mod kernel;
 mod lanes;
 mod pack;
