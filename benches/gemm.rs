@@ -90,13 +90,18 @@ impl Mat<'_> {
     fn t(self) -> Self {
         Mat(self.0, self.2, self.1)
     }
+
+    /// Whether it has these many rows and columns.
+    fn holds(&self, rows: usize, cols: usize) -> bool {
+        (rows - 1) * self.2 as usize + (cols - 1) * (self.1 as usize) < self.0.len()
+    }
 }
 
 /// `c = a b`, or `c += a b`, by the crate: `a [m, k]`, `b [k, n]`, `c [m, n]`.
 fn product([m, n, k]: [usize; 3], a: Mat, b: Mat, c: &mut [f32], add: bool) {
-    assert!(a.0.len() >= m * k && b.0.len() >= k * n && c.len() >= m * n);
+    assert!(a.holds(m, k) && b.holds(k, n) && c.len() >= m * n);
     let threads = gemm::Parallelism::Rayon(0); // all
-    // SAFETY: the matrices are dense and as long as their shapes, which is asserted above
+    // SAFETY: the crate reads and writes elements of these shapes only, which are inside the slices by the assertion
     unsafe {
         gemm::gemm(
             m,
