@@ -142,7 +142,10 @@ pub fn open(dir: &Path) -> std::result::Result<Found, String> {
         }
     }
     let state = fs::read(dir.join(STATE)).map_err(|e| format!("{STATE} cannot be read: {e}"))?;
-    let state = serde_json::from_slice(&state).map_err(|e| format!("{STATE} is of another version: {e}"))?;
+    let state: State = serde_json::from_slice(&state).map_err(|e| format!("{STATE} is of another version: {e}"))?;
+    if state.progress.epoch == u32::MAX || state.progress.since_best == u64::MAX {
+        return Err(format!("{STATE} has counts that no run reaches"));
+    }
     Ok(Found { dir: dir.to_path_buf(), state })
 }
 

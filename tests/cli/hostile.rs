@@ -196,6 +196,11 @@ fn state_of_a_checkpoint() {
             state["progress"][key] = value.clone();
             case.write(&format!("{dir}/state.json"), state.to_string());
             seal(&case, dir);
+            // the next of these would overflow
+            if [("epoch", json!(u32::MAX)), ("since_best", json!(u64::MAX))].contains(&(key, value.clone())) {
+                refused(&case, &resume, 3, "state.json has counts that no run reaches", &value);
+                continue;
+            }
             let ran = confined(&case, &resume);
             assert!(matches!(ran.code, Some(0 | 3)), "{key} = {value}: {:?} {}", ran.code, ran.stderr);
             assert!(!ran.stderr.contains("panicked"), "{key} = {value}: {}", ran.stderr);
