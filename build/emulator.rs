@@ -1,6 +1,8 @@
 //! Compiles the emulator, the kernels and the test kernels for the host.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs};
 
 /// Files in `dir` that end in `.{extension}`, in the order of their names.
@@ -32,20 +34,40 @@ pub fn build() {
             println!("cargo::rustc-link-arg=-l{library}");
         }
     }
-    build.files(files(&root.join("emulator"), "cpp"));
+    let mut sources = files(&root.join("emulator"), "cpp");
     for (folder, prefix) in [(root.clone(), "kernel"), (root.join("tests"), "test")] {
         for kernel in files(&folder, "cu") {
             // C++ compilers do not know the extension .cu
             let name = kernel.file_stem().expect("a file").to_string_lossy().into_owned();
             let wrapper = out.join(format!("{prefix}_{name}.cpp"));
             fs::write(&wrapper, format!("#include {:?}\n", kernel.display().to_string())).expect("OUT_DIR is writable");
-            build.file(wrapper);
+            sources.push(wrapper);
         }
     }
     // kernels are called through a table that their static constructors fill: nothing else refers to them
     build.link_lib_modifier("+whole-archive");
-    build.compile("eyekern_emulator");
+    let objects = objects(&build, &sources);
+    build.objects(objects).compile("eyekern_emulator");
     made_up_gpu(&root, &out);
+}
+
+/// Compiles each source on as many threads as cargo grants, for it takes minutes of processor time in all.
+fn objects(build: &cc::Build, sources: &[PathBuf]) -> Vec<PathBuf> {
+    let threads = env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let (next, objects) = (AtomicUsize::new(0), Mutex::new(vec![Vec::new(); sources.len()]));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(source) = sources.get(i) else { break };
+                    let made = build.clone().file(source).compile_intermediates();
+                    objects.lock().expect("no thread panics")[i] = made;
+                }
+            });
+        }
+    });
+    objects.into_inner().expect("no thread panics").concat()
 }
 
 /// Makes the driver and the cublasLt of a GPU that the emulator plays, for tests of everything above them. One library

@@ -19,20 +19,23 @@ export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:${UBSAN_OPTIONS:-}
 export TSAN_OPTIONS=halt_on_error=1:atexit_sleep_ms=0:${TSAN_OPTIONS:-}
 bad=0
 
+# compile FOLDER FLAGS SOURCE: an object in the folder; one compiler for each core at a time, all of them in $compilers
+compile() {
+    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do sleep 0.05; done
+    # shellcheck disable=SC2086
+    g++ $flags $2 -x c++ -c "$3" -o "$1/$(basename "$3").o" &
+    compilers+=($!)
+}
+
 # build NAME CORE_FLAGS KERNEL_FLAGS: the driver with the test kernels, as $out/NAME/driver
 build() {
-    local folder=$out/$1 source
+    local folder=$out/$1 source compiler compilers=()
     mkdir -p "$folder"
     rm -f "$folder"/*.o
-    for source in kernels/emulator/*.cpp; do
-        # shellcheck disable=SC2086
-        g++ $flags $2 -c "$source" -o "$folder/$(basename "$source").o"
-    done
+    for source in kernels/emulator/*.cpp; do compile "$folder" "$2" "$source"; done
     # the driver runs the test kernels alone; the others are for `cargo --test kernels`
-    for source in kernels/tests/*.cu kernels/tests/driver.cpp; do
-        # shellcheck disable=SC2086
-        g++ $flags $3 -x c++ -c "$source" -o "$folder/$(basename "$source").o"
-    done
+    for source in kernels/tests/*.cu kernels/tests/driver.cpp; do compile "$folder" "$3" "$source"; done
+    for compiler in "${compilers[@]}"; do wait "$compiler"; done
     # shellcheck disable=SC2086
     g++ $3 "$folder"/*.o -pthread -o "$folder/driver"
 }
