@@ -4,6 +4,8 @@
 //! bf16 activations have an error of their own. The bound on it is not ours: transformers' bf16 forward of the same
 //! model misses its f32 losses by `bf16_nll_maxabs` of the fixture, and 1.5 times that is allowed here.
 
+#![deny(dead_code)] // a test that no trial runs
+
 #[path = "support/device.rs"]
 mod device;
 mod support;
@@ -13,17 +15,23 @@ use eyekern::backend::cuda::Cuda;
 use eyekern::backend::cuda::device::Device;
 use eyekern::backend::cuda::emulated::Schedule;
 use eyekern::backend::moments::Optim;
+use eyekern::backend::plan::Plan;
 use eyekern::backend::{AdamW, Backend};
 use eyekern::data::Batch;
 use eyekern::model::checkpoint::Checkpoint;
-use eyekern::model::config::Spec;
+use eyekern::model::config::{Positions, Spec};
 use eyekern::model::decoder::{Decoder, Init};
 use eyekern::model::forward::Rates;
+use eyekern::model::rope::{Scaling, inverse_frequencies};
 use eyekern::model::{names, save};
 use eyekern::train::step::{Capacity, Machine, StepSettings, Update};
 use std::path::Path;
+use support::estimate::{self, FRESH};
 use support::folder::{Folder, batch_of};
-use support::trials::{Check, SHARED, gate, on_folders};
+use support::models::Method::{Full, Lora};
+use support::models::{self, DRY, WET};
+use support::recompute::same_bits;
+use support::trials::{Check, SHARED, gate, on_folders, trials};
 use support::*;
 
 /// The folder's model, fully trained or with its adapter.
@@ -153,7 +161,46 @@ fn on_the_device(dir: &Path) -> Check {
     follows(dir, || device::emulated(Schedule::default()))
 }
 
+/// The kernels take heads of multiples of 8.
+fn with_heads_of_8(spec: Spec) -> Spec {
+    let positions = match spec.positions {
+        Positions::Learned => Positions::Learned,
+        Positions::Rope { layers, .. } => {
+            Positions::Rope { inverse: inverse_frequencies(8, 1e4, Scaling::Default), layers }
+        }
+    };
+    Spec { head_dim: 8, positions, ..spec }
+}
+
+/// `train.recompute = "layer"` against `"none"`, as tests/numerics/recompute.rs has it for the processor.
+fn the_kernels_give_the_same_bits() {
+    for spec in models::architectures().map(with_heads_of_8) {
+        for (method, rates) in [(Full, DRY), (Full, WET), (Lora, DRY), (Lora, WET)] {
+            same_bits(|| device::emulated(Schedule::default()), &spec, method, rates);
+        }
+    }
+}
+
+/// The memory that a dry run predicts, as tests/memory.rs has it for the processor.
+fn a_cuda_device_takes_what_was_predicted() {
+    estimate::cases(|spec, method, how| {
+        let b = device::emulated(Schedule::default());
+        let before = b.device().free_bytes();
+        let (source, start) = FRESH;
+        // a step allocates nothing but the tables of the optimiser
+        let machine = estimate::machine(b, spec, method, how, &source, &start);
+        let taken = before - machine.backend.device().free_bytes();
+        let bytes = estimate::predicted(Plan::cuda(), spec, method, how);
+        // the emulator has no product library that takes memory
+        estimate::close(spec, method, how, bytes.total() - bytes.scratch, taken);
+    });
+}
+
 fn main() {
-    let trials = on_folders("", &[SHARED], &[("", on_the_device)]);
+    let mut trials = on_folders("", &[SHARED], &[("", on_the_device)]);
+    // these look into the emulator
+    if !device::on_gpu() {
+        trials.extend(trials!(plain: the_kernels_give_the_same_bits, a_cuda_device_takes_what_was_predicted));
+    }
     libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit();
 }

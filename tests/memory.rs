@@ -1,34 +1,29 @@
-//! The memory that a dry run predicts against what building a model and two steps really take: on the processor by an
-//! allocator that counts, on CUDA by the bytes that the device gave out.
+//! The memory that a dry run predicts against what building a model and two steps really take on the processor, by an
+//! allocator that counts. tests/emulated.rs has the same for CUDA.
 
 mod support;
 
 use eyekern::backend::cpu::Cpu;
 use eyekern::backend::moments::Optim;
 use eyekern::backend::plan::Plan;
-use eyekern::backend::{AdamW, Backend, Number};
-use eyekern::data::Batch;
-use eyekern::model::adapter::{AdapterInit, LoraConfig, Targets};
+use eyekern::model::adapter::AdapterInit;
 use eyekern::model::checkpoint::Checkpoint;
 use eyekern::model::config::{Positions, Spec};
-use eyekern::model::decoder::{Decoder, Init};
-use eyekern::model::forward::Rates;
+use eyekern::model::decoder::Init;
 use eyekern::model::names;
 use eyekern::model::rope::{Scaling, inverse_frequencies};
 use eyekern::model::workspace::Recompute;
 use eyekern::train::estimate::Bytes;
-use eyekern::train::step::{Capacity, Machine, Rule, StepSettings, Update};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use support::estimate::{FRESH, TOKENS, batches, cases, close, machine, predicted, specs, steps};
 use support::models::Method::{Full, Lora};
-use support::models::{self, DRY, Method, WET};
-
-/// Tokens of a micro-batch.
-const TOKENS: usize = 384;
+use support::models::{self, DRY, WET};
 
 /// The system's allocator, with the bytes that are lent and the most that ever were.
 struct Counting;
@@ -79,90 +74,14 @@ fn peak(f: impl FnOnce() + Send) -> usize {
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
     std::thread::scope(|scope| scope.spawn(f).join().expect("it runs"));
-    PEAK.load(Relaxed) - before
-}
-
-/// The architectures of the other tests, with matrices of some size.
-fn specs() -> [Spec; 5] {
-    models::architectures().map(|spec| {
-        let (layers, q_heads) = (4, 8);
-        let kv_heads = if spec.kv_heads == spec.q_heads { q_heads } else { spec.kv_heads };
-        let positions = match spec.positions {
-            Positions::Learned => Positions::Learned,
-            Positions::Rope { .. } => {
-                Positions::Rope { inverse: inverse_frequencies(32, 1e4, Scaling::Default), layers: vec![true; layers] }
-            }
-        };
-        let (vocab, hidden, inner, head_dim, max_positions) = (1500, 256, 640, 32, TOKENS);
-        Spec { vocab, hidden, inner, layers, q_heads, kv_heads, head_dim, positions, max_positions, ..spec }
-    })
-}
-
-fn batches(spec: &Spec) -> [Batch; 1] {
-    let list = models::examples(&[200, 100, 84], spec.vocab, 0);
-    [models::batch(&list.iter().collect::<Vec<_>>(), None)]
-}
-
-/// Dropout, what is kept for backward, and how the optimiser keeps its moments.
-type How = (Rates, Recompute, Optim);
-
-/// A machine as a run builds it.
-fn machine<B: Backend>(
-    b: B,
-    spec: &Spec,
-    method: Method,
-    (rates, recompute, optim): How,
-    source: &Init,
-    start: &AdapterInit,
-) -> Machine<B> {
-    let mut model =
-        Decoder::build(&b, spec.clone(), source, (method == Full).then_some(optim), TOKENS).expect("builds");
-    if method == Lora {
-        let config = LoraConfig { r: 8, alpha: 8.0, dropout: 0.0, rslora: false, targets: Targets::AllLinear };
-        model.attach(&b, &config, start, Some(optim)).expect("attaches");
+    let peak = PEAK.load(Relaxed) - before;
+    // the threads of a pool end some time after it, and what they kept must not count as there before the next
+    let start = Instant::now();
+    while LIVE.load(Relaxed) > before + (64 << 10) && start.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(1));
     }
-    let capacity = Capacity { tokens: TOKENS, supervised: TOKENS };
-    let settings = StepSettings { rule: Rule::default(), rates, capacity, recompute, ..StepSettings::default() };
-    Machine::new(b, model, settings).expect("allocates")
+    peak
 }
-
-fn steps<B: Backend>(machine: &mut Machine<B>, batches: &[Batch]) {
-    let adamw = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
-    for step in 1..=2 {
-        machine.step(batches, step, &Update { adamw, lr: 1e-4, max_norm: 1.0 }).expect("a step");
-    }
-}
-
-fn predicted<E: Number>(plan: Plan<E>, spec: &Spec, method: Method, how: How) -> Bytes {
-    let source = Init::Shapes { bf16: false };
-    let mut machine = machine(plan, spec, method, how, &source, &AdapterInit::Shapes);
-    steps(&mut machine, &batches(spec));
-    Bytes::of(&mut machine)
-}
-
-/// Every architecture, what is trained and what is kept, with and without dropout, moments in full and in 8 bits.
-fn cases(check: impl Fn(&Spec, Method, How)) {
-    for spec in specs() {
-        for method in [Full, Lora] {
-            for how in [
-                (DRY, Recompute::None, Optim::AdamW),
-                (DRY, Recompute::Layer, Optim::AdamW8bit),
-                (WET, Recompute::Layer, Optim::AdamW),
-            ] {
-                check(&spec, method, how);
-            }
-        }
-    }
-}
-
-/// Whether two numbers of bytes are less than a tenth apart.
-fn close(spec: &Spec, method: Method, how: How, planned: u64, taken: u64) {
-    let ratio = planned as f64 / taken as f64;
-    println!("{:11} {method:?} {:?} {}: {planned} planned, {taken} taken, {ratio:.3}", spec.model_type, how.1, how.2);
-    assert!((0.9..1.1).contains(&ratio), "{} {method:?} {how:?}: {planned} planned, {taken} taken", spec.model_type);
-}
-
-const FRESH: (Init, AdapterInit) = (Init::Random { seed: 1, std: 0.02 }, AdapterInit::Fresh { seed: 1 });
 
 #[test]
 fn the_processor_takes_what_was_predicted() {
@@ -204,26 +123,6 @@ fn narrow_weights_take_what_was_predicted() {
         steps(&mut planned, &batches);
         close(&spec, Lora, how, Bytes::of(&mut planned).total(), taken as u64);
     }
-}
-
-#[cfg(feature = "emulator")]
-#[test]
-fn a_cuda_device_takes_what_was_predicted() {
-    use eyekern::backend::cuda::Cuda;
-    use eyekern::backend::cuda::emulated::Schedule;
-    use eyekern::backend::cuda::emulation::Emulated;
-    let _turn = turn();
-    cases(|spec, method, how| {
-        let b = Cuda::new(Emulated::open(Schedule::default()).expect("an emulated device"));
-        let before = b.device().free_bytes();
-        let (source, start) = FRESH;
-        // a step allocates nothing but the tables of the optimiser
-        let machine = machine(b, spec, method, how, &source, &start);
-        let taken = before - machine.backend.device().free_bytes();
-        let bytes = predicted(Plan::cuda(), spec, method, how);
-        // the emulator has no product library that takes memory
-        close(spec, method, how, bytes.total() - bytes.scratch, taken);
-    });
 }
 
 /// A step gives back all that it takes, the first one aside; and the number of its allocations, which are lists on the

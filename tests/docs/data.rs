@@ -1,6 +1,5 @@
 //! The rows in docs/data.md are read, refused and trained on as the page says.
 
-use eyekern::backend::cpu::Cpu;
 use eyekern::data::IGNORE;
 use eyekern::data::chat::Chat;
 use eyekern::data::corpus::{self, Corpus, Reading};
@@ -8,13 +7,11 @@ use eyekern::data::pack::{self, Totals};
 use eyekern::data::tokenizer::Tokenizer;
 use eyekern::error::Result;
 use eyekern::model::config::Spec;
-use eyekern::model::files::Origin;
-use eyekern::train::events::Stop;
-use eyekern::train::meter::Meter;
-use eyekern::train::prepare::Prepared;
-use eyekern::train::recipe::{Normalize, Recipe};
-use eyekern::train::{run, step::Rule};
+use eyekern::train::recipe::Normalize;
+use eyekern::train::step::Rule;
+use serde_json::Value;
 use std::path::Path;
+use std::process::Command;
 
 const PAGE: &str = include_str!("../../docs/data.md");
 const CONFIG: &str = include_str!("../../assets/demo/config.json");
@@ -61,16 +58,34 @@ fn every_row_can_be_trained_on() {
     assert_eq!(weights, [1.8, 0.5, 1.2, 1.0]);
     assert_eq!(spans.path, corpus.examples[2].path, "the same stretches, by `weights` and by `path`");
 
-    let out = tempfile::tempdir().expect("a temporary directory");
-    let mut recipe = Recipe::default();
-    recipe.objective.gamma = 0.1;
-    recipe.train.max_steps = 2;
-    recipe.train.output_dir = out.path().to_path_buf();
-    let origin = Origin::Random(Box::new(spec()), serde_json::from_str(CONFIG).expect("JSON"));
-    let prepared = Prepared::new(recipe, origin, Some(tokenizer()), corpus, None).expect("a run");
-    let cpu = Cpu::<f32>::new(1).expect("a thread");
-    let log = run::run(cpu, Meter::default(), prepared, &Stop::default(), &mut |_| Ok(())).expect("trains");
-    assert!(log.len() == 2 && log.iter().all(|s| s.loss.is_some_and(f64::is_finite) && s.pairs > 0));
+    // the command, as its code is compiled: the library's would be compiled here once more
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let eyekern = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_eyekern"));
+        let ran = command
+            .args(args)
+            .current_dir(dir.path())
+            .env_clear()
+            .env("HOME", "home")
+            .output()
+            .expect("the command starts");
+        assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    };
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("writes");
+    eyekern(&["demo", "--steps", "1", "--output-dir", "demo"]);
+    write("demo/model/chat_template.jinja", CHAT);
+    write("rows.jsonl", &rows);
+    write(
+        "recipe.toml",
+        "model.model_name_or_path = \"demo/model\"\ndata.train_file = \"rows.jsonl\"\nobjective.gamma = 0.1\n\
+         train = { max_steps = 2, logging_steps = 1, output_dir = \"out\" }\n",
+    );
+    eyekern(&["train", "recipe.toml", "--device", "cpu"]);
+    let metrics = std::fs::read_to_string(dir.path().join("out/metrics.jsonl")).expect("metrics.jsonl");
+    let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let steps: Vec<Value> = lines.filter(|line| line.get("loss").is_some()).collect();
+    assert_eq!(steps.len(), 2, "{metrics}");
+    assert!(steps.iter().all(|step| step["loss"].is_f64() && step["pairs"].as_u64() > Some(0)), "{metrics}");
 }
 
 #[test]

@@ -5,9 +5,8 @@ use crate::support::models::Method::{Full, Lora};
 use crate::support::models::{self, CAPACITY, DRY, STD, WET};
 use crate::support::recompute::same_bits;
 use eyekern::backend::cpu::Cpu;
-use eyekern::model::config::{Positions, Spec};
+use eyekern::model::config::Spec;
 use eyekern::model::forward::Rates;
-use eyekern::model::rope::{Scaling, inverse_frequencies};
 use eyekern::model::workspace::{Need, Recompute, Workspace};
 
 /// Without dropout, with each kind alone, and with all of them.
@@ -38,32 +37,6 @@ fn the_processor_gives_the_same_bits() {
 #[test]
 fn a_model_of_one_layer_gives_the_same_bits() {
     on_the_processor(&Spec { layers: 1, ..models::gpt2() });
-}
-
-/// The kernels take heads of multiples of 8.
-#[cfg_attr(not(feature = "emulator"), allow(dead_code))]
-fn with_heads_of_8(spec: Spec) -> Spec {
-    let positions = match spec.positions {
-        Positions::Learned => Positions::Learned,
-        Positions::Rope { layers, .. } => {
-            Positions::Rope { inverse: inverse_frequencies(8, 1e4, Scaling::Default), layers }
-        }
-    };
-    Spec { head_dim: 8, positions, ..spec }
-}
-
-#[cfg(feature = "emulator")]
-#[test]
-fn the_kernels_give_the_same_bits() {
-    use eyekern::backend::cuda::Cuda;
-    use eyekern::backend::cuda::emulated::Schedule;
-    use eyekern::backend::cuda::emulation::Emulated;
-    let open = || Cuda::new(Emulated::open(Schedule::default()).expect("an emulated device"));
-    for spec in models::architectures().map(with_heads_of_8) {
-        for (method, rates) in [(Full, DRY), (Full, WET), (Lora, DRY), (Lora, WET)] {
-            same_bits(open, &spec, method, rates);
-        }
-    }
 }
 
 /// What stays of a block is its input: the rest is there once. Values of a token by hand, for gpt2's block: two norms

@@ -1,6 +1,7 @@
 //! What several contracts share: reading fixtures, building machines from them, measuring errors.
 #![allow(dead_code)] // every test binary uses its own part of this
 
+pub mod estimate;
 pub mod folder;
 pub mod models;
 pub mod recompute;

@@ -42,15 +42,18 @@ pub fn plain(path: &str, test: fn()) -> Trial {
 }
 
 /// A test of the data in the folder that `EYEKERN_SHARED` names.
-pub fn on_shared(path: &str, test: fn(&Path) -> Check) -> Trial {
+pub fn on_shared(path: &str, test: Test) -> Trial {
     let shared = std::env::var_os(SHARED.0).map(PathBuf::from);
     let ignored = shared.is_none();
     let run = move || test(&shared.ok_or("EYEKERN_SHARED is not set")?);
     Trial::test(below_crate(path), run).with_ignored_flag(ignored)
 }
 
+/// A check of a folder.
+type Test = fn(&Path) -> Check;
+
 /// A trial of each check on each parity folder: the project's own, and those below each variable.
-pub fn on_folders(module: &str, variables: &[Root], checks: &[(&str, fn(&Path) -> Check)]) -> Vec<Trial> {
+pub fn on_folders(module: &str, variables: &[Root], checks: &[(&str, Test)]) -> Vec<Trial> {
     let (mut trials, mut roots) = (Vec::new(), vec![("tests/fixtures", fixtures())]);
     for &(variable, below) in variables {
         match std::env::var_os(variable) {
