@@ -131,10 +131,7 @@ struct Cubin<'a> {
 
 /// Compiles the jobs on as many threads as cargo grants. Fails with all messages of the first that fails.
 fn compile<'a>(
-    nvrtc: &Nvrtc,
-    cache: &Cache,
-    headers: &[File],
-    jobs: &[(&'a File, &'a str)],
+    nvrtc: &Nvrtc, cache: &Cache, headers: &[File], jobs: &[(&'a File, &'a str)],
 ) -> Result<Vec<Cubin<'a>>, String> {
     let headers: Vec<KernelSource> = headers.iter().map(File::source).collect();
     let threads = env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(1usize);
@@ -179,11 +176,7 @@ impl Cache {
 
     /// The files of code and log. The whole key is kept and compared, so its hash need only be short.
     fn get(
-        &self,
-        nvrtc: &Nvrtc,
-        file: KernelSource,
-        headers: &[KernelSource],
-        architecture: &str,
+        &self, nvrtc: &Nvrtc, file: KernelSource, headers: &[KernelSource], architecture: &str,
     ) -> Result<Kept, String> {
         let key = format!("{}, {architecture}\n{file:?}\n{headers:?}\n", self.compiler);
         let mut hasher = DefaultHasher::new();
@@ -213,11 +206,7 @@ fn put(path: &Path, bytes: &[u8]) -> Result<(), String> {
 }
 
 fn write_table(
-    path: &Path,
-    nvrtc: Option<&Nvrtc>,
-    sources: &[File],
-    headers: &[File],
-    cubins: &[Cubin],
+    path: &Path, nvrtc: Option<&Nvrtc>, sources: &[File], headers: &[File], cubins: &[Cubin],
 ) -> Result<(), String> {
     let mut table = String::new();
     let version = nvrtc.map(|nvrtc| nvrtc.version);

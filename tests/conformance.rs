@@ -48,12 +48,8 @@ struct Launch {
 impl Launch {
     /// The outputs, end to end, on a device with these means of memory and launch.
     fn run<M>(
-        &self,
-        upload: impl Fn(&[u8]) -> M,
-        arg: impl Fn(&M) -> Arg,
-        map: impl Fn(&M, [usize; 2], [u32; 2]) -> Arg,
-        launch: impl Fn(&[Arg]),
-        download: impl Fn(&M, usize) -> Vec<u8>,
+        &self, upload: impl Fn(&[u8]) -> M, arg: impl Fn(&M) -> Arg, map: impl Fn(&M, [usize; 2], [u32; 2]) -> Arg,
+        launch: impl Fn(&[Arg]), download: impl Fn(&M, usize) -> Vec<u8>,
     ) -> Vec<u8> {
         let memory: Vec<M> = self
             .operands

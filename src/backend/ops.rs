@@ -15,25 +15,13 @@ use crate::error::Result;
 pub trait EmbedOps: Memory {
     /// `y[t] = scale * table[ids[t]] + positions[pos[t]]`, then dropout. `table [vocab, width]`, `y [T, width]`.
     fn embed(
-        &self,
-        s: Rows,
-        tokens: &Tokens<Self>,
-        table: &Stored<Self>,
-        positions: Option<&Stored<Self>>,
-        scale: f64,
-        drop: Option<Dropout<Self>>,
-        y: &mut F<Self>,
+        &self, s: Rows, tokens: &Tokens<Self>, table: &Stored<Self>, positions: Option<&Stored<Self>>, scale: f64,
+        drop: Option<Dropout<Self>>, y: &mut F<Self>,
     ) -> Result;
     /// Scatter of `dy` into the tables' gradients, in token order.
     fn embed_bwd(
-        &self,
-        s: Rows,
-        tokens: &Tokens<Self>,
-        scale: f64,
-        drop: Option<Dropout<Self>>,
-        dy: &F<Self>,
-        d_table: Option<&mut S<Self>>,
-        d_positions: Option<&mut S<Self>>,
+        &self, s: Rows, tokens: &Tokens<Self>, scale: f64, drop: Option<Dropout<Self>>, dy: &F<Self>,
+        d_table: Option<&mut S<Self>>, d_positions: Option<&mut S<Self>>,
     ) -> Result;
 }
 
@@ -41,40 +29,17 @@ pub trait EmbedOps: Memory {
 pub trait NormOps: Memory {
     /// `y = norm(x)`; `stat [T, 2]` receives mean and 1 / deviation.
     fn norm(
-        &self,
-        s: Rows,
-        kind: Norm,
-        x: &F<Self>,
-        affine: Affine<Self>,
-        y: &mut F<Self>,
-        stat: &mut S<Self>,
+        &self, s: Rows, kind: Norm, x: &F<Self>, affine: Affine<Self>, y: &mut F<Self>, stat: &mut S<Self>,
     ) -> Result;
     /// `sum = skip + dropout(branch)`; `y = norm(sum)`.
     fn add_norm(
-        &self,
-        s: Rows,
-        kind: Norm,
-        skip: &F<Self>,
-        branch: &F<Self>,
-        drop: Option<Dropout<Self>>,
-        sum: &mut F<Self>,
-        affine: Affine<Self>,
-        y: &mut F<Self>,
-        stat: &mut S<Self>,
+        &self, s: Rows, kind: Norm, skip: &F<Self>, branch: &F<Self>, drop: Option<Dropout<Self>>, sum: &mut F<Self>,
+        affine: Affine<Self>, y: &mut F<Self>, stat: &mut S<Self>,
     ) -> Result;
     /// `dx = d_skip + dnorm/dx dy`, where `d_skip` is the gradient that reaches `x` past the norm.
     fn norm_bwd(
-        &self,
-        s: Rows,
-        kind: Norm,
-        x: &F<Self>,
-        gain: &F<Self>,
-        stat: &S<Self>,
-        dy: &F<Self>,
-        d_skip: Option<&F<Self>>,
-        dx: &mut F<Self>,
-        d_gain: Option<&mut S<Self>>,
-        d_bias: Option<&mut S<Self>>,
+        &self, s: Rows, kind: Norm, x: &F<Self>, gain: &F<Self>, stat: &S<Self>, dy: &F<Self>,
+        d_skip: Option<&F<Self>>, dx: &mut F<Self>, d_gain: Option<&mut S<Self>>, d_bias: Option<&mut S<Self>>,
     ) -> Result;
     /// `d_branch = mask(d_sum)`: the gradient of [`NormOps::add_norm`]'s branch.
     fn dropout_bwd(&self, s: Rows, drop: Dropout<Self>, d_sum: &F<Self>, d_branch: &mut F<Self>) -> Result;
@@ -86,42 +51,19 @@ pub trait LinearOps: Memory {
     fn linear(&self, s: Gemm, x: &F<Self>, w: &Stored<Self>, bias: Option<&F<Self>>, y: &mut F<Self>) -> Result;
     /// `dx = alpha dy W`; `dw += alpha dyᵀ x`; `d_bias += alpha colsum(dy)`.
     fn linear_bwd(
-        &self,
-        s: Gemm,
-        x: &F<Self>,
-        w: &Stored<Self>,
-        dy: &F<Self>,
-        dx: Option<&mut F<Self>>,
-        dw: Option<&mut S<Self>>,
-        d_bias: Option<&mut S<Self>>,
+        &self, s: Gemm, x: &F<Self>, w: &Stored<Self>, dy: &F<Self>, dx: Option<&mut F<Self>>,
+        dw: Option<&mut S<Self>>, d_bias: Option<&mut S<Self>>,
     ) -> Result;
     /// `low = dropout(x) Aᵀ`; `y[:, col..col + out] += scale * low Bᵀ`. `low [rows, rank]` is kept for backward;
     /// `scratch [rows, inp]` is used with dropout only.
     fn lora(
-        &self,
-        s: Lora,
-        x: &F<Self>,
-        a: &F<Self>,
-        b: &F<Self>,
-        drop: Option<Dropout<Self>>,
-        scratch: &mut F<Self>,
-        low: &mut F<Self>,
-        y: &mut F<Self>,
+        &self, s: Lora, x: &F<Self>, a: &F<Self>, b: &F<Self>, drop: Option<Dropout<Self>>, scratch: &mut F<Self>,
+        low: &mut F<Self>, y: &mut F<Self>,
     ) -> Result;
     /// `db += scale dyᵀ low`; `d_low = scale dy B`; `da += d_lowᵀ dropout(x)`; `dx += mask(d_low A)`.
     fn lora_bwd(
-        &self,
-        s: Lora,
-        x: &F<Self>,
-        a: &F<Self>,
-        b: &F<Self>,
-        drop: Option<Dropout<Self>>,
-        low: &F<Self>,
-        dy: &F<Self>,
-        scratch: &mut F<Self>,
-        d_low: &mut F<Self>,
-        dx: Option<&mut F<Self>>,
-        da: &mut S<Self>,
+        &self, s: Lora, x: &F<Self>, a: &F<Self>, b: &F<Self>, drop: Option<Dropout<Self>>, low: &F<Self>,
+        dy: &F<Self>, scratch: &mut F<Self>, d_low: &mut F<Self>, dx: Option<&mut F<Self>>, da: &mut S<Self>,
         db: &mut S<Self>,
     ) -> Result;
 }
@@ -137,26 +79,13 @@ pub trait RopeOps: Memory {
 pub trait AttentionOps: Memory {
     /// Causal attention inside each segment; `y [T, q * dim]`, `lse [T, q]` log-sum-exp of the scaled scores.
     fn attention(
-        &self,
-        s: Heads,
-        tokens: &Tokens<Self>,
-        qkv: &F<Self>,
-        drop: Option<Dropout<Self>>,
-        y: &mut F<Self>,
+        &self, s: Heads, tokens: &Tokens<Self>, qkv: &F<Self>, drop: Option<Dropout<Self>>, y: &mut F<Self>,
         lse: &mut S<Self>,
     ) -> Result;
     /// `d_qkv` of all three parts; `delta [T, q]` is scratch for rowsum(dy * y).
     fn attention_bwd(
-        &self,
-        s: Heads,
-        tokens: &Tokens<Self>,
-        qkv: &F<Self>,
-        drop: Option<Dropout<Self>>,
-        y: &F<Self>,
-        lse: &S<Self>,
-        dy: &F<Self>,
-        delta: &mut S<Self>,
-        d_qkv: &mut F<Self>,
+        &self, s: Heads, tokens: &Tokens<Self>, qkv: &F<Self>, drop: Option<Dropout<Self>>, y: &F<Self>, lse: &S<Self>,
+        dy: &F<Self>, delta: &mut S<Self>, d_qkv: &mut F<Self>,
     ) -> Result;
 }
 
@@ -171,13 +100,7 @@ pub trait CacheOps: Memory {
     /// `g = h / (q / kv)`: `y[t, h] = sum_j p_j v_gj`, `p = softmax_j(scale q_th k_gj)`, sums in `Stat`.
     /// `y [T, q * dim]`; of `qkv` only the queries are read.
     fn attention_cached(
-        &self,
-        s: Heads,
-        tokens: &Tokens<Self>,
-        at: &Ids<Self>,
-        qkv: &F<Self>,
-        cache: &F<Self>,
-        y: &mut F<Self>,
+        &self, s: Heads, tokens: &Tokens<Self>, at: &Ids<Self>, qkv: &F<Self>, cache: &F<Self>, y: &mut F<Self>,
     ) -> Result;
 }
 
@@ -195,55 +118,27 @@ pub trait HeadOps: Memory {
     fn gather(&self, s: Rows, rows: &Ids<Self>, x: &F<Self>, y: &mut F<Self>) -> Result;
     /// `dx[0..total] = 0`, then `dx[rows[i]] = coef[i] dy[i]`; without `coef [s.n]` the factor is 1.
     fn gather_bwd(
-        &self,
-        s: Rows,
-        rows: &Ids<Self>,
-        total: usize,
-        coef: Option<&S<Self>>,
-        dy: &F<Self>,
-        dx: &mut F<Self>,
+        &self, s: Rows, rows: &Ids<Self>, total: usize, coef: Option<&S<Self>>, dy: &F<Self>, dx: &mut F<Self>,
     ) -> Result;
     /// Logits of a chunk into `logits [rows, vocab]`, then `logp[i]` of `labels[i]` and `lse[i]`, for the rows
     /// `first..first + rows` of `x`, `labels`, `logp`, `lse`.
     fn head_logp(
-        &self,
-        s: Head,
-        x: &F<Self>,
-        w: &Stored<Self>,
-        labels: &Ids<Self>,
-        logits: &mut Self::Buf<Self::Logit>,
-        logp: &mut S<Self>,
-        lse: &mut S<Self>,
+        &self, s: Head, x: &F<Self>, w: &Stored<Self>, labels: &Ids<Self>, logits: &mut Self::Buf<Self::Logit>,
+        logp: &mut S<Self>, lse: &mut S<Self>,
     ) -> Result;
     /// [`HeadOps::head_logp`] and the unit gradient in one pass, for a head that takes no gradient: `logits` become
     /// `d = softmax - onehot` in place, and `dx = scale d W` for the chunk's rows, the gradient of each row's `-log p`.
     /// Scaling a row commutes with the product, so its coefficient may come later ([`HeadOps::gather_bwd`]), when log p
     /// of all rows is known.
     fn head_unit(
-        &self,
-        s: Head,
-        x: &F<Self>,
-        w: &Stored<Self>,
-        labels: &Ids<Self>,
-        logits: &mut Self::Buf<Self::Logit>,
-        logp: &mut S<Self>,
-        lse: &mut S<Self>,
-        dx: &mut F<Self>,
+        &self, s: Head, x: &F<Self>, w: &Stored<Self>, labels: &Ids<Self>, logits: &mut Self::Buf<Self::Logit>,
+        logp: &mut S<Self>, lse: &mut S<Self>, dx: &mut F<Self>,
     ) -> Result;
     /// `logits` of [`HeadOps::head_logp`] become `d_logits = coef (softmax - onehot)` in place;
     /// `dx = scale d_logits W` for the chunk's rows; `dw += scale d_logitsᵀ x`.
     fn head_bwd(
-        &self,
-        s: Head,
-        x: &F<Self>,
-        w: &Stored<Self>,
-        labels: &Ids<Self>,
-        logp: &S<Self>,
-        lse: &S<Self>,
-        coef: &S<Self>,
-        logits: &mut Self::Buf<Self::Logit>,
-        dx: &mut F<Self>,
-        dw: Option<&mut S<Self>>,
+        &self, s: Head, x: &F<Self>, w: &Stored<Self>, labels: &Ids<Self>, logp: &S<Self>, lse: &S<Self>,
+        coef: &S<Self>, logits: &mut Self::Buf<Self::Logit>, dx: &mut F<Self>, dw: Option<&mut S<Self>>,
     ) -> Result;
 }
 
@@ -255,16 +150,8 @@ pub trait ObjectiveOps: Memory {
     /// `r_j = log p_j - ref_logp_j`, means over the on-path and the off-path labels of example `e`; examples without
     /// both are left out (EyeMulator, arXiv 2508.16771, section 2.4). `row_start [E + 1]` delimits examples.
     fn objective(
-        &self,
-        s: Objective,
-        row_start: &Ids<Self>,
-        logp: &S<Self>,
-        weight: &S<Self>,
-        path: &Ids<Self>,
-        ref_logp: &S<Self>,
-        scalars: &S<Self>,
-        coef: &mut S<Self>,
-        tally: &mut S<Self>,
+        &self, s: Objective, row_start: &Ids<Self>, logp: &S<Self>, weight: &S<Self>, path: &Ids<Self>,
+        ref_logp: &S<Self>, scalars: &S<Self>, coef: &mut S<Self>, tally: &mut S<Self>,
     ) -> Result;
 }
 

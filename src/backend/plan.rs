@@ -187,32 +187,14 @@ impl<E: Number> LinearOps for Plan<E> {
     }
 
     fn linear_bwd(
-        &self,
-        s: Gemm,
-        _: &C,
-        _: &Stored<Self>,
-        _: &C,
-        dx: Option<&mut C>,
-        dw: Option<&mut C>,
-        _: Option<&mut C>,
+        &self, s: Gemm, _: &C, _: &Stored<Self>, _: &C, dx: Option<&mut C>, dw: Option<&mut C>, _: Option<&mut C>,
     ) -> Result {
         self.count((usize::from(dx.is_some()) + usize::from(dw.is_some())) * product(s.rows, s.out, s.inp))
     }
 
     fn lora_bwd(
-        &self,
-        s: Lora,
-        _: &C,
-        _: &C,
-        _: &C,
-        _: Option<Dropout<Self>>,
-        _: &C,
-        _: &C,
-        _: &mut C,
-        _: &mut C,
-        dx: Option<&mut C>,
-        _: &mut C,
-        _: &mut C,
+        &self, s: Lora, _: &C, _: &C, _: &C, _: Option<Dropout<Self>>, _: &C, _: &C, _: &mut C, _: &mut C,
+        dx: Option<&mut C>, _: &mut C, _: &mut C,
     ) -> Result {
         let through_a = (1 + usize::from(dx.is_some())) * product(s.rows, s.rank, s.inp);
         self.count(2 * product(s.rows, s.out, s.rank) + through_a)
@@ -231,16 +213,7 @@ impl<E: Number> AttentionOps for Plan<E> {
     }
 
     fn attention_bwd(
-        &self,
-        s: Heads,
-        _: &Tokens<Self>,
-        _: &C,
-        _: Option<Dropout<Self>>,
-        _: &C,
-        _: &C,
-        _: &C,
-        _: &mut C,
-        _: &mut C,
+        &self, s: Heads, _: &Tokens<Self>, _: &C, _: Option<Dropout<Self>>, _: &C, _: &C, _: &C, _: &mut C, _: &mut C,
     ) -> Result {
         self.attend(s, 5, cpu::attention::room_bwd(s))
     }
@@ -274,17 +247,7 @@ impl<E: Number> HeadOps for Plan<E> {
     }
 
     fn head_bwd(
-        &self,
-        s: Head,
-        _: &C,
-        _: &Stored<Self>,
-        _: &C,
-        _: &C,
-        _: &C,
-        _: &C,
-        _: &mut C,
-        _: &mut C,
-        dw: Option<&mut C>,
+        &self, s: Head, _: &C, _: &Stored<Self>, _: &C, _: &C, _: &C, _: &C, _: &mut C, _: &mut C, dw: Option<&mut C>,
     ) -> Result {
         self.count((1 + usize::from(dw.is_some())) * product(s.rows, s.vocab, s.width))
     }

@@ -44,10 +44,7 @@ pub fn run(prepared: &Prepared, device: Device, format: Format, out: &mut Termin
 }
 
 fn text(
-    prepared: &Prepared,
-    device: &str,
-    (parameters, bytes, work): (Parameters, Bytes, Work),
-    cuda: bool,
+    prepared: &Prepared, device: &str, (parameters, bytes, work): (Parameters, Bytes, Work), cuda: bool,
     out: &mut Terminal,
 ) {
     let recipe = &prepared.recipe;

@@ -42,11 +42,7 @@ pub struct Cached {
 /// [`corpus::read`] by way of `dir`. An entry that cannot be used is made again; one that cannot be written is told in
 /// [`Cached::trouble`] and does no harm.
 pub fn read(
-    dir: &Path,
-    source: &DataSource,
-    tokenizer: Option<&Tokenizer>,
-    vocab: usize,
-    reading: &Reading,
+    dir: &Path, source: &DataSource, tokenizer: Option<&Tokenizer>, vocab: usize, reading: &Reading,
 ) -> Result<Cached> {
     let afresh = || corpus::read(source, tokenizer, vocab, reading);
     let Some(before) = state(source).filter(|state| state.iter().map(|(len, _)| len).sum::<u64>() >= SMALLEST) else {
@@ -155,9 +151,7 @@ fn decode(bytes: &[u8], source: &DataSource) -> Option<Corpus> {
     let counts = serde_json::from_str(metadata.metadata().as_ref()?.get("report")?).ok()?;
     let tensors = SafeTensors::deserialize(bytes).ok()?;
     fn values<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(
-        tensors: &SafeTensors,
-        name: &str,
-        dtype: Dtype,
+        tensors: &SafeTensors, name: &str, dtype: Dtype,
     ) -> Option<Vec<T>> {
         let view = tensors.tensor(name).ok().filter(|view| view.dtype() == dtype)?;
         Some(bytemuck::allocation::pod_collect_to_vec(view.data()))

@@ -80,10 +80,7 @@ impl Chat {
 
     /// The text of a conversation; with `prompt` up to where an answer begins.
     pub fn render(
-        &self,
-        messages: &[Value],
-        tools: Option<&Value>,
-        prompt: bool,
+        &self, messages: &[Value], tools: Option<&Value>, prompt: bool,
     ) -> std::result::Result<String, String> {
         let (bos_token, eos_token) = (&self.bos, &self.eos);
         let (messages, tools) = (Jinja::from(Serde(messages)), tools.map(|tools| Jinja::from(Serde(tools))));
@@ -99,10 +96,7 @@ impl Chat {
     /// it begins, and with it. Fails where these are not the beginning of the whole, as with templates that rewrite
     /// earlier turns.
     pub(crate) fn stretches(
-        &self,
-        messages: &[Value],
-        tools: Option<&Value>,
-        learned: &[usize],
+        &self, messages: &[Value], tools: Option<&Value>, learned: &[usize],
     ) -> std::result::Result<Vec<Stretch>, String> {
         let whole = self.render(messages, tools, false)?;
         let (mut stretches, mut at) = (Vec::new(), 0);

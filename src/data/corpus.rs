@@ -53,11 +53,7 @@ pub fn read(source: &DataSource, tokenizer: Option<&Tokenizer>, vocab: usize, re
 
 /// As [`read`], for JSONL in memory; `name` stands for the file in messages.
 pub fn read_str(
-    jsonl: &str,
-    name: &Path,
-    tokenizer: Option<&Tokenizer>,
-    vocab: usize,
-    reading: &Reading,
+    jsonl: &str, name: &Path, tokenizer: Option<&Tokenizer>, vocab: usize, reading: &Reading,
 ) -> Result<Corpus> {
     let reader = RowReader { tokenizer, vocab, reading, keep_texts: false, open: false };
     let mut corpus = Corpus { file: name.to_path_buf(), ..Corpus::default() };
@@ -73,10 +69,7 @@ const CHUNK_BYTES: usize = 4 << 20;
 /// Every row of a source. `map` is given its index among the rows and the row, on any thread; `take` what comes of it,
 /// in the order of the file. The first row that cannot be used ends it.
 pub(crate) fn scan<T: Send>(
-    source: &DataSource,
-    reader: &RowReader,
-    map: impl Fn(usize, Row) -> T + Sync,
-    take: impl FnMut(T),
+    source: &DataSource, reader: &RowReader, map: impl Fn(usize, Row) -> T + Sync, take: impl FnMut(T),
 ) -> Result {
     match source {
         DataSource::Jsonl(file) => each(Lines::open(file)?.jsonl(), file, file, reader, map, take),
@@ -88,12 +81,8 @@ pub(crate) fn scan<T: Send>(
 
 /// Tokenises rows in parallel, chunk by chunk, and takes them in order.
 fn each<T: Send>(
-    mut rows: impl Iterator<Item = Result<Raw>>,
-    file: &Path,
-    target: &Path,
-    reader: &RowReader,
-    map: impl Fn(usize, Row) -> T + Sync,
-    mut take: impl FnMut(T),
+    mut rows: impl Iterator<Item = Result<Raw>>, file: &Path, target: &Path, reader: &RowReader,
+    map: impl Fn(usize, Row) -> T + Sync, mut take: impl FnMut(T),
 ) -> Result {
     let mut done = 0;
     loop {

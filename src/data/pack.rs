@@ -32,11 +32,7 @@ const LOOK_AHEAD: usize = 64;
 /// [`Batching::Tokens`] takes the next example and fills up to `max_tokens` with the first that fit of a window of 64
 /// waiting ones; an example longer than the budget is alone. The others take `batch_size` examples in order.
 pub fn plan(
-    examples: &[Example],
-    order: &[usize],
-    batching: Batching,
-    max_tokens: usize,
-    batch_size: usize,
+    examples: &[Example], order: &[usize], batching: Batching, max_tokens: usize, batch_size: usize,
 ) -> Vec<Vec<usize>> {
     if batching != Batching::Tokens {
         return order.chunks(batch_size.max(1)).map(<[usize]>::to_vec).collect();

@@ -326,11 +326,7 @@ fn row_layout(layout: Layout) -> Layout {
 }
 
 fn initial<B: Backend>(
-    start: &AdapterInit,
-    slice: &Slice<B>,
-    r: usize,
-    inp: usize,
-    index: u32,
+    start: &AdapterInit, slice: &Slice<B>, r: usize, inp: usize, index: u32,
 ) -> Result<[Vec<f32>; 2]> {
     match start {
         AdapterInit::Shapes => Ok([Vec::new(), Vec::new()]),

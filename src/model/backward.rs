@@ -64,11 +64,7 @@ impl<B: Backend> Decoder<B> {
     /// `grads.dx`: in, the gradient of the stream after the block; out, before it. Without `below` nothing that is
     /// trained lies before this block, and its input's gradient is not formed.
     fn block_bwd(
-        &mut self,
-        pass: Pass<B>,
-        Saved { x, mid, kept: k }: Saved<B>,
-        grads: &mut Grads<B>,
-        scratch: &mut F<B>,
+        &mut self, pass: Pass<B>, Saved { x, mid, kept: k }: Saved<B>, grads: &mut Grads<B>, scratch: &mut F<B>,
         below: bool,
     ) -> Result {
         let Pass { b, tokens, .. } = pass;
@@ -115,13 +111,7 @@ impl<B: Backend> Pass<'_, B> {
 
     /// `dx = d_skip + dnorm/dx dy`, and the gradients of gain and bias where they are trained.
     fn norm_bwd(
-        &self,
-        p: &mut NormParams<B>,
-        x: &F<B>,
-        stat: &S<B>,
-        dy: &F<B>,
-        d_skip: Option<&F<B>>,
-        dx: &mut F<B>,
+        &self, p: &mut NormParams<B>, x: &F<B>, stat: &S<B>, dy: &F<B>, d_skip: Option<&F<B>>, dx: &mut F<B>,
     ) -> Result {
         let rows = self.rows(p.gain.len);
         let d_gain = p.gain.train.as_mut().map(|t| &mut t.grad);

@@ -64,9 +64,7 @@ pub fn tokenizer_of(name: &str, given: Option<&Path>) -> Result<(Option<Tokenize
 /// The tokenizer `given`, else that of the first of `folders` that has one. Refuses a tokenizer that can produce ids
 /// for which a model of `vocab` ids has no embedding.
 fn tokenizer<'a>(
-    given: Option<&'a Path>,
-    folders: impl IntoIterator<Item = &'a Path>,
-    vocab: Option<usize>,
+    given: Option<&'a Path>, folders: impl IntoIterator<Item = &'a Path>, vocab: Option<usize>,
 ) -> Result<Option<Tokenizer>> {
     let found = || folders.into_iter().find(|dir| dir.join("tokenizer.json").is_file());
     let Some(place) = given.or_else(found) else { return Ok(None) };

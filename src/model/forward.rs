@@ -111,11 +111,7 @@ impl<B: Backend> Decoder<B> {
     /// [`Decoder::forward`] with another attention: `attend` writes attention output and log-sum-exp of a layer from
     /// the packed buffer of its queries, keys and values.
     pub(super) fn forward_with(
-        &self,
-        b: &B,
-        work: &mut Workspace<B>,
-        tokens: &Tokens<B>,
-        mode: &Mode<B>,
+        &self, b: &B, work: &mut Workspace<B>, tokens: &Tokens<B>, mode: &Mode<B>,
         mut attend: impl FnMut(&Pass<B>, Heads, &F<B>, &mut F<B>, &mut S<B>) -> Result,
     ) -> Result {
         let s = &self.spec;
@@ -146,9 +142,7 @@ impl<B: Backend> Decoder<B> {
 
     /// A block from its normalised input `kept.h1` to the input of its last projection, `kept.act`.
     pub(super) fn inside(
-        &self,
-        pass: Pass<B>,
-        block: &mut Block<B>,
+        &self, pass: Pass<B>, block: &mut Block<B>,
         attend: &mut impl FnMut(&Pass<B>, Heads, &F<B>, &mut F<B>, &mut S<B>) -> Result,
     ) -> Result {
         let (s, heads) = (&self.spec, self.heads(pass.tokens.count));
@@ -169,13 +163,7 @@ impl<B: Backend> Decoder<B> {
 
     /// A projection and the adapters of its slices.
     fn project(
-        &self,
-        pass: Pass<B>,
-        module: Module,
-        x: &F<B>,
-        low: &mut [F<B>],
-        scratch: &mut F<B>,
-        y: &mut F<B>,
+        &self, pass: Pass<B>, module: Module, x: &F<B>, low: &mut [F<B>], scratch: &mut F<B>, y: &mut F<B>,
     ) -> Result {
         let p = &self.layers[pass.layer].proj[module as usize];
         pass.b.linear(p.gemm(pass.tokens.count), x, &p.w.w, p.bias.as_ref().map(|v| &v.w), y)?;
@@ -184,13 +172,7 @@ impl<B: Backend> Decoder<B> {
 
     /// The adapters of a projection's slices: `low` of each, and its product added to `y`.
     pub(super) fn adapt(
-        &self,
-        pass: Pass<B>,
-        module: Module,
-        x: &F<B>,
-        low: &mut [F<B>],
-        scratch: &mut F<B>,
-        y: &mut F<B>,
+        &self, pass: Pass<B>, module: Module, x: &F<B>, low: &mut [F<B>], scratch: &mut F<B>, y: &mut F<B>,
     ) -> Result {
         let p = &self.layers[pass.layer].proj[module as usize];
         let shape = p.gemm(pass.tokens.count);

@@ -85,10 +85,7 @@ struct Open<'a> {
 /// Continues each prompt. `piece(i, text)` is given the text of prompt `i` as it comes. What a prompt gets does not
 /// depend on the others, but for the rounding of products over other numbers of rows.
 pub fn batch<B: Backend>(
-    session: &mut Session<B>,
-    prompts: &[Prompt],
-    config: &GenerationConfig,
-    mut piece: impl FnMut(usize, &str),
+    session: &mut Session<B>, prompts: &[Prompt], config: &GenerationConfig, mut piece: impl FnMut(usize, &str),
 ) -> Result<Vec<Continuation>> {
     let ids: Vec<&[u32]> = prompts.iter().map(|p| p.ids.as_slice()).collect();
     let text = || config.tokenizer.map(|tokenizer| Growing::new(tokenizer, config.stops));

@@ -137,12 +137,7 @@ fn shard(i: usize, n: usize) -> String {
 
 /// `adapter_config.json` and `adapter_model.safetensors` in `dir`, as PEFT saves them (it keeps adapters in f32).
 pub fn adapter<B: Backend>(
-    b: &B,
-    model: &Decoder<B>,
-    config: &LoraConfig,
-    base: &str,
-    dtype: Dtype,
-    dir: &Path,
+    b: &B, model: &Decoder<B>, config: &LoraConfig, base: &str, dtype: Dtype, dir: &Path,
 ) -> Result {
     create(dir)?;
     let records: Vec<Record> = model

@@ -78,10 +78,7 @@ fn refusal(code: &[u8], language: Language) -> Error {
 /// One parse; `None` if it exceeds the budget of steps or reads. Exceeding the time limit is an error for every
 /// attempt: if a slow attempt were skipped, the labels would depend on the machine.
 fn attempt(
-    parser: &mut Parser,
-    code: &[u8],
-    grammar: Grammar,
-    wrapper: Option<(&'static str, &'static str)>,
+    parser: &mut Parser, code: &[u8], grammar: Grammar, wrapper: Option<(&'static str, &'static str)>,
 ) -> Result<Option<Syntax>> {
     parser.reset();
     parser

@@ -163,9 +163,7 @@ pub fn bytes<E: Number>(plan: impl Fn() -> Plan<E>, prepared: &Prepared) -> Resu
 
 /// A machine on a plan; the objective divides by a count, which no step refuses.
 fn of<E: Number>(
-    plan: Plan<E>,
-    model: impl FnOnce(&Plan<E>) -> Result<Decoder<Plan<E>>>,
-    settings: StepSettings,
+    plan: Plan<E>, model: impl FnOnce(&Plan<E>) -> Result<Decoder<Plan<E>>>, settings: StepSettings,
 ) -> Result<Machine<Plan<E>>> {
     let model = model(&plan)?;
     let rule = Rule { normalize: Normalize::Tokens, ..settings.rule };

@@ -54,11 +54,7 @@ impl Prepared {
 
     /// From inputs that are read already.
     pub fn new(
-        recipe: Recipe,
-        origin: Origin,
-        tokenizer: Option<Tokenizer>,
-        mut train: Corpus,
-        mut validation: Option<Corpus>,
+        recipe: Recipe, origin: Origin, tokenizer: Option<Tokenizer>, mut train: Corpus, mut validation: Option<Corpus>,
     ) -> Result<Prepared> {
         let drawing = salience::drawing(&recipe)?;
         if let Some(drawing) = &drawing {
@@ -100,11 +96,7 @@ pub fn reading(recipe: &Recipe, source: &DataSource) -> Result<Reading> {
 
 /// Reads a source by way of the cache, if the recipe has one.
 fn read(
-    recipe: &Recipe,
-    source: &DataSource,
-    tokenizer: Option<&Tokenizer>,
-    vocab: usize,
-    notes: &mut Vec<String>,
+    recipe: &Recipe, source: &DataSource, tokenizer: Option<&Tokenizer>, vocab: usize, notes: &mut Vec<String>,
 ) -> Result<Corpus> {
     let reading = reading(recipe, source)?;
     let Some(dir) = recipe.cache_dir() else {

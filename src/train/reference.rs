@@ -25,9 +25,7 @@ pub struct References {
 impl References {
     /// One pass over both corpora with adapters switched off; the values do not change while the model trains.
     pub fn of<B: Backend>(
-        machine: &mut Machine<B>,
-        prepared: &Prepared,
-        on: &mut dyn FnMut(Event) -> Result,
+        machine: &mut Machine<B>, prepared: &Prepared, on: &mut dyn FnMut(Event) -> Result,
     ) -> Result<References> {
         let mut pass = |corpus: &Corpus| -> Result<Vec<Vec<f32>>> {
             let order: Vec<usize> = (0..corpus.examples.len()).collect();

@@ -174,10 +174,7 @@ fn remove_results(recipe: &Recipe, out: &Path) -> Result {
 /// of what the run will write anew. The steps of the header are at least those that are done. Gives the lock, and what
 /// the user should know.
 pub fn open(
-    recipe: &Recipe,
-    resumed: Option<&Resumed>,
-    header: &mut Header,
-    changes: &[String],
+    recipe: &Recipe, resumed: Option<&Resumed>, header: &mut Header, changes: &[String],
 ) -> Result<(File, Writer, Vec<String>)> {
     let out = &recipe.train.output_dir;
     let mut notes = Vec::new();

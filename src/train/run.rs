@@ -32,11 +32,7 @@ use std::time::Instant;
 /// once with an error; `stop` ends it after the step at hand, with a checkpoint. Gives the steps of this call: a
 /// resumed run does not have the earlier ones.
 pub fn run<B: Backend>(
-    backend: B,
-    meter: Meter<B>,
-    prepared: Prepared,
-    stop: &Stop,
-    on: &mut dyn FnMut(Event) -> Result,
+    backend: B, meter: Meter<B>, prepared: Prepared, stop: &Stop, on: &mut dyn FnMut(Event) -> Result,
 ) -> Result<Vec<log::Step>> {
     let mut run = Run::start(backend, meter, prepared, on)?;
     run.train(stop, on)?;
@@ -63,10 +59,7 @@ struct Run<B: Backend> {
 
 impl<B: Backend> Run<B> {
     fn start(
-        mut backend: B,
-        mut meter: Meter<B>,
-        prepared: Prepared,
-        on: &mut dyn FnMut(Event) -> Result,
+        mut backend: B, mut meter: Meter<B>, prepared: Prepared, on: &mut dyn FnMut(Event) -> Result,
     ) -> Result<Run<B>> {
         let (recipe, resumed) = (&prepared.recipe, prepared.resumed.as_ref());
         // here and not earlier: hashing reads all weights, which a run that cannot fit never should

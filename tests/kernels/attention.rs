@@ -10,10 +10,7 @@ use eyekern::backend::{Backend, Heads};
 use eyekern::error::Result;
 
 fn attention<B: Backend>(
-    lab: &mut Lab<B>,
-    (q, kv, dim): (usize, usize, usize),
-    lengths: &[usize],
-    p: f32,
+    lab: &mut Lab<B>, (q, kv, dim): (usize, usize, usize), lengths: &[usize], p: f32,
 ) -> Vec<Output> {
     let tokens = lab.tokens(lengths, 10);
     let (n, key) = (tokens.count, lab.ids_of(&[6, 3]));

@@ -7,10 +7,7 @@ use eyekern::backend::{Backend, Heads, Tokens};
 /// One new token for each sequence of these lengths; the sequences lie in the cache in reverse order, a row apart, the
 /// rows that no one may see are NaN.
 fn cached<B: Backend>(
-    lab: &mut Lab<B>,
-    (q, kv, dim): (usize, usize, usize),
-    lengths: &[usize],
-    size: f64,
+    lab: &mut Lab<B>, (q, kv, dim): (usize, usize, usize), lengths: &[usize], size: f64,
 ) -> Vec<Output> {
     let kept = 2 * kv * dim;
     let n = lengths.len();

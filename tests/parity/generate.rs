@@ -41,12 +41,7 @@ fn ids(list: &serde_json::Value) -> Vec<u32> {
 
 /// Continues the prompts together.
 fn continued(
-    b: &Cpu<f32>,
-    model: &Model,
-    prompts: &[&[u32]],
-    sampling: Sampling,
-    most: usize,
-    ends: &[u32],
+    b: &Cpu<f32>, model: &Model, prompts: &[&[u32]], sampling: Sampling, most: usize, ends: &[u32],
 ) -> Vec<Continuation> {
     let prompt = |(row, ids): (usize, &&[u32])| Prompt { row: row as u32, ids: ids.to_vec(), ..Prompt::default() };
     let prompts: Vec<Prompt> = prompts.iter().enumerate().map(prompt).collect();

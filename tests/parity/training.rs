@@ -63,11 +63,7 @@ fn gradient_error(machine: &mut Machine<Cpu<f32>>, folder: &Folder) -> Result<f6
 
 /// Losses of `steps` optimiser steps and of the model after them.
 fn train(
-    machine: &mut Machine<Cpu<f32>>,
-    batch: &Batch,
-    adamw: AdamW,
-    clip: f64,
-    rates: &[f64],
+    machine: &mut Machine<Cpu<f32>>, batch: &Batch, adamw: AdamW, clip: f64, rates: &[f64],
 ) -> (Vec<f64>, Vec<f64>) {
     let (mut losses, mut norms) = (Vec::new(), Vec::new());
     for (i, &lr) in rates.iter().enumerate() {

@@ -45,12 +45,7 @@ pub type How = (Rates, Recompute, Optim);
 
 /// A machine as a run builds it.
 pub fn machine<B: Backend>(
-    b: B,
-    spec: &Spec,
-    method: Method,
-    (rates, recompute, optim): How,
-    source: &Init,
-    start: &AdapterInit,
+    b: B, spec: &Spec, method: Method, (rates, recompute, optim): How, source: &Init, start: &AdapterInit,
 ) -> Machine<B> {
     let mut model =
         Decoder::build(&b, spec.clone(), source, (method == Full).then_some(optim), TOKENS).expect("builds");

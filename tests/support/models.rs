@@ -161,11 +161,7 @@ pub fn machine<B: Backend>(b: B, (spec, std): (Spec, f64), method: Method, setti
 
 /// One on the processor; `tokens` is its capacity.
 pub fn build<R: Real>(
-    model: (Spec, f64),
-    method: Method,
-    (rule, rates): (Rule, Rates),
-    tokens: usize,
-    threads: usize,
+    model: (Spec, f64), method: Method, (rule, rates): (Rule, Rates), tokens: usize, threads: usize,
 ) -> Machine<Cpu<R>> {
     let b = Cpu::<R>::new(threads).expect("threads");
     let capacity = Capacity { tokens, supervised: tokens };

@@ -203,12 +203,7 @@ impl<R: Real> Output<'_, R> {
 
 impl<R: Real> AttentionOps for Cpu<R> {
     fn attention(
-        &self,
-        s: Heads,
-        tokens: &Tokens<Self>,
-        qkv: &Vec<R>,
-        drop: Option<Dropout<Self>>,
-        y: &mut Vec<R>,
+        &self, s: Heads, tokens: &Tokens<Self>, qkv: &Vec<R>, drop: Option<Dropout<Self>>, y: &mut Vec<R>,
         lse: &mut Vec<R>,
     ) -> Result {
         let input = Input { s, tokens, qkv, drop };
@@ -248,16 +243,8 @@ impl<R: Real> AttentionOps for Cpu<R> {
     }
 
     fn attention_bwd(
-        &self,
-        s: Heads,
-        tokens: &Tokens<Self>,
-        qkv: &Vec<R>,
-        drop: Option<Dropout<Self>>,
-        y: &Vec<R>,
-        lse: &Vec<R>,
-        dy: &Vec<R>,
-        delta: &mut Vec<R>,
-        d_qkv: &mut Vec<R>,
+        &self, s: Heads, tokens: &Tokens<Self>, qkv: &Vec<R>, drop: Option<Dropout<Self>>, y: &Vec<R>, lse: &Vec<R>,
+        dy: &Vec<R>, delta: &mut Vec<R>, d_qkv: &mut Vec<R>,
     ) -> Result {
         let (out, width) = (s.q * s.dim, s.width());
         self.blocks(&mut delta[..s.tokens * s.q], s.q, |first, rows| {

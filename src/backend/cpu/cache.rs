@@ -17,13 +17,7 @@ impl<R: Real> CacheOps for Cpu<R> {
 
     /// A task is a query head of a token; its scores are formed whole, since a row of them is short.
     fn attention_cached(
-        &self,
-        s: Heads,
-        tokens: &Tokens<Self>,
-        at: &Vec<u32>,
-        qkv: &Vec<R>,
-        cache: &Vec<R>,
-        y: &mut Vec<R>,
+        &self, s: Heads, tokens: &Tokens<Self>, at: &Vec<u32>, qkv: &Vec<R>, cache: &Vec<R>, y: &mut Vec<R>,
     ) -> Result {
         let kept = 2 * s.kv * s.dim;
         self.blocks(&mut y[..s.tokens * s.q * s.dim], s.dim, |first, heads| {

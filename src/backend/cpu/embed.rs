@@ -17,14 +17,8 @@ impl<R: Real> Stored<Cpu<R>> {
 
 impl<R: Real> EmbedOps for Cpu<R> {
     fn embed(
-        &self,
-        s: Rows,
-        tokens: &Tokens<Self>,
-        table: &Stored<Self>,
-        positions: Option<&Stored<Self>>,
-        scale: f64,
-        drop: Option<Dropout<Self>>,
-        y: &mut Vec<R>,
+        &self, s: Rows, tokens: &Tokens<Self>, table: &Stored<Self>, positions: Option<&Stored<Self>>, scale: f64,
+        drop: Option<Dropout<Self>>, y: &mut Vec<R>,
     ) -> Result {
         let scale = R::of(scale);
         self.blocks(&mut y[..s.n * s.width], s.width, |first, rows| {
@@ -48,14 +42,8 @@ impl<R: Real> EmbedOps for Cpu<R> {
 
     /// Tokens in order within each column, so that the sums have one order whatever the threads do.
     fn embed_bwd(
-        &self,
-        s: Rows,
-        tokens: &Tokens<Self>,
-        scale: f64,
-        drop: Option<Dropout<Self>>,
-        dy: &Vec<R>,
-        d_table: Option<&mut Vec<R>>,
-        d_positions: Option<&mut Vec<R>>,
+        &self, s: Rows, tokens: &Tokens<Self>, scale: f64, drop: Option<Dropout<Self>>, dy: &Vec<R>,
+        d_table: Option<&mut Vec<R>>, d_positions: Option<&mut Vec<R>>,
     ) -> Result {
         let scatter = |d: &mut [R], index: &[u32], scale: R| {
             self.with_scratch(s.width, |masked| {

@@ -15,13 +15,7 @@ impl<R: Real> HeadOps for Cpu<R> {
     }
 
     fn gather_bwd(
-        &self,
-        s: Rows,
-        rows: &Vec<u32>,
-        total: usize,
-        coef: Option<&Vec<R>>,
-        dy: &Vec<R>,
-        dx: &mut Vec<R>,
+        &self, s: Rows, rows: &Vec<u32>, total: usize, coef: Option<&Vec<R>>, dy: &Vec<R>, dx: &mut Vec<R>,
     ) -> Result {
         dx[..total * s.width].fill(R::of(0.0));
         for (i, (&row, grad)) in rows[..s.n].iter().zip(dy.chunks_exact(s.width)).enumerate() {
@@ -33,13 +27,7 @@ impl<R: Real> HeadOps for Cpu<R> {
     }
 
     fn head_logp(
-        &self,
-        s: Head,
-        x: &Vec<R>,
-        w: &Stored<Self>,
-        labels: &Vec<u32>,
-        logits: &mut Vec<R>,
-        logp: &mut Vec<R>,
+        &self, s: Head, x: &Vec<R>, w: &Stored<Self>, labels: &Vec<u32>, logits: &mut Vec<R>, logp: &mut Vec<R>,
         lse: &mut Vec<R>,
     ) -> Result {
         self.logits(s, x, w, logits);
@@ -58,15 +46,8 @@ impl<R: Real> HeadOps for Cpu<R> {
 
     /// With one exponential a logit.
     fn head_unit(
-        &self,
-        s: Head,
-        x: &Vec<R>,
-        w: &Stored<Self>,
-        labels: &Vec<u32>,
-        logits: &mut Vec<R>,
-        logp: &mut Vec<R>,
-        lse: &mut Vec<R>,
-        dx: &mut Vec<R>,
+        &self, s: Head, x: &Vec<R>, w: &Stored<Self>, labels: &Vec<u32>, logits: &mut Vec<R>, logp: &mut Vec<R>,
+        lse: &mut Vec<R>, dx: &mut Vec<R>,
     ) -> Result {
         self.logits(s, x, w, logits);
         let rows = s.first..s.first + s.rows;
@@ -91,17 +72,8 @@ impl<R: Real> HeadOps for Cpu<R> {
     }
 
     fn head_bwd(
-        &self,
-        s: Head,
-        x: &Vec<R>,
-        w: &Stored<Self>,
-        labels: &Vec<u32>,
-        logp: &Vec<R>,
-        lse: &Vec<R>,
-        coef: &Vec<R>,
-        logits: &mut Vec<R>,
-        dx: &mut Vec<R>,
-        dw: Option<&mut Vec<R>>,
+        &self, s: Head, x: &Vec<R>, w: &Stored<Self>, labels: &Vec<u32>, logp: &Vec<R>, lse: &Vec<R>, coef: &Vec<R>,
+        logits: &mut Vec<R>, dx: &mut Vec<R>, dw: Option<&mut Vec<R>>,
     ) -> Result {
         let logits = &mut logits[..s.rows * s.vocab];
         self.blocks(logits, s.vocab, |first, rows| {

@@ -20,13 +20,7 @@ impl<R: Real> LinearOps for Cpu<R> {
     }
 
     fn linear_bwd(
-        &self,
-        s: Gemm,
-        x: &Vec<R>,
-        w: &Stored<Self>,
-        dy: &Vec<R>,
-        dx: Option<&mut Vec<R>>,
-        dw: Option<&mut Vec<R>>,
+        &self, s: Gemm, x: &Vec<R>, w: &Stored<Self>, dy: &Vec<R>, dx: Option<&mut Vec<R>>, dw: Option<&mut Vec<R>>,
         d_bias: Option<&mut Vec<R>>,
     ) -> Result {
         if let Some(dx) = dx {
@@ -46,15 +40,8 @@ impl<R: Real> LinearOps for Cpu<R> {
     }
 
     fn lora(
-        &self,
-        s: Lora,
-        x: &Vec<R>,
-        a: &Vec<R>,
-        b: &Vec<R>,
-        drop: Option<Dropout<Self>>,
-        scratch: &mut Vec<R>,
-        low: &mut Vec<R>,
-        y: &mut Vec<R>,
+        &self, s: Lora, x: &Vec<R>, a: &Vec<R>, b: &Vec<R>, drop: Option<Dropout<Self>>, scratch: &mut Vec<R>,
+        low: &mut Vec<R>, y: &mut Vec<R>,
     ) -> Result {
         let x = self.dropped(s, x, drop, scratch);
         self.run(|| {
@@ -67,19 +54,8 @@ impl<R: Real> LinearOps for Cpu<R> {
     }
 
     fn lora_bwd(
-        &self,
-        s: Lora,
-        x: &Vec<R>,
-        a: &Vec<R>,
-        b: &Vec<R>,
-        drop: Option<Dropout<Self>>,
-        low: &Vec<R>,
-        dy: &Vec<R>,
-        scratch: &mut Vec<R>,
-        d_low: &mut Vec<R>,
-        dx: Option<&mut Vec<R>>,
-        da: &mut Vec<R>,
-        db: &mut Vec<R>,
+        &self, s: Lora, x: &Vec<R>, a: &Vec<R>, b: &Vec<R>, drop: Option<Dropout<Self>>, low: &Vec<R>, dy: &Vec<R>,
+        scratch: &mut Vec<R>, d_low: &mut Vec<R>, dx: Option<&mut Vec<R>>, da: &mut Vec<R>, db: &mut Vec<R>,
     ) -> Result {
         let dy = &dy[s.col..];
         self.run(|| {

@@ -59,16 +59,8 @@ impl<R: Real> NormOps for Cpu<R> {
     }
 
     fn add_norm(
-        &self,
-        s: Rows,
-        kind: Norm,
-        skip: &Vec<R>,
-        branch: &Vec<R>,
-        drop: Option<Dropout<Self>>,
-        sum: &mut Vec<R>,
-        affine: Affine<Self>,
-        y: &mut Vec<R>,
-        stat: &mut Vec<R>,
+        &self, s: Rows, kind: Norm, skip: &Vec<R>, branch: &Vec<R>, drop: Option<Dropout<Self>>, sum: &mut Vec<R>,
+        affine: Affine<Self>, y: &mut Vec<R>, stat: &mut Vec<R>,
     ) -> Result {
         self.blocks(&mut sum[..s.n * s.width], s.width, |first, rows| {
             rows.copy_from_slice(&branch[first * s.width..][..rows.len()]);
@@ -81,17 +73,8 @@ impl<R: Real> NormOps for Cpu<R> {
     }
 
     fn norm_bwd(
-        &self,
-        s: Rows,
-        kind: Norm,
-        x: &Vec<R>,
-        gain: &Vec<R>,
-        stat: &Vec<R>,
-        dy: &Vec<R>,
-        d_skip: Option<&Vec<R>>,
-        dx: &mut Vec<R>,
-        d_gain: Option<&mut Vec<R>>,
-        d_bias: Option<&mut Vec<R>>,
+        &self, s: Rows, kind: Norm, x: &Vec<R>, gain: &Vec<R>, stat: &Vec<R>, dy: &Vec<R>, d_skip: Option<&Vec<R>>,
+        dx: &mut Vec<R>, d_gain: Option<&mut Vec<R>>, d_bias: Option<&mut Vec<R>>,
     ) -> Result {
         self.blocks(&mut dx[..s.n * s.width], s.width, |first, rows| {
             for (t, row) in (first..).zip(rows.chunks_exact_mut(s.width)) {

@@ -22,16 +22,8 @@ impl<R: Real> ObjectiveOps for Cpu<R> {
     /// With m = mean_on r - mean_off r and L_e = -log sigmoid(beta m):
     /// dL_e / d nll_j = +-beta sigmoid(-beta m) * share_j, plus on the path.
     fn objective(
-        &self,
-        s: Objective,
-        row_start: &Vec<u32>,
-        logp: &Vec<R>,
-        weight: &Vec<R>,
-        path: &Vec<u32>,
-        ref_logp: &Vec<R>,
-        scalars: &Vec<R>,
-        coef: &mut Vec<R>,
-        sums: &mut Vec<R>,
+        &self, s: Objective, row_start: &Vec<u32>, logp: &Vec<R>, weight: &Vec<R>, path: &Vec<u32>, ref_logp: &Vec<R>,
+        scalars: &Vec<R>, coef: &mut Vec<R>, sums: &mut Vec<R>,
     ) -> Result {
         let inv_norm = scalars[scalar::INV_NORM];
         let mut add = [0.0; tally::TALLY];

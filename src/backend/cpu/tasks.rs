@@ -25,9 +25,7 @@ impl<R: Real> Cpu<R> {
 
     /// As [`Cpu::chunks`], on two buffers with as many chunks.
     pub(super) fn chunks2<T: Send, U: Send>(
-        &self,
-        (a, size_a): (&mut [T], usize),
-        (b, size_b): (&mut [U], usize),
+        &self, (a, size_a): (&mut [T], usize), (b, size_b): (&mut [U], usize),
         f: impl Fn(usize, &mut [T], &mut [U]) + Sync + Send,
     ) {
         if size_a == 0 || size_b == 0 {
@@ -47,11 +45,7 @@ impl<R: Real> Cpu<R> {
 
     /// Calls `f(i, earlier, later)` on the chunks `i` and `i + apart` of `data`, for all `i` that have both.
     pub(super) fn pairs<T: Send>(
-        &self,
-        data: &mut [T],
-        size: usize,
-        apart: usize,
-        f: impl Fn(usize, &mut [T], &mut [T]) + Sync + Send,
+        &self, data: &mut [T], size: usize, apart: usize, f: impl Fn(usize, &mut [T], &mut [T]) + Sync + Send,
     ) {
         // every chunk is the earlier of one pair and the later of another, so half of the pairs at a time
         for first in [0, apart] {
@@ -72,9 +66,7 @@ impl<R: Real> Cpu<R> {
 
     /// As [`Cpu::blocks`], on two buffers with the same rows.
     pub(super) fn blocks2<T: Send, U: Send>(
-        &self,
-        (a, width_a): (&mut [T], usize),
-        (b, width_b): (&mut [U], usize),
+        &self, (a, width_a): (&mut [T], usize), (b, width_b): (&mut [U], usize),
         f: impl Fn(usize, &mut [T], &mut [U]) + Sync + Send,
     ) {
         self.chunks2((a, BLOCK * width_a), (b, BLOCK * width_b), |i, a, b| f(i * BLOCK, a, b));

@@ -118,12 +118,7 @@ impl<D: Device> Cuda<D> {
 
 impl<D: Device> AttentionOps for Cuda<D> {
     fn attention(
-        &self,
-        s: Heads,
-        tokens: &Tokens<Self>,
-        qkv: &F<Self>,
-        drop: Option<Dropout<Self>>,
-        y: &mut F<Self>,
+        &self, s: Heads, tokens: &Tokens<Self>, qkv: &F<Self>, drop: Option<Dropout<Self>>, y: &mut F<Self>,
         lse: &mut S<Self>,
     ) -> Result {
         if self.on_hopper(s, drop) {
@@ -146,16 +141,8 @@ impl<D: Device> AttentionOps for Cuda<D> {
     }
 
     fn attention_bwd(
-        &self,
-        s: Heads,
-        tokens: &Tokens<Self>,
-        qkv: &F<Self>,
-        drop: Option<Dropout<Self>>,
-        y: &F<Self>,
-        lse: &S<Self>,
-        dy: &F<Self>,
-        delta: &mut S<Self>,
-        d_qkv: &mut F<Self>,
+        &self, s: Heads, tokens: &Tokens<Self>, qkv: &F<Self>, drop: Option<Dropout<Self>>, y: &F<Self>, lse: &S<Self>,
+        dy: &F<Self>, delta: &mut S<Self>, d_qkv: &mut F<Self>,
     ) -> Result {
         let width = padded(s.dim)?;
         let rows = s.tokens * s.q;

@@ -18,13 +18,7 @@ impl<D: Device> CacheOps for Cuda<D> {
     }
 
     fn attention_cached(
-        &self,
-        s: Heads,
-        tokens: &Tokens<Self>,
-        at: &Ids<Self>,
-        qkv: &F<Self>,
-        cache: &F<Self>,
-        y: &mut F<Self>,
+        &self, s: Heads, tokens: &Tokens<Self>, at: &Ids<Self>, qkv: &F<Self>, cache: &F<Self>, y: &mut F<Self>,
     ) -> Result {
         padded(s.dim)?; // those that a prompt can be read with
         let args = Args::default().words(&words(s)).addresses([

@@ -7,14 +7,8 @@ use crate::error::Result;
 
 impl<D: Device> EmbedOps for Cuda<D> {
     fn embed(
-        &self,
-        s: Rows,
-        tokens: &Tokens<Self>,
-        table: &Stored<Self>,
-        positions: Option<&Stored<Self>>,
-        scale: f64,
-        drop: Option<Dropout<Self>>,
-        y: &mut F<Self>,
+        &self, s: Rows, tokens: &Tokens<Self>, table: &Stored<Self>, positions: Option<&Stored<Self>>, scale: f64,
+        drop: Option<Dropout<Self>>, y: &mut F<Self>,
     ) -> Result {
         let args = Args::default()
             .addresses([
@@ -31,14 +25,8 @@ impl<D: Device> EmbedOps for Cuda<D> {
     }
 
     fn embed_bwd(
-        &self,
-        s: Rows,
-        tokens: &Tokens<Self>,
-        scale: f64,
-        drop: Option<Dropout<Self>>,
-        dy: &F<Self>,
-        d_table: Option<&mut S<Self>>,
-        d_positions: Option<&mut S<Self>>,
+        &self, s: Rows, tokens: &Tokens<Self>, scale: f64, drop: Option<Dropout<Self>>, dy: &F<Self>,
+        d_table: Option<&mut S<Self>>, d_positions: Option<&mut S<Self>>,
     ) -> Result {
         if let Some(d) = d_table {
             self.scatter(s, &tokens.ids, scale, drop, dy, d)?;
@@ -53,13 +41,7 @@ impl<D: Device> EmbedOps for Cuda<D> {
 impl<D: Device> Cuda<D> {
     /// `index`: ids for the table of tokens, positions for that of positions.
     fn scatter(
-        &self,
-        s: Rows,
-        index: &Ids<Self>,
-        scale: f64,
-        drop: Option<Dropout<Self>>,
-        dy: &F<Self>,
-        d_table: &mut S<Self>,
+        &self, s: Rows, index: &Ids<Self>, scale: f64, drop: Option<Dropout<Self>>, dy: &F<Self>, d_table: &mut S<Self>,
     ) -> Result {
         let args = Args::default()
             .addresses([index.address(), dy.address()])

@@ -18,44 +18,18 @@ unsafe extern "C" {
     fn eyekern_device_alloc_sparse(d: *mut c_void, bytes: u64, address: *mut u64, e: *mut c_char, n: usize) -> c_int;
     fn eyekern_device_free(device: *mut c_void, address: u64, e: *mut c_char, n: usize) -> c_int;
     fn eyekern_device_write(
-        d: *mut c_void,
-        to: u64,
-        from: *const c_void,
-        bytes: u64,
-        e: *mut c_char,
-        n: usize,
+        d: *mut c_void, to: u64, from: *const c_void, bytes: u64, e: *mut c_char, n: usize,
     ) -> c_int;
     fn eyekern_device_read(d: *mut c_void, to: *mut c_void, from: u64, bytes: u64, e: *mut c_char, n: usize) -> c_int;
     fn eyekern_device_fill(d: *mut c_void, to: u64, value: u8, bytes: u64, e: *mut c_char, n: usize) -> c_int;
     fn eyekern_device_launch(
-        device: *mut c_void,
-        kernel: *const c_char,
-        grid: *const u32,
-        block: *const u32,
-        blocks: *const u32,
-        shared: u32,
-        arguments: *mut *mut c_void,
-        kinds: *const u8,
-        sizes: *const u32,
-        count: u32,
-        seed: u64,
-        threads: u32,
-        e: *mut c_char,
-        n: usize,
+        device: *mut c_void, kernel: *const c_char, grid: *const u32, block: *const u32, blocks: *const u32,
+        shared: u32, arguments: *mut *mut c_void, kinds: *const u8, sizes: *const u32, count: u32, seed: u64,
+        threads: u32, e: *mut c_char, n: usize,
     ) -> c_int;
     fn eyekern_device_tensor_map(
-        device: *mut c_void,
-        map: *mut TensorMap,
-        base: u64,
-        columns: u64,
-        rows: u64,
-        row_bytes: u64,
-        box_columns: u32,
-        box_rows: u32,
-        element: u32,
-        swizzle: u32,
-        e: *mut c_char,
-        n: usize,
+        device: *mut c_void, map: *mut TensorMap, base: u64, columns: u64, rows: u64, row_bytes: u64, box_columns: u32,
+        box_rows: u32, element: u32, swizzle: u32, e: *mut c_char, n: usize,
     ) -> c_int;
     fn eyekern_kernel_name(index: u32) -> *const c_char;
 }
@@ -171,11 +145,7 @@ impl Emulator {
     /// Describes `rows` x `columns` elements at an address to TMA, in boxes of `box_rows` x `box_columns`; `swizzle` is
     /// 0 or 128. Fails where `cuTensorMapEncodeTiled` does, or where the matrix reaches beyond the memory.
     pub fn tensor_map<T: Pod>(
-        &self,
-        address: u64,
-        [rows, columns]: [usize; 2],
-        [box_rows, box_columns]: [u32; 2],
-        swizzle: u32,
+        &self, address: u64, [rows, columns]: [usize; 2], [box_rows, box_columns]: [u32; 2], swizzle: u32,
     ) -> Result<TensorMap> {
         let mut map = TensorMap([0; 16]);
         let element = size_of::<T>() as u32;

@@ -43,10 +43,7 @@ impl Gpu {
 
     /// The algorithm for a product: a known one, else the fastest of those that the library offers.
     fn choose(
-        &self,
-        described: &Described,
-        problem: &Problem,
-        start: &dyn Fn(&Choice, Option<u64>) -> Result,
+        &self, described: &Described, problem: &Problem, start: &dyn Fn(&Choice, Option<u64>) -> Result,
     ) -> Result<Choice> {
         let known = self.plans.borrow_mut().find(problem)?;
         let valid = known.filter(|choice| self.lt.does(described, choice, WORKSPACE));
@@ -70,10 +67,7 @@ impl Gpu {
     /// Sorts the candidates by the time that they take here. Those that add to c are tried on other memory; where there
     /// is none for that, the library's order stays.
     fn time(
-        &self,
-        problem: &Problem,
-        candidates: &mut [Choice],
-        start: &dyn Fn(&Choice, Option<u64>) -> Result,
+        &self, problem: &Problem, candidates: &mut [Choice], start: &dyn Fn(&Choice, Option<u64>) -> Result,
     ) -> Result {
         let [m, n, _] = problem.shape;
         let width = if problem.out == Out::F32 { 4 } else { 2 };

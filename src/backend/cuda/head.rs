@@ -15,13 +15,7 @@ impl<D: Device> HeadOps for Cuda<D> {
     }
 
     fn gather_bwd(
-        &self,
-        s: Rows,
-        rows: &Ids<Self>,
-        total: usize,
-        coef: Option<&S<Self>>,
-        dy: &F<Self>,
-        dx: &mut F<Self>,
+        &self, s: Rows, rows: &Ids<Self>, total: usize, coef: Option<&S<Self>>, dy: &F<Self>, dx: &mut F<Self>,
     ) -> Result {
         self.zero(dx, total * s.width)?;
         let args = Args::default().addresses([rows.address(), optional(coef), dy.address(), dx.address()]).int(s.width);
@@ -29,29 +23,16 @@ impl<D: Device> HeadOps for Cuda<D> {
     }
 
     fn head_logp(
-        &self,
-        s: Head,
-        x: &F<Self>,
-        w: &Stored<Self>,
-        labels: &Ids<Self>,
-        logits: &mut Buffer<D, f32>,
-        logp: &mut S<Self>,
-        lse: &mut S<Self>,
+        &self, s: Head, x: &F<Self>, w: &Stored<Self>, labels: &Ids<Self>, logits: &mut Buffer<D, f32>,
+        logp: &mut S<Self>, lse: &mut S<Self>,
     ) -> Result {
         self.logits(s, x, w, logits)?;
         self.rows_of_logits("head_logp", s, labels, logits, logp, lse)
     }
 
     fn head_unit(
-        &self,
-        s: Head,
-        x: &F<Self>,
-        w: &Stored<Self>,
-        labels: &Ids<Self>,
-        logits: &mut Buffer<D, f32>,
-        logp: &mut S<Self>,
-        lse: &mut S<Self>,
-        dx: &mut F<Self>,
+        &self, s: Head, x: &F<Self>, w: &Stored<Self>, labels: &Ids<Self>, logits: &mut Buffer<D, f32>,
+        logp: &mut S<Self>, lse: &mut S<Self>, dx: &mut F<Self>,
     ) -> Result {
         self.logits(s, x, w, logits)?;
         self.rows_of_logits("head_unit", s, labels, logits, logp, lse)?;
@@ -59,17 +40,8 @@ impl<D: Device> HeadOps for Cuda<D> {
     }
 
     fn head_bwd(
-        &self,
-        s: Head,
-        x: &F<Self>,
-        w: &Stored<Self>,
-        labels: &Ids<Self>,
-        logp: &S<Self>,
-        lse: &S<Self>,
-        coef: &S<Self>,
-        logits: &mut Buffer<D, f32>,
-        dx: &mut F<Self>,
-        dw: Option<&mut S<Self>>,
+        &self, s: Head, x: &F<Self>, w: &Stored<Self>, labels: &Ids<Self>, logp: &S<Self>, lse: &S<Self>,
+        coef: &S<Self>, logits: &mut Buffer<D, f32>, dx: &mut F<Self>, dw: Option<&mut S<Self>>,
     ) -> Result {
         let args = Args::default()
             .addresses([logits.address(), labels.address(), logp.address(), lse.address(), coef.address()])
@@ -100,12 +72,7 @@ impl<D: Device> Cuda<D> {
 
     /// `head_logp` or `head_unit`: a block per row of logits.
     fn rows_of_logits(
-        &self,
-        kernel: &str,
-        s: Head,
-        labels: &Ids<Self>,
-        logits: &mut Buffer<D, f32>,
-        logp: &mut S<Self>,
+        &self, kernel: &str, s: Head, labels: &Ids<Self>, logits: &mut Buffer<D, f32>, logp: &mut S<Self>,
         lse: &mut S<Self>,
     ) -> Result {
         let args = Args::default()

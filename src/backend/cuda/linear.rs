@@ -19,14 +19,8 @@ impl<D: Device> LinearOps for Cuda<D> {
     }
 
     fn linear_bwd(
-        &self,
-        s: Gemm,
-        x: &F<Self>,
-        w: &Stored<Self>,
-        dy: &F<Self>,
-        dx: Option<&mut F<Self>>,
-        dw: Option<&mut S<Self>>,
-        d_bias: Option<&mut S<Self>>,
+        &self, s: Gemm, x: &F<Self>, w: &Stored<Self>, dy: &F<Self>, dx: Option<&mut F<Self>>,
+        dw: Option<&mut S<Self>>, d_bias: Option<&mut S<Self>>,
     ) -> Result {
         if let Some(dx) = dx {
             let (dy, w) = (matrix(&dy.memory, 0, s.out), matrix(&w.bf16().memory, 0, s.inp));
@@ -45,15 +39,8 @@ impl<D: Device> LinearOps for Cuda<D> {
     }
 
     fn lora(
-        &self,
-        s: Lora,
-        x: &F<Self>,
-        a: &F<Self>,
-        b: &F<Self>,
-        drop: Option<Dropout<Self>>,
-        scratch: &mut F<Self>,
-        low: &mut F<Self>,
-        y: &mut F<Self>,
+        &self, s: Lora, x: &F<Self>, a: &F<Self>, b: &F<Self>, drop: Option<Dropout<Self>>, scratch: &mut F<Self>,
+        low: &mut F<Self>, y: &mut F<Self>,
     ) -> Result {
         let x = self.dropped(s, x, drop, scratch)?;
         let (x, a) = (matrix(&x.memory, 0, s.inp), transpose(&a.memory, 0, s.inp));
@@ -64,18 +51,8 @@ impl<D: Device> LinearOps for Cuda<D> {
     }
 
     fn lora_bwd(
-        &self,
-        s: Lora,
-        x: &F<Self>,
-        a: &F<Self>,
-        b: &F<Self>,
-        drop: Option<Dropout<Self>>,
-        low: &F<Self>,
-        dy: &F<Self>,
-        scratch: &mut F<Self>,
-        d_low: &mut F<Self>,
-        dx: Option<&mut F<Self>>,
-        da: &mut S<Self>,
+        &self, s: Lora, x: &F<Self>, a: &F<Self>, b: &F<Self>, drop: Option<Dropout<Self>>, low: &F<Self>,
+        dy: &F<Self>, scratch: &mut F<Self>, d_low: &mut F<Self>, dx: Option<&mut F<Self>>, da: &mut S<Self>,
         db: &mut S<Self>,
     ) -> Result {
         let (dy_t, low) = (transpose(&dy.memory, s.col, s.stride), matrix(&low.memory, 0, s.rank));
@@ -110,11 +87,7 @@ impl<D: Device> Cuda<D> {
 
     /// The adapter's input: `x` itself, or its masked copy in `scratch`.
     fn dropped<'a>(
-        &self,
-        s: Lora,
-        x: &'a F<Self>,
-        drop: Option<Dropout<Self>>,
-        scratch: &'a mut F<Self>,
+        &self, s: Lora, x: &'a F<Self>, drop: Option<Dropout<Self>>, scratch: &'a mut F<Self>,
     ) -> Result<&'a F<Self>> {
         match drop {
             None => Ok(x),

@@ -167,13 +167,8 @@ impl Lt {
     /// The addresses must be of memory on the device that holds the matrices of the description and `workspace.1`
     /// bytes, and the stream must be of the context that the library was opened in.
     pub unsafe fn start(
-        &self,
-        product: &Described,
-        choice: &Choice,
-        [alpha, beta]: [f32; 2],
-        [a, b, c]: [u64; 3],
-        workspace: (u64, usize),
-        stream: *mut c_void,
+        &self, product: &Described, choice: &Choice, [alpha, beta]: [f32; 2], [a, b, c]: [u64; 3],
+        workspace: (u64, usize), stream: *mut c_void,
     ) -> Attempt<()> {
         let pointer = |address: u64| address as *mut c_void;
         let algorithm = sys::cublasLtMatmulAlgo_t { data: choice.algorithm };

@@ -15,13 +15,7 @@ fn layer(kind: Norm) -> (usize, f64) {
 
 impl<D: Device> NormOps for Cuda<D> {
     fn norm(
-        &self,
-        s: Rows,
-        kind: Norm,
-        x: &F<Self>,
-        affine: Affine<Self>,
-        y: &mut F<Self>,
-        stat: &mut S<Self>,
+        &self, s: Rows, kind: Norm, x: &F<Self>, affine: Affine<Self>, y: &mut F<Self>, stat: &mut S<Self>,
     ) -> Result {
         let (layer, eps) = layer(kind);
         let args = Args::default()
@@ -33,16 +27,8 @@ impl<D: Device> NormOps for Cuda<D> {
     }
 
     fn add_norm(
-        &self,
-        s: Rows,
-        kind: Norm,
-        skip: &F<Self>,
-        branch: &F<Self>,
-        drop: Option<Dropout<Self>>,
-        sum: &mut F<Self>,
-        affine: Affine<Self>,
-        y: &mut F<Self>,
-        stat: &mut S<Self>,
+        &self, s: Rows, kind: Norm, skip: &F<Self>, branch: &F<Self>, drop: Option<Dropout<Self>>, sum: &mut F<Self>,
+        affine: Affine<Self>, y: &mut F<Self>, stat: &mut S<Self>,
     ) -> Result {
         let (layer, eps) = layer(kind);
         let args = Args::default()
@@ -56,17 +42,8 @@ impl<D: Device> NormOps for Cuda<D> {
     }
 
     fn norm_bwd(
-        &self,
-        s: Rows,
-        kind: Norm,
-        x: &F<Self>,
-        gain: &F<Self>,
-        stat: &S<Self>,
-        dy: &F<Self>,
-        d_skip: Option<&F<Self>>,
-        dx: &mut F<Self>,
-        d_gain: Option<&mut S<Self>>,
-        d_bias: Option<&mut S<Self>>,
+        &self, s: Rows, kind: Norm, x: &F<Self>, gain: &F<Self>, stat: &S<Self>, dy: &F<Self>,
+        d_skip: Option<&F<Self>>, dx: &mut F<Self>, d_gain: Option<&mut S<Self>>, d_bias: Option<&mut S<Self>>,
     ) -> Result {
         let args = Args::default()
             .addresses([x.address(), gain.address(), stat.address(), dy.address(), optional(d_skip), dx.address()])

@@ -109,10 +109,7 @@ impl Nvrtc {
     /// Compiles a kernel file for an architecture (`sm_90a`); `headers` is what it may include. Threads may compile at
     /// once. Fails with the compiler's messages.
     pub fn compile(
-        &self,
-        file: KernelSource,
-        headers: &[KernelSource],
-        architecture: &str,
+        &self, file: KernelSource, headers: &[KernelSource], architecture: &str,
     ) -> Result<Compiled, String> {
         let names = strings(headers.iter().map(|header| header.name))?;
         let texts = strings(headers.iter().map(|header| header.text))?;
@@ -143,9 +140,7 @@ impl Nvrtc {
     }
 
     fn bytes(
-        &self,
-        program: &Owned,
-        size: unsafe extern "C" fn(Program, *mut usize) -> Status,
+        &self, program: &Owned, size: unsafe extern "C" fn(Program, *mut usize) -> Status,
         fill: unsafe extern "C" fn(Program, *mut u8) -> Status,
     ) -> Result<Vec<u8>, String> {
         let mut count = 0;

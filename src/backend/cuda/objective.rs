@@ -7,16 +7,8 @@ use crate::error::Result;
 
 impl<D: Device> ObjectiveOps for Cuda<D> {
     fn objective(
-        &self,
-        s: Objective,
-        row_start: &Ids<Self>,
-        logp: &S<Self>,
-        weight: &S<Self>,
-        path: &Ids<Self>,
-        ref_logp: &S<Self>,
-        scalars: &S<Self>,
-        coef: &mut S<Self>,
-        tally: &mut S<Self>,
+        &self, s: Objective, row_start: &Ids<Self>, logp: &S<Self>, weight: &S<Self>, path: &Ids<Self>,
+        ref_logp: &S<Self>, scalars: &S<Self>, coef: &mut S<Self>, tally: &mut S<Self>,
     ) -> Result {
         let args = Args::default()
             .addresses([

@@ -38,20 +38,14 @@ pub struct Case<B: Backend> {
 impl<B: Backend> Case<B> {
     /// A case that moves `bytes` and multiplies nothing.
     pub fn moving(
-        name: &'static str,
-        shape: String,
-        bytes: usize,
-        make: impl Fn(&mut Lab<B>) -> Result<Call<B>> + 'static,
+        name: &'static str, shape: String, bytes: usize, make: impl Fn(&mut Lab<B>) -> Result<Call<B>> + 'static,
     ) -> Case<B> {
         Case { name, shape, cost: Cost { bytes, flops: 0 }, make: Box::new(make) }
     }
 
     /// A case with products.
     pub fn product(
-        name: &'static str,
-        shape: String,
-        cost: Cost,
-        make: impl Fn(&mut Lab<B>) -> Result<Call<B>> + 'static,
+        name: &'static str, shape: String, cost: Cost, make: impl Fn(&mut Lab<B>) -> Result<Call<B>> + 'static,
     ) -> Case<B> {
         Case { name, shape, cost, make: Box::new(make) }
     }

@@ -215,10 +215,7 @@ fn text_prompt(args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Prompt> {
 /// A hash of the inputs that determine the text of a row, apart from its prompt: the bytes of the model, the adapter
 /// and the tokenizer, and the options. Paths of files, the device and the batch size are not part of it.
 fn fingerprint(
-    args: &GenerateArgs,
-    model: &ModelFiles,
-    adapter: Option<&AdapterFiles>,
-    tokenizer: Option<&Tokenizer>,
+    args: &GenerateArgs, model: &ModelFiles, adapter: Option<&AdapterFiles>, tokenizer: Option<&Tokenizer>,
     chosen: (&Sampling, &[u32]),
 ) -> Result<blake3::Hash> {
     let mut hash = blake3::Hasher::new();

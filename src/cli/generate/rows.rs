@@ -23,10 +23,7 @@ impl Output {
     /// left by an interrupted run, is removed. Refuses a file that was not written from these prompts with this
     /// fingerprint.
     pub fn open(
-        path: &Path,
-        prompts: &[Prompt],
-        fingerprint: blake3::Hash,
-        overwrite: bool,
+        path: &Path, prompts: &[Prompt], fingerprint: blake3::Hash, overwrite: bool,
     ) -> Result<(Output, usize)> {
         let text = match std::fs::read(path) {
             Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),

@@ -114,9 +114,7 @@ fn range(bytes: &[usize], start: &Value, end: &Value) -> Result<Range<usize>, St
 /// Of some spans, sorted and disjoint, the one that covers most of a subword's bytes (the earlier one of two that cover
 /// the same).
 pub(crate) fn covering<'a, T>(
-    spans: &'a [T],
-    range: impl Fn(&T) -> &Range<usize> + Copy + 'a,
-    piece: &Piece,
+    spans: &'a [T], range: impl Fn(&T) -> &Range<usize> + Copy + 'a, piece: &Piece,
 ) -> Option<&'a T> {
     let subword = piece.start..piece.end;
     let covered = |span: &T| common(range(span), &subword).len();
@@ -126,9 +124,7 @@ pub(crate) fn covering<'a, T>(
 
 /// The spans, sorted and disjoint, that share a byte with `subword`.
 fn overlapping<'a, T>(
-    spans: &'a [T],
-    range: impl Fn(&T) -> &Range<usize> + Copy + 'a,
-    subword: &Range<usize>,
+    spans: &'a [T], range: impl Fn(&T) -> &Range<usize> + Copy + 'a, subword: &Range<usize>,
 ) -> impl Iterator<Item = &'a T> {
     let subword = subword.clone();
     let first = spans.partition_point(|span| range(span).end <= subword.start);

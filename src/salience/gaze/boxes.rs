@@ -209,11 +209,7 @@ impl Snippets {
     /// The layout that a participant saw: the layout for the height of their screen. `place` is the row of the
     /// recording that names the participant, for errors.
     pub fn layout<'s>(
-        &self,
-        snippet: &'s Snippet,
-        who: &str,
-        screen: Option<Size>,
-        place: (&Path, usize),
+        &self, snippet: &'s Snippet, who: &str, screen: Option<Size>, place: (&Path, usize),
     ) -> Result<(u32, &'s Layout)> {
         let (name, who) = (clip(&snippet.name), clip(who));
         let heights = snippet.layouts.keys().map(u32::to_string).collect::<Vec<_>>().join(", ");

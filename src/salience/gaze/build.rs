@@ -121,11 +121,7 @@ pub struct Study {
 ///   a repeated label. Fixations on unlabelled text (brackets, separators) or on no token are left out of the sequence,
 ///   as in the published counts, whose tokens are the labelled ones.
 pub fn build(
-    recordings: &[PathBuf],
-    mapping: &Mapping,
-    screens: &Screens,
-    snippets: Snippets,
-    method: &Method,
+    recordings: &[PathBuf], mapping: &Mapping, screens: &Screens, snippets: Snippets, method: &Method,
     mut priors: Priors,
 ) -> Result<Study> {
     if recordings.is_empty() {

@@ -49,11 +49,7 @@ struct Walker<'c, 't, F> {
 
 /// Labels the tokens below `root` and hands them to `keep` in document order.
 pub(super) fn walk<'c>(
-    code: &'c [u8],
-    syntax: &Syntax,
-    root: Node<'_>,
-    calls: Calls,
-    keep: impl FnMut(&Token<'c>, Option<Label>),
+    code: &'c [u8], syntax: &Syntax, root: Node<'_>, calls: Calls, keep: impl FnMut(&Token<'c>, Option<Label>),
 ) {
     let mut walker = Walker {
         code,

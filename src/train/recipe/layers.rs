@@ -22,9 +22,7 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 
 /// Defaults, then `file`, `env` and `sets`.
 pub(super) fn read(
-    file: Option<&Path>,
-    env: impl Iterator<Item = (String, String)>,
-    sets: &[String],
+    file: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String],
 ) -> Result<Recipe> {
     let mut recipe = Recipe::default();
     if let Some(file) = file {
@@ -126,11 +124,7 @@ fn refusal(section: Option<&str>, key: &str, value: &str, refused: Refused) -> S
 }
 
 fn assign(
-    recipe: &mut Recipe,
-    section: Option<&str>,
-    key: &str,
-    value: &toml::Value,
-    at: &dyn Fn(&Path) -> PathBuf,
+    recipe: &mut Recipe, section: Option<&str>, key: &str, value: &toml::Value, at: &dyn Fn(&Path) -> PathBuf,
 ) -> std::result::Result<(), Refused> {
     let found = recipe.sections_mut().into_iter().find(|s| Some(s.name()) == section);
     let set = found.and_then(|s: &mut dyn Section| s.set(key, value, at));

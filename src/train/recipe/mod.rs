@@ -61,9 +61,7 @@ impl Recipe {
     /// Reads all layers and checks each value by itself, but not whether the recipe is complete: for showing a recipe
     /// that is still being written.
     pub fn layered(
-        file: Option<&Path>,
-        env: impl Iterator<Item = (String, String)>,
-        sets: &[String],
+        file: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String],
     ) -> Result<Recipe> {
         layers::read(file, env, sets)
     }

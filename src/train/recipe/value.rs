@@ -243,10 +243,7 @@ pub(super) trait Section {
     fn fields(&self) -> Vec<Field>;
     /// Sets one key, its paths mapped by `at`. `None`: there is no such key; `Err`: what the key accepts.
     fn set(
-        &mut self,
-        key: &str,
-        value: &toml::Value,
-        at: &dyn Fn(&Path) -> PathBuf,
+        &mut self, key: &str, value: &toml::Value, at: &dyn Fn(&Path) -> PathBuf,
     ) -> Option<std::result::Result<(), String>>;
     fn map_paths(&mut self, f: &dyn Fn(&Path) -> PathBuf);
 }

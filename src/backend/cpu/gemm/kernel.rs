@@ -15,8 +15,7 @@ type Sums<V, const MR: usize> = [[V; 2]; MR];
 /// `c += alpha a b`, or `=`, for all tiles.
 #[inline(always)]
 pub(super) fn block<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
-    Tiles { a, m, b, n, depth, ldc, alpha, add }: Tiles<R>,
-    c: &mut [R],
+    Tiles { a, m, b, n, depth, ldc, alpha, add }: Tiles<R>, c: &mut [R],
 ) {
     for (j, b) in b.chunks_exact(depth * 2 * W).enumerate() {
         let (b, columns) = (b.as_chunks::<W>().0, (2 * W).min(n - j * 2 * W));
@@ -70,11 +69,7 @@ fn copy<L: Lanes<R, W>, R: Real, const W: usize>(from: &[R], to: &mut [R]) {
 /// A whole tile of `c` from its sums.
 #[inline(always)]
 fn put<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
-    sums: Sums<L::Vector, MR>,
-    c: &mut [R],
-    ldc: usize,
-    alpha: R,
-    add: bool,
+    sums: Sums<L::Vector, MR>, c: &mut [R], ldc: usize, alpha: R, add: bool,
 ) {
     let alpha = L::splat(alpha);
     for (i, sums) in sums.iter().enumerate() {
@@ -88,9 +83,7 @@ fn put<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
 /// Adds one step of depth. Each sum goes over the depth in its order: the same bits for every size of tile.
 #[inline(always)]
 fn step<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
-    a: impl Fn(usize) -> R,
-    b: &[[R; W]],
-    sums: &mut Sums<L::Vector, MR>,
+    a: impl Fn(usize) -> R, b: &[[R; W]], sums: &mut Sums<L::Vector, MR>,
 ) {
     let b = [L::load(&b[0]), L::load(&b[1])];
     for (i, sums) in sums.iter_mut().enumerate() {
@@ -102,8 +95,7 @@ fn step<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
 /// Rows of `a` times a panel of `b`.
 #[inline(always)]
 fn by_rows<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
-    a: [&[R]; MR],
-    b: &[[R; W]],
+    a: [&[R]; MR], b: &[[R; W]],
 ) -> Sums<L::Vector, MR> {
     let mut sums = [[L::splat(R::of(0.0)); 2]; MR];
     let units = a.map(|row| row.as_chunks::<UNIT>().0);
@@ -122,8 +114,7 @@ fn by_rows<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
 /// A panel of `a` times a panel of `b`.
 #[inline(always)]
 fn by_columns<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
-    a: &[[R; MR]],
-    b: &[[R; W]],
+    a: &[[R; MR]], b: &[[R; W]],
 ) -> Sums<L::Vector, MR> {
     let mut sums = [[L::splat(R::of(0.0)); 2]; MR];
     let (units, rest) = a.as_chunks::<UNIT>();

@@ -162,14 +162,8 @@ const GROUP: usize = 128;
 ///
 /// More than one of `threads` are those of the rayon pool that this is called in.
 pub fn gemm<'a, R: Real>(
-    (m, n, k): (usize, usize, usize),
-    a: Mat<R>,
-    b: impl Into<Right<'a, R>>,
-    c: &mut [R],
-    ldc: usize,
-    alpha: f64,
-    accumulate: bool,
-    threads: usize,
+    (m, n, k): (usize, usize, usize), a: Mat<R>, b: impl Into<Right<'a, R>>, c: &mut [R], ldc: usize, alpha: f64,
+    accumulate: bool, threads: usize,
 ) {
     let b = b.into();
     if m == 0 || n == 0 {
@@ -197,15 +191,8 @@ pub fn gemm<'a, R: Real>(
 
 /// The loops at the top of this page, but the innermost two.
 fn blocks<R: Real>(
-    kernel: Kernel<R>,
-    (m, n, k): (usize, usize, usize),
-    a: Mat<R>,
-    b: Right<R>,
-    c: &mut [R],
-    ldc: usize,
-    alpha: R,
-    accumulate: bool,
-    threads: usize,
+    kernel: Kernel<R>, (m, n, k): (usize, usize, usize), a: Mat<R>, b: Right<R>, c: &mut [R], ldc: usize, alpha: R,
+    accumulate: bool, threads: usize,
 ) {
     let part = k.div_ceil(k.div_ceil(DEPTH)).next_multiple_of(8);
     R::with_room(Side::Right, |right| {
@@ -257,10 +244,7 @@ impl Tasks {
 /// Calls `f(lines, data)` on shares of `lines`, as equal as whole units of `unit` of them can be: with chunks of one
 /// size the last is a smaller one, and the thread that has it waits. `data` has `width` values for each line.
 fn shares<T: Send>(
-    data: &mut [T],
-    (width, unit): (usize, usize),
-    lines: Range<usize>,
-    tasks: Tasks,
+    data: &mut [T], (width, unit): (usize, usize), lines: Range<usize>, tasks: Tasks,
     f: &(impl Fn(Range<usize>, &mut [T]) + Sync),
 ) {
     let [left, right] = tasks.halves();

@@ -88,10 +88,7 @@ pub(super) fn left<R: Real, const MR: usize>(a: Mat<R>, m: usize, depth: usize, 
 /// `to` becomes the panels of `b [depth, n]`, `[depth][NR]` each.
 #[inline(always)]
 pub(super) fn right<L: Lanes<R, W>, R: Real, S: Widen<R>, const W: usize, const NR: usize>(
-    b: Mat<S>,
-    n: usize,
-    depth: usize,
-    to: &mut [R],
+    b: Mat<S>, n: usize, depth: usize, to: &mut [R],
 ) {
     if b.col == 1 {
         // over all panels: memory is read ahead in a line, but not from page to page
@@ -126,9 +123,7 @@ pub(super) fn right<L: Lanes<R, W>, R: Real, S: Widen<R>, const W: usize, const 
 /// Columns that are contiguous in memory become rows of the panel, by squares of 8; gives the depth that is done.
 #[inline(always)]
 fn turn<L: Lanes<R, W>, R: Real, S: Widen<R>, const W: usize, const NR: usize>(
-    b: Mat<S>,
-    depth: usize,
-    panel: &mut [R],
+    b: Mat<S>, depth: usize, panel: &mut [R],
 ) -> usize {
     for (q, to) in panel[..depth / 8 * 8 * NR].chunks_exact_mut(8 * NR).enumerate() {
         for j in (0..NR).step_by(8) {
