@@ -1,5 +1,5 @@
-//! The layout of the code: a module imports only modules below it, files are short and import each other without cycles,
-//! lines fit the screen, `unsafe` stays where the design allows it.
+//! The layout of the code: a module imports only modules below it, files are short and import each other without
+//! cycles, lines fit the screen, `unsafe` stays where the design allows it.
 
 mod cycles;
 
