@@ -1,6 +1,7 @@
 //! The CPU backend's matrix products beside those of the crate `gemm`, in GFLOP/s.
 //!
-//! `cargo bench --bench gemm`, with a name behind `--` to filter. Shapes are the projections of models of 135 million
+//! `cargo run --release --manifest-path benches/peers/gemm/Cargo.toml -- --bench`, with a name behind it to filter.
+//! Shapes are the projections of models of 135 million
 //! and 1 billion parameters (SmolLM2-135M, Llama-3.2-1B): one row as in decoding, 512 and 1024 rows as in training; all
 //! cores. `bf16` is eyekern with weights in bf16, for which the crate has no product.
 
