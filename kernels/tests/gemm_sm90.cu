@@ -115,8 +115,8 @@ template <int N> DEVICE void finish(const float (&d)[N][4], float* c) {
 }
 
 // Products of the other shapes, end to end in rows of c [64, 320] f32, a [64, 64] in registers in the first three:
-// a b^T with b [64, 64]; a times the first 64 columns of b2 [64, 128], whose rows are the depth; a b2; a b^T with a in shared
-// memory. Tiles as TMA would have them, b2 as two panels. 128 threads; 32768 bytes of shared memory.
+// a b^T with b [64, 64]; a times the first 64 columns of b2 [64, 128], whose rows are the depth; a b2; a b^T with a in
+// shared memory. Tiles as TMA would have them, b2 as two panels. 128 threads; 32768 bytes of shared memory.
 extern "C" __global__ void test_wgmma_registers(const bf16* a, const bf16* b, const bf16* b2, float* c) {
     DYNAMIC_SHARED(shared);
     for (int piece = threadIdx.x; piece < 4 * 64 * 8; piece += 128) {

@@ -157,7 +157,7 @@ impl RowReader<'_> {
     }
 
     /// Refuses to draw weights for rows that bring their own.
-    pub(super) fn refuse_attention(&self, form: &str) -> Result<(), String> {
+    pub(super) fn refuse_drawn(&self, form: &str) -> Result<(), String> {
         let why = "carry weights of their own, and the recipe draws them from scan paths; give `code` and `content`, \
                    or unset salience.condition";
         if self.reading.paths.is_some() { Err(format!("rows of `{form}` {why}")) } else { Ok(()) }
@@ -165,7 +165,7 @@ impl RowReader<'_> {
 
     /// Tokens as given; nothing is added.
     fn tokens<'a>(&self, row: &'a Object, ids: &'a Value) -> Result<Row, String> {
-        self.refuse_attention("input_ids")?;
+        self.refuse_drawn("input_ids")?;
         let ids = list("input_ids", ids)?;
         let column = |key| {
             let values = given(row, key).map(|values| list(key, values)).transpose()?;

@@ -18,7 +18,7 @@ struct Part<'a> {
 impl RowReader<'_> {
     /// A list of `{"text", "weight" = 1, "train" = true, "path" = false}`. EOS follows if the last one is trained.
     pub(super) fn segments(&self, list: &Value) -> Result<Row, String> {
-        self.refuse_attention("segments")?;
+        self.refuse_drawn("segments")?;
         let list = list.as_array().ok_or("`segments` must be a list of {\"text\", \"weight\", \"train\", \"path\"}")?;
         fn part((index, segment): (usize, &Value)) -> Result<Part<'_>, String> {
             let name = |why: String| format!("`segments`[{index}]: {why}");
@@ -42,7 +42,7 @@ impl RowReader<'_> {
     /// A list of `{"role", "content", "weight" = 1, "train"}`. Answers (role "assistant", unless `train` is false) are
     /// trained, each with the end that the template puts after it.
     pub(super) fn messages(&self, list: &Value, tools: Option<&Value>) -> Result<Row, String> {
-        self.refuse_attention("messages")?;
+        self.refuse_drawn("messages")?;
         let list = list.as_array().ok_or("`messages` must be a list of {\"role\", \"content\"}")?;
         let (mut learned, mut weights) = (Vec::new(), Vec::new());
         for (index, message) in list.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The CPU backend's matrix products beside those of the crate `gemm`, in GFLOP/s.
+//! Matrix products of the CPU backend and of the crate `gemm`, in GFLOP/s.
 //!
 //! `cargo run --release --manifest-path benches/peers/gemm/Cargo.toml -- --bench`, with a name behind it to filter.
 //! Shapes are the projections of models of 135 million

@@ -189,8 +189,9 @@ fn long_lines(file: &str, text: &str) -> Vec<String> {
 /// rustfmt leaves comments and strings as they are.
 #[test]
 fn lines_fit_the_screen() {
-    let folders = ["src", "tests", "benches", "examples", "build"];
-    let files: Vec<_> = folders.iter().flat_map(|folder| files_in(folder, &["rs"])).collect();
+    let rust = ["src", "tests", "benches", "examples", "build"];
+    let mut files: Vec<_> = rust.iter().flat_map(|folder| files_in(folder, &["rs"])).collect();
+    files.extend(files_in("kernels", &["cu", "cuh", "cpp", "h"]));
     let long: Vec<_> = files.iter().flat_map(|(file, text)| long_lines(file, text)).collect();
     assert!(long.is_empty(), "above {COLUMNS} columns:\n{}", long.join("\n"));
     assert_eq!(long_lines("f", &format!("é\n{}\n{}", "é".repeat(COLUMNS), "x".repeat(COLUMNS + 1))), ["f:3"]);
