@@ -1,5 +1,5 @@
-//! What decides the bits of a run, as text: the keys of its recipe, hashes of the files it reads, the program. Kept
-//! with every checkpoint, so that a resume can say what changed.
+//! Everything that determines the bits of a run, as text: the keys of its recipe, hashes of the files that it reads,
+//! the program. Every checkpoint has it, so that a resume can name the differences.
 
 use super::recipe::{self, Effect, Recipe};
 use crate::backend::Backend;
@@ -11,12 +11,12 @@ use crate::model::files::{ModelFiles, Origin};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// What decides the bits of a run: recipe keys with their TOML, keys that name files with the hash of the content.
+/// Recipe keys with their TOML; keys that name files with the hash of the content.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Fingerprint(BTreeMap<String, String>);
 
 impl Fingerprint {
-    /// Of a run on a backend. Reads all files once, to hash them; fails where one cannot be read.
+    /// The fingerprint of a run on a backend. Reads all files once, to hash them; fails if a file cannot be read.
     pub fn of<B: Backend>(recipe: &Recipe, origin: &Origin, tokenizer: Option<&Tokenizer>) -> Result<Fingerprint> {
         let (mut fingerprint, recorded) = (recipe.assignments(), keys(Effect::Bits));
         fingerprint.retain(|key, _| recorded.contains(key));
@@ -50,7 +50,7 @@ impl Fingerprint {
         Ok(Fingerprint(fingerprint))
     }
 
-    /// What is not as it was, a phrase each: `train.learning_rate was 1e-4 and is 2e-4`.
+    /// The differences, a phrase each: `train.learning_rate was 1e-4 and is 2e-4`.
     pub fn changes(&self, now: &Fingerprint) -> Vec<String> {
         let show = |value: Option<&String>| {
             let hash = |v: &&str| v.starts_with("blake3 ");

@@ -27,8 +27,8 @@ impl Writer {
         Ok(Writer { path, file, board: board(recipe)? })
     }
 
-    /// Goes on from `copy`, which [`Writer::copy`] wrote: lines after it are gone, and the header tells of `steps` in
-    /// all. An event file is written anew from those lines, so that no step is in it twice.
+    /// Continues from `copy`, which [`Writer::copy`] wrote: later lines are dropped, and the header gets `steps` as the
+    /// number of all steps. An event file is written again from these lines, so that no step is in it twice.
     pub fn resume(recipe: &Recipe, copy: &Path, steps: u64) -> Result<Writer> {
         let path = recipe.train.output_dir.join("metrics.jsonl");
         let lines = std::fs::read_to_string(copy).map_err(Error::io(copy, "read"))?;
@@ -56,7 +56,7 @@ impl Writer {
     }
 }
 
-/// The lines of a run whose header tells of `steps` in all.
+/// The lines with `steps` in the header.
 fn with_steps(lines: String, steps: u64) -> String {
     let Some((first, rest)) = lines.split_once('\n') else { return lines };
     let Ok(mut header) = serde_json::from_str::<Value>(first) else { return lines };
@@ -67,8 +67,8 @@ fn with_steps(lines: String, steps: u64) -> String {
     format!("{header}\n{rest}")
 }
 
-/// The event file of a run that wants one. What earlier runs left in its folder goes. The name sorts behind theirs, as
-/// readers go on to the file that does.
+/// The event file, if the recipe asks for one. Event files of earlier runs in its folder are removed. Its name sorts
+/// after theirs, because readers continue with the last name.
 fn board(recipe: &Recipe) -> Result<Option<EventFile>> {
     const START: &str = "events.out.tfevents.";
     let dir = recipe.train.output_dir.join("runs");

@@ -49,13 +49,13 @@ pub(super) fn settings(prepared: &Prepared) -> StepSettings {
     }
 }
 
-/// The micro-batch of these examples, with `pad` in the room that [`pack::batch`] says.
+/// The micro-batch of these examples, padded with `pad` if it is given ([`pack::batch`]).
 pub(super) fn lay_out(examples: &[Example], indices: &[usize], pad: Option<u32>) -> Batch {
     let chosen: Vec<&Example> = indices.iter().map(|&i| &examples[i]).collect();
     pack::batch(&chosen, pad)
 }
 
-/// What micro-batches are padded with, where the recipe pads.
+/// The id that pads micro-batches, if the recipe pads them.
 pub(super) fn pad(recipe: &Recipe) -> Option<u32> {
     (recipe.data.batching == Batching::Padded).then_some(0)
 }
