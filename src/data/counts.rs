@@ -3,7 +3,8 @@
 use super::row::Row;
 use super::{Example, IGNORE};
 
-/// Counts over a corpus. All but `rows`, `truncated`, `without_supervision` and `split_copies` are over kept rows.
+/// Counts over a corpus. All but `rows`, `truncated`, `without_supervision`, `split_copies` and `rewritten` are over
+/// kept rows.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Counts {
     /// Rows read; blank lines are none.
@@ -24,6 +25,9 @@ pub struct Counts {
     pub without_supervision: usize,
     /// Rows whose `code` was cut into a prompt and a completion: they had no content of their own, or a copy.
     pub split_copies: usize,
+    /// Rows of `messages` whose chat template writes an earlier answer in another way than when it is generated.
+    #[serde(default)]
+    pub rewritten: usize,
     /// Least weight of a supervised token.
     pub weight_min: f64,
     /// Mean weight of the supervised tokens.
@@ -54,6 +58,7 @@ impl Counts {
         self.rows += 1;
         self.truncated += usize::from(row.cut > 0);
         self.split_copies += usize::from(row.split);
+        self.rewritten += usize::from(row.rewritten);
         if example.supervised() == 0 {
             self.without_supervision += 1;
             return false;

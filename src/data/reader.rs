@@ -67,7 +67,7 @@ impl RowReader<'_> {
             self.segments(segments)
         } else if let Some(messages) = given(&row, "messages") {
             marks.refuse("messages", "give an answer a `weight` of its own")?;
-            self.messages(messages, given(&row, "tools"))
+            self.messages(messages, &row)
         } else if let (Some(instruction), Some(output)) = (text(&row, "instruction")?, text(&row, "output")?) {
             let input = text(&row, "input")?.unwrap_or_default();
             let prompt = template::alpaca(instruction, input);

@@ -132,7 +132,7 @@ mod tests {
     fn the_target_of_a_conversation_is_its_answer() {
         let template = "{% for m in messages %}{{ m.role[0] }}{{ m.content }}</s>{% endfor %}\
                         {% if add_generation_prompt %}a{% endif %}";
-        let chat = Chat::new(template.into(), String::new(), "</s>".into()).unwrap();
+        let chat = Chat::new(template, &[]).unwrap();
         let turns = r#"{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}"#;
         let rows = format!(r#"{{"messages": [{turns}, {turns}]}}"#);
         let rows = read_rows(&rows, Some(&plain().with_chat(chat)), Task::None).unwrap();

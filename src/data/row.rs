@@ -13,6 +13,8 @@ pub(crate) struct Row {
     pub example: Example,
     /// Number of truncated tokens.
     pub cut: usize,
+    /// Whether a chat template writes its first answer in another way when nothing follows.
+    pub rewritten: bool,
     /// Whether the completion was made by cutting `code` in two.
     pub split: bool,
     /// The code that a scan path is drawn through, if weights are drawn.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::jinja::Date;
 use super::template::Task;
 use super::weights::drawn::PathReading;
 
@@ -53,10 +54,12 @@ pub struct Reading {
     pub uniform: bool,
     /// Draws weights from scan paths; with `None`, the data bring their own weights.
     pub paths: Option<PathReading>,
+    /// The day that chat templates write; with `None`, today.
+    pub date: Option<Date>,
 }
 
 impl Default for Reading {
     fn default() -> Reading {
-        Reading { task: Task::None, max_length: 1024, prompt_weight: None, uniform: false, paths: None }
+        Reading { task: Task::None, max_length: 1024, prompt_weight: None, uniform: false, paths: None, date: None }
     }
 }

@@ -101,6 +101,11 @@ impl Tokenizer {
         Ok(encoding.get_ids().iter().zip(offsets).map(|(&id, &(start, end))| Piece { id, start, end }).collect())
     }
 
+    /// TEMPORARY
+    pub fn encode_behind(&self, text: &str) -> Result<Vec<Piece>> {
+        self.encode(text)
+    }
+
     /// What a model is given to continue `prompt`: the same ids that begin a training example with this prompt.
     pub fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>> {
         let pieces = self.encode(prompt)?;
@@ -162,7 +167,13 @@ impl Tokenizer {
     pub fn digest(&self) -> blake3::Hash {
         match &self.chat {
             None => self.digest,
-            Some(chat) => blake3::keyed_hash(self.digest.as_bytes(), chat.source().as_bytes()),
+            Some(chat) => {
+                let mut hash = blake3::Hasher::new_keyed(self.digest.as_bytes());
+                for (_, text) in chat.sources() {
+                    hash.update(text.as_bytes());
+                }
+                hash.finalize()
+            }
         }
     }
 

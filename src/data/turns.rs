@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::json::{self, given, text};
+use super::chat::{Chat, Talk};
+use super::jinja::Date;
+use super::json::{self, Object, given, text};
 use super::reader::{RowReader, push};
 use super::row::{Row, Words};
 use super::{Example, IGNORE};
@@ -39,9 +41,9 @@ impl RowReader<'_> {
         self.joined(&parts, ends)
     }
 
-    /// A list of `{"role", "content", "weight" = 1, "train"}`. Answers (role "assistant", unless `train` is false) are
-    /// trained, each with the end that the template puts after it.
-    pub(super) fn messages(&self, list: &Value, tools: Option<&Value>) -> Result<Row, String> {
+    /// A list of `{"role", "content", "weight" = 1, "train"}`, as the chat template writes it. Answers (role
+    /// "assistant", unless `train` is false) are trained, each with the end that the template puts after it.
+    pub(super) fn messages(&self, list: &Value, row: &Object) -> Result<Row, String> {
         self.refuse_drawn("messages")?;
         let list = list.as_array().ok_or("`messages` must be a list of {\"role\", \"content\"}")?;
         let (mut learned, mut weights) = (Vec::new(), Vec::new());
@@ -68,46 +70,94 @@ impl RowReader<'_> {
         let why = "the row has `messages` and the model brings no chat template; put chat_template.jinja or \
                    tokenizer_config.json beside its tokenizer, or give `segments`";
         let chat = self.tokenizer()?.chat().ok_or(why)?;
+        let arguments = given(row, "chat_template_kwargs").map(|arguments| {
+            let wrong = || format!("`chat_template_kwargs` must be an object, not {}", json::brief(arguments));
+            arguments.as_object().ok_or_else(wrong)
+        });
+        let (tools, documents) = (given(row, "tools"), given(row, "documents"));
+        let date = self.reading.date.unwrap_or_else(Date::today);
+        let talk = Talk { messages: list, tools, documents, arguments: arguments.transpose()?, date };
+        if list.is_empty() {
+            return self.joined(&[], false);
+        }
         if self.open {
-            // the last answer is the one to generate, whether it is present or not
-            let last = list.len().checked_sub(1).filter(|&last| list[last]["role"] == "assistant");
-            let Some(last) = last else {
-                let text = &chat.render(list, tools, true)?;
-                return self.joined(&[Part { text, weight: 1.0, train: false, on_path: false }], false);
-            };
-            (learned, weights) = (vec![last], vec![1.0]);
+            return self.open_talk(chat, &talk);
         }
-        if learned.is_empty() && !list.is_empty() {
-            // the whole conversation is context
-            let text = &chat.render(list, tools, false)?;
-            return self.joined(&[Part { text, weight: 1.0, train: false, on_path: false }], false);
+        let tokenizer = self.tokenizer()?;
+        let whole = chat.render(&talk, false)?;
+        let pieces = tokenizer.encode(&whole.text).map_err(|e| e.to_string())?;
+        // answers behind the last token that is kept need no place
+        let limit = pieces.get(self.reading.max_length).map_or(usize::MAX, |piece| piece.start);
+        let answers = chat.answers(&talk, &whole, &learned, limit)?;
+        let mut example = Example::default();
+        let mut places = answers.places.iter().peekable();
+        for piece in &pieces {
+            while places.next_if(|(_, place)| place.end <= piece.start).is_some() {}
+            let answer = places.peek().filter(|(_, place)| piece.start < place.end && place.start < piece.end);
+            let weight = answer.and_then(|(message, _)| weights.get(learned.iter().position(|at| at == message)?));
+            match weight {
+                Some(&weight) => push(&mut example, piece.id, piece.id, self.weight(weight), false),
+                None => push(&mut example, piece.id, IGNORE, 1.0, false),
+            }
         }
-        let stretches = chat.stretches(list, tools, &learned)?;
-        let mut weights = weights.into_iter();
-        let parts: Vec<Part> = stretches
-            .iter()
-            .map(|stretch| {
-                let train = stretch.message.is_some();
-                let weight = if train { weights.next().unwrap_or(1.0) } else { 1.0 };
-                Part { text: &stretch.text, weight, train, on_path: false }
-            })
-            .collect();
-        self.joined(&parts, false)
+        let words = self.keep_texts.then(|| {
+            let (mut words, mut at) = (Words::default(), 0);
+            for (_, place) in &answers.places {
+                words.source += &whole.text[at..place.start];
+                words.target += &whole.text[place.clone()];
+                at = place.end;
+            }
+            words.source += &whole.text[at..];
+            words.add(&whole.text, &pieces);
+            words
+        });
+        Ok(Row { words, rewritten: answers.rewritten, ..self.finish(example)? })
     }
 
-    /// BOS (if there is one) part part ..., each tokenised separately, and EOS if the row `ends`.
+    /// A conversation to be continued. Its last answer is the one to generate, whether it is present or not.
+    fn open_talk(&self, chat: &Chat, talk: &Talk) -> Result<Row, String> {
+        let (last, before) = match talk.messages.split_last() {
+            Some((last, before)) if last["role"] == "assistant" && !before.is_empty() => (true, before),
+            _ => (false, talk.messages),
+        };
+        let prompt = chat.render(&Talk { messages: before, ..*talk }, true)?.text;
+        let mut parts = vec![Part { text: &prompt, weight: 1.0, train: false, on_path: false }];
+        let whole = if last { chat.render(talk, false)?.text } else { String::new() };
+        if let Some(answer) = whole.strip_prefix(&prompt) {
+            parts.push(Part { text: answer.trim_end(), weight: 1.0, train: true, on_path: false });
+        } else if last {
+            let at = before.len();
+            let why = "the chat template writes the conversation up to `messages`[AT] in another way when its answer \
+                       follows; leave the answer out";
+            return Err(why.replace("AT", &at.to_string()));
+        }
+        self.parts(&parts, false, None)
+    }
+
+    /// BOS (if there is one) part part ..., and EOS if the row `ends`.
     fn joined(&self, parts: &[Part], ends: bool) -> Result<Row, String> {
+        self.parts(parts, ends, self.tokenizer()?.bos())
+    }
+
+    /// The parts, each tokenised separately, behind `bos` and before EOS if the row `ends`.
+    fn parts(&self, parts: &[Part], ends: bool, bos: Option<u32>) -> Result<Row, String> {
         let tokenizer = self.tokenizer()?;
         let (mut example, mut words) = (Example::default(), Words::default());
+        let mut first = true;
         for part in parts {
-            let pieces = tokenizer.encode(part.text).map_err(|e| e.to_string())?;
-            if example.ids.is_empty()
-                && let Some(first) = pieces.first()
-                && let Some(bos) = tokenizer.missing_bos(Some(first.id))
+            let pieces = match first {
+                true => tokenizer.encode(part.text),
+                false => tokenizer.encode_behind(part.text),
+            };
+            let pieces = pieces.map_err(|e| e.to_string())?;
+            if first
+                && let Some(begin) = pieces.first()
+                && let Some(bos) = bos.filter(|&bos| begin.id != bos)
             {
                 push(&mut example, bos, IGNORE, 1.0, false);
                 words.places.push(0..0);
             }
+            first &= pieces.is_empty();
             if self.keep_texts {
                 words.add(part.text, &pieces);
                 if part.train { words.target += part.text } else { words.source += part.text }
@@ -127,7 +177,6 @@ impl RowReader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::chat::Chat;
     use super::super::samples::*;
     use super::super::source::Reading;
     use super::*;
@@ -141,7 +190,7 @@ mod tests {
     }
 
     fn read_as(line: &str, open: bool) -> Result<Row, String> {
-        let chat = Chat::new(TEMPLATE.into(), "<s>".into(), "</s>".into()).unwrap();
+        let chat = Chat::new(TEMPLATE, &[("bos_token", "<s>"), ("eos_token", "</s>")]).unwrap();
         let (tokenizer, reading) = (with_bos().with_chat(chat), Reading { max_length: 1000, ..Reading::default() });
         RowReader { tokenizer: Some(&tokenizer), vocab: 512, reading: &reading, keep_texts: false, open }.json(line)
     }
@@ -158,9 +207,9 @@ mod tests {
         };
         let row = read(&conversation("")).unwrap().example;
         let [u, x, y, z, w] = [b'u', b'x', b'y', b'z', b'w'].map(u32::from);
-        assert_eq!(row.ids, [BOS, u, x, EOS, line, a, y, EOS, line, u, z, EOS, line, a, w, EOS]);
-        assert_eq!(row.labels, [n, n, n, n, n, n, y, EOS, n, n, n, n, n, n, w, EOS]);
-        assert_eq!(row.weights[6..], [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0]);
+        assert_eq!(row.ids, [BOS, u, x, EOS, line, a, y, EOS, line, u, z, EOS, line, a, w, EOS, line]);
+        assert_eq!(row.labels, [n, n, n, n, n, n, y, EOS, n, n, n, n, n, n, w, EOS, n]);
+        assert_eq!(row.weights[6..], [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 1.0]);
         let last = read(&conversation(r#", "train": false"#)).unwrap().example;
         assert_eq!((&last.ids, last.labels.iter().filter(|&&l| l != n).count()), (&row.ids, 2));
     }

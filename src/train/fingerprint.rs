@@ -4,6 +4,7 @@
 use super::recipe::{self, Effect, Recipe};
 use crate::backend::Backend;
 use crate::data::corpus::DataSource;
+use crate::data::jinja::Date;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 use crate::files;
@@ -48,6 +49,11 @@ impl Fingerprint {
         let ids = tokenizer.iter().flat_map(|t| [("bos", t.bos()), ("eos", Some(t.eos()))]);
         fingerprint.extend(ids.filter_map(|(name, id)| Some((format!("model.tokenizer.{name}"), id?.to_string()))));
         Ok(Fingerprint(fingerprint))
+    }
+
+    /// The day that the chat template of the run wrote, if it wrote one.
+    pub fn chat_date(&self) -> Option<Date> {
+        self.0.get("data.chat_date")?.trim_matches('"').parse().ok()
     }
 
     /// The differences, a phrase each: `train.learning_rate was 1e-4 and is 2e-4`.
@@ -107,7 +113,7 @@ mod tests {
         };
         let bits = listed(&[
             ("model", "embd_dropout resid_dropout attention_dropout"),
-            ("data", "task max_length prompt_weight batching max_tokens shuffle"),
+            ("data", "task max_length prompt_weight chat_date batching max_tokens shuffle"),
             (
                 "salience",
                 "condition mode max_lines dynamic w_base off_path unseen align scope calls source_lang target_lang",

@@ -5,6 +5,7 @@ use super::resume::{Resume, Resumed};
 use super::salience;
 use crate::data::cache;
 use crate::data::corpus::{self, Corpus, DataSource, Reading};
+use crate::data::jinja::Date;
 use crate::data::pack::Batching;
 use crate::data::tokenizer::Tokenizer;
 use crate::data::weights::drawn::Drawing;
@@ -39,11 +40,18 @@ impl Prepared {
     }
 
     /// The same for a run that goes on from where `resume` says.
-    pub fn resuming(recipe: Recipe, resume: &Resume) -> Result<Prepared> {
+    pub fn resuming(mut recipe: Recipe, resume: &Resume) -> Result<Prepared> {
         let files = ModelFiles::open(&recipe.model.model_name_or_path)?;
         let mut notes = Vec::new();
         let resumed = resume.find(&recipe, &files.dir, &mut notes)?;
         let tokenizer = files.tokenizer(recipe.model.tokenizer.as_deref(), None)?;
+        if recipe.data.chat_date.is_none()
+            && let Some(chat) = tokenizer.as_ref().and_then(Tokenizer::chat)
+            && chat.uses_date()
+        {
+            let recorded = resumed.as_ref().and_then(|resumed| resumed.found.state.fingerprint.chat_date());
+            recipe.data.chat_date = Some(recorded.unwrap_or_else(Date::today));
+        }
         let mut read = |source| read(&recipe, source, tokenizer.as_ref(), files.spec.vocab, &mut notes);
         let train = read(&recipe.data.train_file)?;
         let validation = recipe.data.validation_file.as_ref().map(read).transpose()?;
@@ -91,6 +99,7 @@ pub fn reading(recipe: &Recipe, source: &DataSource) -> Result<Reading> {
         prompt_weight: recipe.data.prompt_weight,
         uniform: recipe.objective.arm == Arm::Uniform,
         paths: salience::path_reading(recipe, source)?,
+        date: recipe.data.chat_date,
     })
 }
 
@@ -147,6 +156,14 @@ fn notes_of(prepared: &Prepared) -> Vec<String> {
             notes.push(format!(
                 "{file}: {} completion rows had no target of their own and were split in half",
                 r.split_copies
+            ));
+        }
+        if r.rewritten > 0 {
+            notes.push(format!(
+                "{file}: in {} rows the chat template writes earlier answers in another way than when they are \
+                 generated (without their thinking, for example); they are learned as the whole conversation has them; \
+                 `\"train\": false` leaves one out",
+                r.rewritten
             ));
         }
         if r.eos_rows == 0 && prepared.tokenizer.is_some() {

@@ -31,7 +31,7 @@ const CHAT: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_t
 
 fn tokenizer() -> Tokenizer {
     let end = "<|endoftext|>";
-    let chat = Chat::new(CHAT.into(), String::new(), end.into()).expect("a template");
+    let chat = Chat::new(CHAT, &[("eos_token", end)]).expect("a template");
     Tokenizer::from_bytes(TOKENIZER, Some(end)).expect("the demo's tokenizer").with_chat(chat)
 }
 

@@ -8,6 +8,7 @@ use super::value::{MOST, Value, section};
 use crate::backend::moments::Optim;
 use crate::choices::choices;
 use crate::data::corpus::DataSource;
+use crate::data::jinja::Date;
 use crate::data::pack::Batching;
 use crate::data::template::Task;
 use crate::data::weights::drawn::Writing;
@@ -86,6 +87,18 @@ choices! {
         None = "none",
         /// A TensorBoard event file in output_dir/runs.
         Tensorboard = "tensorboard",
+    }
+}
+
+impl Value for Date {
+    fn kind() -> String {
+        "a date such as \"2026-11-30\"".into()
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        value.as_str()?.parse().ok()
+    }
+    fn write(&self) -> Option<toml::Value> {
+        Some(toml::Value::String(self.to_string()))
     }
 }
 
@@ -220,6 +233,9 @@ section! {
         max_length: usize = 1024, Within(2.0, MOST), Bits;
         /// Loss weight of prompt tokens; unset, the prompt is not supervised.
         prompt_weight: Option<f32> = None, Any, Bits;
+        /// The day that chat templates write with `strftime_now`; unset, the day of the first run, which a resumed run
+        /// keeps.
+        chat_date: Option<Date> = None, Any, Bits;
         /// Micro-batches: packed up to max_tokens, packed by count of examples, or by count and padded.
         batching: Batching = Batching::Tokens, Any, Bits;
         /// Token budget of a micro-batch; 0 means per_device_train_batch_size * max_length.

@@ -1,0 +1,299 @@
+//! Where the answers of a conversation stand in its text.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde_json::Value;
+
+use super::super::jinja::{Rendered, Template, Variables};
+use super::{Answers, Chat, Made, Talk, message};
+
+/// Around the content of an answer, to find it in the text: a start and an end with the number of the message. They are
+/// of Unicode's private use.
+const START: char = '\u{f5a1e}';
+const END: char = '\u{f5a1f}';
+const DIGITS: [char; 10] = [
+    '\u{f5a20}',
+    '\u{f5a21}',
+    '\u{f5a22}',
+    '\u{f5a23}',
+    '\u{f5a24}',
+    '\u{f5a25}',
+    '\u{f5a26}',
+    '\u{f5a27}',
+    '\u{f5a28}',
+    '\u{f5a29}',
+];
+
+/// A conversation with its template and variables.
+pub(super) struct Written<'a> {
+    talk: &'a Talk<'a>,
+    template: &'a Template,
+    variables: Variables,
+}
+
+impl<'a> Written<'a> {
+    pub fn new(chat: &'a Chat, talk: &'a Talk) -> Made<Written<'a>> {
+        let template = chat.template(talk.tools.is_some_and(|tools| !tools.is_null()))?;
+        Ok(Written { talk, template, variables: chat.variables(talk)? })
+    }
+
+    /// The text of the first `length` messages.
+    pub fn render(&self, length: usize, prompt: bool) -> Made<Rendered> {
+        self.render_with(&self.variables.first("messages", length), prompt)
+    }
+
+    fn render_with(&self, variables: &Variables, prompt: bool) -> Made<Rendered> {
+        let mut variables = variables.first("", 0);
+        variables.set("add_generation_prompt", &prompt.into())?;
+        let rendered = self.template.render(&variables, self.talk.date);
+        rendered.map_err(|why| format!("the chat template fails on `messages` ({why})"))
+    }
+
+    fn is_answer(&self, message: usize) -> bool {
+        self.talk.messages.get(message).is_some_and(|message| message["role"] == "assistant")
+    }
+
+    /// The stretches that the template marks, one for each answer.
+    pub fn generated(&self, whole: &Rendered, learned: &[usize]) -> Made<Answers> {
+        let answers: Vec<usize> = (0..self.talk.messages.len()).filter(|&at| self.is_answer(at)).collect();
+        if answers.len() != whole.generated.len() {
+            return Err(format!(
+                "the chat template marks {} stretches as generated, and the conversation has {} answers, so that it is \
+                 unknown which is which; give `segments` instead",
+                whole.generated.len(),
+                answers.len()
+            ));
+        }
+        let places = answers.into_iter().zip(whole.generated.iter().cloned());
+        let places = places.filter(|(message, _)| learned.contains(message)).collect();
+        Ok(Answers { places, rewritten: false })
+    }
+
+    /// The answers by marks in them; `None` where an answer has no mark that is written, or marks change the text.
+    pub fn marked(&self, whole: &str, learned: &[usize]) -> Made<Option<Answers>> {
+        // some templates ask whether there is content, so that marks in an empty one change what they write
+        for blanks in [true, false] {
+            let mut messages = self.talk.messages.to_vec();
+            learned.iter().for_each(|&at| mark(&mut messages[at], at, blanks));
+            let mut variables = self.variables.first("", 0);
+            variables.set("messages", &Value::from(messages.iter().map(message).collect::<Vec<_>>()))?;
+            let marks = Marked { written: self, variables };
+            if let Some((text, contents)) = marks.read(messages.len(), false)
+                && text == whole
+                && let Some(answers) = self.located(whole, learned, &contents, &marks)?
+            {
+                return Ok(Some(answers));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The answers around their `contents`.
+    fn located(&self, whole: &str, learned: &[usize], contents: &Contents, marks: &Marked) -> Made<Option<Answers>> {
+        let (Some(&first), Some(&last)) = (learned.first(), learned.last()) else {
+            return Ok(Some(Answers::default()));
+        };
+        let opening = self.opening(first)?;
+        let gap = if opening.is_empty() { self.gap(whole, contents) } else { "" };
+        let shape = |at: usize| {
+            let keys = self.talk.messages[at].as_object().into_iter().flatten();
+            keys.filter(|(_, value)| !value.is_null()).map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        let common = marks.behind(last, &opening);
+        let (mut places, mut before) = (Vec::new(), 0);
+        for &at in learned {
+            let content = match contents.get(&at) {
+                Some(content) => content.clone(),
+                // its text is empty: it begins and ends where an answer is opened
+                None => {
+                    let next = contents.range(at..).next().map_or(whole.len(), |(_, content)| content.start);
+                    match whole.get(before..next).and_then(|text| text.find(&opening)) {
+                        Some(found) if !opening.is_empty() => {
+                            let at = before + found + opening.len();
+                            at..at
+                        }
+                        _ => return Ok(None),
+                    }
+                }
+            };
+            let rest = &whole[content.end..];
+            let fits = |ends: &[String]| ends.iter().find(|end| rest.starts_with(*end)).map(String::len);
+            let end = fits(&common).filter(|_| shape(at) == shape(last)).unwrap_or_else(|| {
+                let own = marks.behind(at, &opening);
+                fits(&own).unwrap_or_else(|| own.first().map_or(0, |end| shared(rest, end)))
+            });
+            let start = match whole[before..content.start].rfind(&opening) {
+                Some(found) if !opening.is_empty() => before + found + opening.len(),
+                _ if whole[before..content.start].ends_with(gap) => content.start - gap.len(),
+                _ => content.start,
+            };
+            before = content.end + end;
+            places.push((at, start..before));
+        }
+        let rewritten = first + 1 < self.talk.messages.len() && {
+            let same = |prompt: bool, opening: &str| {
+                let alone = self.render(first + 1, prompt).ok().map(|alone| alone.text);
+                alone.is_some_and(|text| whole.starts_with(text.strip_suffix(opening).unwrap_or(&text).trim_end()))
+            };
+            !same(false, "") && !same(true, &opening)
+        };
+        Ok(Some(Answers { places, rewritten }))
+    }
+
+    /// What the template writes where an answer begins.
+    fn opening(&self, first: usize) -> Made<String> {
+        for length in [first, self.talk.messages.len()].into_iter().filter(|&length| length > 0) {
+            if let (Ok(with), Ok(without)) = (self.render(length, true), self.render(length, false))
+                && let Some(opening) = with.text.strip_prefix(&without.text)
+            {
+                return Ok(opening.to_string());
+            }
+        }
+        Ok(String::new())
+    }
+
+    /// What stands between the conversation before an answer and its content, for a template without an opening.
+    fn gap<'w>(&self, whole: &'w str, contents: &Contents) -> &'w str {
+        let gap = contents.range(1..).next().and_then(|(&at, content)| {
+            let before = self.render(at, true).ok()?.text;
+            whole.get(before.len()..content.start).filter(|_| whole.starts_with(&before))
+        });
+        gap.unwrap_or_default()
+    }
+
+    /// The answers as differences: from where each begins to where the text with it ends.
+    pub fn differences(&self, whole: &str, learned: &[usize], limit: usize) -> Made<Answers> {
+        let mut places = Vec::new();
+        for &at in learned {
+            let before = match self.render(at, true) {
+                Ok(before) => before.text,
+                // many templates read the first message
+                Err(_) if at == 0 => self.opening(0)?,
+                Err(why) => return Err(why),
+            };
+            if before.len() >= limit {
+                break;
+            }
+            let with = self.render(at + 1, false)?.text;
+            let end = with.trim_end().len();
+            if !with.starts_with(&before) || !whole.starts_with(&with[..end]) || end < before.len() {
+                return Err(format!(
+                    "the chat template writes the conversation up to `messages`[{at}] in another way when more \
+                     follows, so that its answer has no place; give `segments` instead"
+                ));
+            }
+            places.push((at, before.len()..end));
+        }
+        Ok(Answers { places, rewritten: false })
+    }
+}
+
+/// The place of the content of each answer, by its message.
+type Contents = BTreeMap<usize, Range<usize>>;
+
+/// A conversation with marks in its answers.
+struct Marked<'a> {
+    written: &'a Written<'a>,
+    variables: Variables,
+}
+
+impl Marked<'_> {
+    /// The text of the first `length` messages without the marks, and what stood between them.
+    fn read(&self, length: usize, prompt: bool) -> Option<(String, Contents)> {
+        let variables = self.variables.first("messages", length);
+        unmarked(&self.written.render_with(&variables, prompt).ok()?.text)
+    }
+
+    /// What may stand behind the content of an answer: what does when it is the last message, or when another answer is
+    /// opened behind it.
+    fn behind(&self, at: usize, opening: &str) -> Vec<String> {
+        let end = |prompt: bool, cut: &str| {
+            let (text, contents) = self.read(at + 1, prompt)?;
+            let text = text.strip_suffix(cut)?;
+            // an answer that is not written at all ends where it is opened
+            let opened = || text.rfind(opening).filter(|_| !opening.is_empty()).map(|found| found + opening.len());
+            let from = contents.get(&at).map(|content| content.end).or_else(opened)?;
+            Some(text.get(from..)?.trim_end().to_string())
+        };
+        end(false, "").into_iter().chain(end(true, opening)).collect()
+    }
+}
+
+/// The length of the end of an answer that two continuations share. What they have in common beyond it is the beginning
+/// of a marker.
+fn shared(a: &str, b: &str) -> usize {
+    let common =
+        a.char_indices().zip(b.chars()).find(|((_, x), y)| x != y).map_or(a.len().min(b.len()), |((at, _), _)| at);
+    a[..common].trim_end_matches(|c: char| c.is_whitespace() || "<[{(|#".contains(c)).len()
+}
+
+/// Puts marks around the content of message `at`, inside of the white space at its ends, or else around the name of its
+/// first call; in a blank content only if `blanks`.
+fn mark(message: &mut Value, at: usize, blanks: bool) {
+    let blank = |value: &Value| value.as_str().is_none_or(|text| text.trim().is_empty());
+    let bare = match &message["content"] {
+        Value::Array(parts) => parts.iter().all(|part| blank(&part["text"])),
+        content => blank(content),
+    };
+    let name =
+        ["/tool_calls/0/function/name", "/tool_calls/0/name"].into_iter().find(|at| message.pointer(at).is_some());
+    let place = match (bare, name) {
+        (true, Some(name)) => name,
+        (true, None) if !blanks => return,
+        _ => "/content",
+    };
+    let mut texts: Vec<&mut String> = match message.pointer_mut(place) {
+        Some(Value::String(text)) => vec![text],
+        Some(Value::Array(parts)) => parts
+            .iter_mut()
+            .filter_map(|part| match part.get_mut("text") {
+                Some(Value::String(text)) if !text.trim().is_empty() => Some(text),
+                _ => None,
+            })
+            .collect(),
+        _ => return,
+    };
+    if texts.iter().any(|text| text.contains([START, END]) || text.contains(DIGITS)) {
+        return;
+    }
+    let number: String = at.to_string().bytes().map(|digit| DIGITS[usize::from(digit - b'0')]).collect();
+    // in a text of white space alone both stand at its end
+    let start = texts.first().map_or(0, |first| first.len() - first.trim_start().len());
+    if let Some(last) = texts.last_mut() {
+        let end = if last.trim().is_empty() { last.len() } else { last.trim_end().len() };
+        last.insert_str(end, &format!("{END}{number}"));
+    }
+    if let Some(first) = texts.first_mut() {
+        first.insert_str(start, &format!("{START}{number}"));
+    }
+}
+
+/// A text without its marks, and the stretches between them; `None` where marks are repeated or broken. A start may be
+/// missing, where a template leaves out the beginning of an answer.
+fn unmarked(text: &str) -> Option<(String, Contents)> {
+    let (mut plain, mut starts, mut contents) = (String::with_capacity(text.len()), BTreeMap::new(), Contents::new());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        if DIGITS.contains(&c) {
+            return None;
+        }
+        if c != START && c != END {
+            plain.push(c);
+            continue;
+        }
+        let (mut at, mut any) = (0usize, false);
+        while let Some(digit) = rest.peek().and_then(|next| DIGITS.iter().position(|digit| digit == next)) {
+            (at, any) = (at.checked_mul(10)?.checked_add(digit)?, true);
+            rest.next();
+        }
+        let repeated = match c {
+            START => starts.insert(at, plain.len()).is_some(),
+            _ => contents.insert(at, starts.get(&at).copied().unwrap_or(plain.len())..plain.len()).is_some(),
+        };
+        if repeated || !any {
+            return None;
+        }
+    }
+    Some((plain, contents))
+}
