@@ -4,9 +4,9 @@ use super::terminal::Terminal;
 use crate::data::json;
 use crate::data::lines::Lines;
 use crate::error::{Error, Result};
-use crate::salience::Label;
 use crate::salience::labels::{self, Calls, compat};
-use crate::salience::syntax::Language;
+use crate::salience::syntax::{self, Language, Parsed, Parsing};
+use crate::salience::{Label, Span};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -99,7 +99,12 @@ pub fn run(args: &LabelArgs, out: &mut Terminal) -> Result {
         if code.contains(&0) {
             out.note(&format!("{}: contains zero bytes; is it a binary file?", file.display()));
         }
-        let tokens = tokens(&code, language, args).map_err(|e| Error::file(file, e.to_string()))?;
+        let (tokens, parsed) = tokens(&code, language, args).map_err(|e| Error::file(file, e.to_string()))?;
+        if parsed.errors > 0 {
+            let (file, errors, nodes) = (file.display(), parsed.errors, parsed.nodes);
+            let share = format!("{errors} of {nodes} syntax nodes are errors");
+            out.note(&format!("note: {file}: does not parse as {language} ({share}); is --lang right?"));
+        }
         if tokens.is_empty() {
             out.note(&format!("{}: contains no {language} token to label; is the file empty?", file.display()));
         }
@@ -114,8 +119,9 @@ pub fn run(args: &LabelArgs, out: &mut Terminal) -> Result {
     }
 }
 
-/// Labels every row of a JSONL file. The language is `--lang`, else the row's `lang`, else Java.
+/// Labels every row of a JSONL file. The language is `--lang`, else the row's `lang`, else Java, which a note reports.
 fn label_rows(rows: &Path, named: Option<Language>, args: &LabelArgs, out: &mut Terminal) -> Result {
+    let mut parsing = Parsing::default();
     for raw in Lines::open(rows)?.jsonl() {
         let raw = raw?;
         let fail = |why: String| Error::row(rows, raw.number, why);
@@ -128,8 +134,11 @@ fn label_rows(rows: &Path, named: Option<Language>, args: &LabelArgs, out: &mut 
             Some(Value::String(name)) => Some(name.parse::<Language>().map_err(|e| fail(e.to_string()))?),
             Some(other) => return Err(fail(format!("`lang` is {other}, not the name of a language"))),
         };
-        let language = named.or(own).unwrap_or(Language::Java);
-        let tokens = tokens(code.as_bytes(), language, args).map_err(|e| fail(e.to_string()))?;
+        let language = named.or(own);
+        let assumed = language.is_none();
+        let language = language.unwrap_or(Language::Java);
+        let (tokens, parsed) = tokens(code.as_bytes(), language, args).map_err(|e| fail(e.to_string()))?;
+        parsing.add(raw.number, Parsed { assumed, ..parsed });
         if tokens.is_empty() {
             out.note(&fail(format!("`{}` contains no {language} token to label", args.field)).to_string());
         }
@@ -138,30 +147,34 @@ fn label_rows(rows: &Path, named: Option<Language>, args: &LabelArgs, out: &mut 
             LabelFormat::Jsonl => out.line(&object(None, &tokens).to_string()),
         }
     }
+    for note in parsing.notes("`lang` in the rows, or --lang") {
+        out.note(&format!("note: {}: {note}", rows.display()));
+    }
     Ok(())
 }
 
-fn tokens(code: &[u8], language: Language, args: &LabelArgs) -> Result<Vec<Token>> {
+/// The tokens of a piece of code, and how it parsed.
+fn tokens(code: &[u8], language: Language, args: &LabelArgs) -> Result<(Vec<Token>, Parsed)> {
     let calls = match args.calls {
         CallRule::Lexicon => Calls::Lexicon,
         CallRule::Syntax => Calls::Syntax,
     };
+    let syntax = syntax::parse(code, language)?;
+    let parsed = Parsed::of(&syntax, false);
     if args.compat.is_some() {
-        let list = compat::artifact(code, language, calls)?.into_iter();
-        return Ok(list
-            .map(|t| Token { text: t.text, label: t.label, start: t.start, end: t.end, line: t.line })
-            .collect());
+        let list = compat::artifact_tree(code, &syntax, calls)?.into_iter();
+        let token =
+            |t: compat::ArtifactToken| Token { text: t.text, label: t.label, start: t.start, end: t.end, line: t.line };
+        return Ok((list.map(token).collect(), parsed));
     }
-    let spans = labels::label(code, language, calls)?.into_iter();
-    Ok(spans
-        .map(|s| Token {
-            text: String::from_utf8_lossy(&code[s.start..s.end]).into_owned(),
-            label: s.label,
-            start: s.start,
-            end: s.end,
-            line: s.line,
-        })
-        .collect())
+    let token = |s: Span| Token {
+        text: String::from_utf8_lossy(&code[s.start..s.end]).into_owned(),
+        label: s.label,
+        start: s.start,
+        end: s.end,
+        line: s.line,
+    };
+    Ok((labels::label_tree(code, &syntax, calls).into_iter().map(token).collect(), parsed))
 }
 
 fn name(label: Option<Label>) -> &'static str {

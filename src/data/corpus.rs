@@ -216,6 +216,7 @@ mod tests {
             without_supervision: 2,
             split_copies: 0,
             rewritten: 0,
+            code: Default::default(),
             weight_min: -2.0,
             weight_mean: (3.0 - 2.0 + 1.0 + 1.0 + 1.0 + 0.5) / 6.0,
             weight_max: 3.0,

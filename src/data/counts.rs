@@ -2,9 +2,10 @@
 
 use super::row::Row;
 use super::{Example, IGNORE};
+use crate::salience::syntax::Parsing;
 
-/// Counts over a corpus. All but `rows`, `truncated`, `without_supervision`, `split_copies` and `rewritten` are over
-/// kept rows.
+/// Counts over a corpus. All but `rows`, `truncated`, `without_supervision`, `split_copies`, `rewritten` and `code` are
+/// over kept rows.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Counts {
     /// Rows read; blank lines are none.
@@ -28,6 +29,8 @@ pub struct Counts {
     /// Rows of `messages` whose chat template writes an earlier answer in another way than when it is generated.
     #[serde(default)]
     pub rewritten: usize,
+    /// How the code that weights are drawn through parses; without rows if they are not drawn.
+    pub code: Parsing,
     /// Least weight of a supervised token.
     pub weight_min: f64,
     /// Mean weight of the supervised tokens.
@@ -59,6 +62,9 @@ impl Counts {
         self.truncated += usize::from(row.cut > 0);
         self.split_copies += usize::from(row.split);
         self.rewritten += usize::from(row.rewritten);
+        if let Some(parsed) = row.parsed {
+            self.code.add(example.row as usize + 1, parsed);
+        }
         if example.supervised() == 0 {
             self.without_supervision += 1;
             return false;

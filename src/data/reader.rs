@@ -10,7 +10,7 @@ use super::tokenizer::{Piece, Tokenizer};
 use super::weights::drawn::{Look, Texts, Weighs};
 use super::weights::given::Spans;
 use super::{Example, IGNORE};
-use crate::salience::syntax::Language;
+use crate::salience::syntax::{Language, Parsed};
 
 /// The settings that are common to all rows.
 pub(crate) struct RowReader<'a> {
@@ -131,18 +131,20 @@ impl RowReader<'_> {
             let label = if prompt_weight.is_some() { piece.id } else { IGNORE };
             push(&mut example, piece.id, label, prompt_weight.unwrap_or(1.0), false);
         }
-        let look = self.look(texts, marks, example.ids.len(), &tail)?;
+        let (look, parsed) = self.look(texts, marks, example.ids.len(), &tail)?.unzip();
         for piece in tail {
             let (weight, on_path) = spans.at(completion, piece);
             push(&mut example, piece.id, piece.id, self.weight(weight), on_path);
         }
         push(&mut example, tokenizer.eos(), tokenizer.eos(), 1.0, false);
-        Ok(Row { look, words, ..self.finish(example)? })
+        Ok(Row { look, parsed: parsed.flatten(), words, ..self.finish(example)? })
     }
 
-    /// The code that a scan path is drawn through, for a completion in `tail` after `head` tokens; `None` unless
-    /// weights are drawn.
-    fn look(&self, texts: Texts, marks: Marks, head: usize, tail: &[Piece]) -> Result<Option<Look>, String> {
+    /// The code that a scan path is drawn through, for a completion in `tail` after `head` tokens, and how it parsed;
+    /// `None` unless weights are drawn.
+    fn look(
+        &self, texts: Texts, marks: Marks, head: usize, tail: &[Piece],
+    ) -> Result<Option<(Look, Option<Parsed>)>, String> {
         let Some(paths) = &self.reading.paths else { return Ok(None) };
         if let Some(key) = marks.key() {
             return Err(format!(
@@ -150,10 +152,10 @@ impl RowReader<'_> {
                  salience.condition"
             ));
         }
-        let Look { spans, by } = paths.look(texts, tail)?;
+        let (Look { spans, by }, parsed) = paths.look(texts, tail)?;
         let mut by: Vec<Weighs> = std::iter::repeat_n(Weighs::Given, head).chain(by).chain([paths.end()]).collect();
         by.truncate(self.reading.max_length);
-        Ok(Some(Look { spans, by }))
+        Ok(Some((Look { spans, by }, parsed)))
     }
 
     /// Refuses to draw weights for rows that bring their own.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::Example;
 use super::tokenizer::Piece;
 use super::weights::drawn::Look;
+use crate::salience::syntax::Parsed;
 
 /// A row that was read.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub(crate) struct Row {
     pub split: bool,
     /// The code that a scan path is drawn through, if weights are drawn.
     pub look: Option<Look>,
+    /// How that code parsed; `None` if weights are not drawn, or drawn through a natural language.
+    pub parsed: Option<Parsed>,
     /// Its texts, if they are kept; rows of `input_ids` have none.
     pub words: Option<Words>,
 }

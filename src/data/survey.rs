@@ -125,6 +125,8 @@ pub struct Survey {
     pub endless: Option<Finding>,
     /// Kept rows without a supervised token on the path.
     pub off_path: Finding,
+    /// Rows whose code does not parse, if weights are drawn from it.
+    pub unparsed: Finding,
     /// Rows with the tokens and labels of an earlier row.
     pub duplicates: Finding,
     /// Number of distinct rows that are repeated.
@@ -293,6 +295,7 @@ impl Tally<'_> {
         let kept = s.counts.count(&row, self.eos);
         s.truncated.add_if(row.cut > 0, line);
         s.unsupervised.add_if(!kept, line);
+        s.unparsed.add_if(row.parsed.is_some_and(|parsed| parsed.errors > 0), line);
         let length = example.ids.len() + row.cut;
         if length > s.longest.1 {
             s.longest = (line, length);

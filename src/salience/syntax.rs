@@ -5,8 +5,10 @@
 
 mod budget;
 mod language;
+mod parsing;
 
 pub use language::Language;
+pub use parsing::{FirstRow, OfLanguage, Parsed, Parsing};
 
 use crate::error::{Error, Result};
 use budget::Budget;
@@ -141,6 +143,25 @@ impl Syntax {
     /// The leaves in document order.
     pub fn leaves(&self) -> Leaves<'_> {
         Leaves { syntax: self, cursor: Some(self.tree.walk()) }
+    }
+
+    /// Nodes of the tree, and those of them that are errors or were inserted by the parser.
+    fn count(&self) -> (u64, u64) {
+        let mut cursor = self.tree.walk();
+        let (mut nodes, mut errors) = (0, 0);
+        loop {
+            let node = cursor.node();
+            nodes += 1;
+            errors += u64::from(node.is_error() || node.is_missing());
+            if cursor.goto_first_child() {
+                continue;
+            }
+            while !cursor.goto_next_sibling() {
+                if !cursor.goto_parent() {
+                    return (nodes, errors);
+                }
+            }
+        }
     }
 
     /// Bytes inside error nodes, plus the number of tokens that the parser inserted.

@@ -3,6 +3,7 @@
 
 use super::step::Outcome;
 use crate::error::{Error, Result};
+use crate::salience::syntax::Parsing;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -45,6 +46,9 @@ pub struct Header {
     pub weights: [f64; 3],
     /// Priors, paths and alignment; `None` where the weights are those of the data.
     pub salience: Option<String>,
+    /// How the code that weights are drawn through parses; absent if they are not drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<Parsing>,
     /// `objective.normalize`.
     pub normalize: String,
     /// `objective.arm`.

@@ -166,6 +166,8 @@ fn notes_of(prepared: &Prepared) -> Vec<String> {
                 r.rewritten
             ));
         }
+        let remedy = "`lang` in the rows, or salience.source_lang";
+        notes.extend(r.code.notes(remedy).into_iter().map(|note| format!("{file}: {note}")));
         if r.eos_rows == 0 && prepared.tokenizer.is_some() {
             notes.push(format!("{file}: no row supervises its EOS token, so the model will not learn to stop"));
         }

@@ -100,6 +100,7 @@ pub(super) fn header<B: Backend>(p: &Prepared, model: &mut Decoder<B>, meter: &M
         on_path: counts.share_on_path(),
         weights: [counts.weight_min, counts.weight_mean, counts.weight_max],
         salience: p.drawing.as_ref().map(salience::describe),
+        code: (counts.code.rows > 0).then(|| counts.code.clone()),
         normalize: recipe.objective.normalize.to_string(),
         arm: recipe.objective.arm.to_string(),
         gamma: recipe.objective.gamma,

@@ -71,6 +71,29 @@ fn the_summary_tells_defects_with_their_rows() {
     assert_eq!(of("mono") + 2 * of("bi") + 3 * of("tri"), of("on_path"));
 }
 
+#[test]
+fn code_that_does_not_parse_is_listed_with_its_language() {
+    let case = pairs();
+    let python = "def area(w, h):\n    if w < 0:\n        raise ValueError(w)\n    return w";
+    let named = serde_json::json!({"code": python, "lang": "python"}).to_string() + "\n";
+    let bare = |code: &str| serde_json::json!({ "code": code }).to_string() + "\n";
+    case.write("d.jsonl", bare(JAVA) + &bare(python) + &named + &bare("Here it is:\n```java\nint a;\n```\nBye!"));
+    let copy = ["d.jsonl", "--tokenizer", "tokenizer.json", "--set", "data.task=copy"];
+    let drawn = [&copy[..], &["--set", "salience.condition=combined"]].concat();
+    let text = inspect(&case, &drawn).trained();
+    assert!(text.contains("\n! unparsed code     2 of 4 (50.0 %)  rows 2, 4: the code has syntax errors ("), "{text}");
+    let language = "\n! language          java 3 (2 do not parse), python 1  3 of them name no language (`lang`, \
+                    salience.source_lang), so the default java was taken\n";
+    assert!(text.contains(language), "{text}");
+    let found = json(&case, &drawn);
+    assert_eq!(found["unparsed"], serde_json::json!({"count": 2, "first": [{"row": 2}, {"row": 4}]}));
+    assert_eq!((&found["code"]["unparsed"], &found["code"]["assumed"]), (&2.into(), &3.into()));
+    // without drawn weights no code is parsed
+    let plain = json(&case, &copy);
+    assert!(plain["unparsed"].is_null() && plain["code"].is_null());
+    assert!(!inspect(&case, &copy).trained().contains("unparsed code"));
+}
+
 /// Weight and role of each subword are those that training has; the prompt has none.
 #[test]
 fn a_row_is_shown_with_its_weights() {

@@ -88,6 +88,30 @@ fn bad_input_is_one_sentence() {
     label(&case, &["--jsonl", "broken.jsonl"]).refused(3, broken);
 }
 
+/// A row without `lang` is read as Java and counted; so is a row that does not parse.
+#[test]
+fn rows_that_do_not_parse_or_name_no_language_are_noted() {
+    let case = Case::empty();
+    let python = "def area(w, h):\n    if w < 0:\n        raise ValueError(w)\n    return w";
+    let rows = [
+        serde_json::json!({"code": JAVA}),
+        serde_json::json!({ "code": python }),
+        serde_json::json!({"code": python, "lang": "python"}),
+        serde_json::json!({"code": "@@ -1 +1 @@\n-int a;\n+int b;", "lang": "java"}),
+    ];
+    case.write("rows.jsonl", rows.map(|row| row.to_string() + "\n").concat());
+    let (_, notes) = label(&case, &["--jsonl", "rows.jsonl"]).noted();
+    let start = "rows.jsonl: the code of 2 rows of 4 do not parse (first: row 2, as java; ";
+    assert!(notes[0].starts_with(start), "{notes:?}");
+    let remedy = "`lang` in the rows, or --lang";
+    assert!(notes[0].ends_with(&format!("check the code, and name its language: {remedy}")), "{notes:?}");
+    let assumed = format!("rows.jsonl: 2 rows of 4 name no language and are read as java; name it: {remedy}");
+    assert_eq!(notes[1..], [assumed]);
+    // named on the command line, no language is assumed
+    let (_, notes) = label(&case, &["--jsonl", "rows.jsonl", "--lang", "python"]).noted();
+    assert!(notes.len() == 1 && notes[0].contains("(first: row 1, as python; "), "{notes:?}");
+}
+
 /// Neither stops the labelling of the files beside it.
 #[test]
 fn empty_and_binary_files_are_noted() {
@@ -100,9 +124,12 @@ fn empty_and_binary_files_are_noted() {
     case.write("odd.java", b"int \xff\xfe x(\0{{{{ return".as_slice());
     let ran = label(&case, &["odd.java"]);
     assert!(ran.code == Some(0) && !ran.stdout.is_empty());
-    assert_eq!(ran.stderr, "odd.java: contains zero bytes; is it a binary file?\n");
+    let parse = "note: odd.java: does not parse as java (4 of 14 syntax nodes are errors); is --lang right?";
+    assert_eq!(ran.stderr, format!("odd.java: contains zero bytes; is it a binary file?\n{parse}\n"));
     case.write("rows.jsonl", "{\"code\": \"f()\"}\n{\"code\": \" \"}\n");
     let ran = label(&case, &["--jsonl", "rows.jsonl"]);
     assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 2));
-    assert_eq!(ran.stderr, "rows.jsonl:2: `code` contains no java token to label\n");
+    let notes: Vec<&str> = ran.stderr.lines().collect();
+    assert_eq!(notes[0], "rows.jsonl:2: `code` contains no java token to label");
+    assert!(notes[1..].iter().all(|note| note.starts_with("note: rows.jsonl: ")), "{notes:?}");
 }

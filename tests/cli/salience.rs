@@ -78,7 +78,54 @@ fn the_header_says_what_weights_are_drawn_from() {
     assert_eq!(run["salience"], "combined priors, artifact paths, lexical, a new path every epoch");
     assert!(run["on_path"].as_f64().is_some_and(|share| share > 0.0 && share < 1.0));
     case.train(&["salience.condition="]).trained();
-    assert!(case.metrics("out")[0]["run"]["salience"].is_null());
+    let run = &case.metrics("out")[0]["run"];
+    assert!(run["salience"].is_null() && run["code"].is_null());
+}
+
+/// Rows that do not parse in their language are counted in the header and noted, from the cache too.
+#[test]
+fn the_header_counts_code_that_does_not_parse() {
+    let case = case();
+    let (_, notes) = case.train(&[]).noted();
+    assert!(notes.iter().all(|note| !note.contains("parse") && !note.contains("language")), "{notes:?}");
+    let code = |case: &Case| case.metrics("out")[0]["run"]["code"].clone();
+    assert_eq!((&code(&case)["rows"], &code(&case)["unparsed"]), (&json!(3), &json!(0)));
+    assert_eq!(code(&case)["languages"], json!({"c-sharp": {"rows": 3, "unparsed": 0}}));
+    assert!(code(&case)["first_unparsed"].is_null());
+
+    // 2,600 rows, which the cache keeps: every 20th is Python, of which every second says so
+    let python = "def area(w, h):\n    if w < 0:\n        raise ValueError(w)\n    return w";
+    let row = |n: usize| {
+        let id = "x".repeat(300 + n % 7);
+        match n % 40 {
+            5 => json!({"code": python, "id": id}),
+            25 => json!({"code": python, "lang": "python", "id": id}),
+            _ => json!({"code": PAIRS[n % 3].0, "lang": "java", "id": id}),
+        }
+        .to_string()
+            + "\n"
+    };
+    case.write("train.jsonl", (0..2600).map(row).collect::<String>());
+    let cache = case.path("cache");
+    let env = [("XDG_CACHE_HOME", cache.to_str().expect("UTF-8"))];
+    let sets = ["data.task=copy", "train.max_steps=1"];
+    let (_, first) = case.train_in(&sets, &env).noted();
+    let header = code(&case);
+    let (_, again) = case.train_in(&sets, &env).noted();
+    assert_eq!(code(&case), header);
+    assert_eq!(again[1..], first);
+    let start = "train.jsonl: the code of 65 rows of 2600 do not parse (first: row 6, as java; ";
+    assert!(first[0].starts_with(start), "{first:?}");
+    let assumed = "train.jsonl: 65 rows of 2600 name no language and are read as java; name it: `lang` in the rows, or \
+                   salience.source_lang";
+    assert_eq!(first[1], assumed);
+    assert_eq!((&header["rows"], &header["unparsed"], &header["assumed"]), (&json!(2600), &json!(65), &json!(65)));
+    assert_eq!(header["first_unparsed"], json!({"row": 6, "language": "java"}));
+    let languages = json!({"java": {"rows": 2535, "unparsed": 65}, "python": {"rows": 65, "unparsed": 0}});
+    assert_eq!(header["languages"], languages);
+    let number = |key: &str| header[key].as_f64().expect(key);
+    assert_eq!(number("error_share"), number("error_nodes") / number("nodes"));
+    assert!(number("error_share") > 0.0 && number("error_share") < 0.1);
 }
 
 #[test]

@@ -117,6 +117,19 @@ pub fn facts(it: &Inspected) -> Vec<Fact> {
         findings.push(finding("shared inputs", sources, c.rows, &meaning));
         findings.push(finding("shared pairs", pairs, c.rows, &format!("input and target are {there}")));
     }
+    let code = &c.code;
+    if code.rows > 0 {
+        let share = percent(code.error_share);
+        findings.push(finding(
+            "unparsed code",
+            &s.unparsed,
+            code.rows,
+            &format!(
+                "the code has syntax errors ({share} of all syntax nodes), so its labels and weights are unreliable; \
+                 check the code and its language"
+            ),
+        ));
+    }
     // without a path on any row there are no paths
     if it.drawing.is_some() || c.on_path > 0 {
         findings.push(finding(
@@ -127,6 +140,13 @@ pub fn facts(it: &Inspected) -> Vec<Fact> {
         ));
     }
     findings.into_iter().for_each(|(name, value, meaning, alert)| fact(&name, value, meaning, alert));
+    if code.rows > 0 {
+        let assumed = match code.assumed {
+            0 => String::new(),
+            n => format!("{n} of them name no language (`lang`, salience.source_lang), so the default java was taken"),
+        };
+        fact("language", code.by_language(), assumed, code.assumed > 0);
+    }
     if c.split_copies > 0 {
         let meaning =
             "completion rows whose target is missing or repeats the code: the second half of the code is the target";
@@ -242,6 +262,8 @@ pub fn json(it: &Inspected) -> Value {
         "target_in_prompt": finding(&s.contained),
         "shared": shared,
         "off_path": finding(&s.off_path),
+        "unparsed": (c.code.rows > 0).then(|| finding(&s.unparsed)),
+        "code": (c.code.rows > 0).then_some(&c.code),
         "split": c.split_copies,
         "longest": {"row": s.longest.0, "tokens": s.longest.1},
         "on_path": c.on_path,

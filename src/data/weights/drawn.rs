@@ -12,7 +12,7 @@ use crate::salience::Span;
 use crate::salience::align::{self, Align, Salience, Side};
 use crate::salience::labels::{self, Calls};
 use crate::salience::scanpath::{Key, ScanPath};
-use crate::salience::syntax::Language;
+use crate::salience::syntax::{self, Language, Parsed};
 use crate::salience::weights::Weight;
 
 /// What a text is written in.
@@ -87,16 +87,19 @@ impl PathReading {
     }
 
     /// The tokens that paths are drawn through, and what each of `pieces`, the subwords of the target, takes from
-    /// them. The error is a sentence about the row.
-    pub(crate) fn look(&self, texts: Texts, pieces: &[Piece]) -> Result<Look, String> {
-        let code = Writing::Code(self.source.or(texts.lang).unwrap_or(Language::Java));
+    /// them; and how the code parsed. The error is a sentence about the row.
+    pub(crate) fn look(&self, texts: Texts, pieces: &[Piece]) -> Result<(Look, Option<Parsed>), String> {
+        let named = self.source.or(texts.lang);
+        let code = Writing::Code(named.unwrap_or(Language::Java));
         let target = self.target.unwrap_or(code);
         let (text, at) = self.looked_at(texts);
-        let spans = self.spans(&text, if self.align.on_target() { target } else { code })?;
-        let other = match self.align {
-            Align::Lexical => self.spans(texts.target, target)?,
-            _ => Vec::new(),
+        let assumed = named.is_none() && (!self.align.on_target() || self.target.is_none());
+        let (spans, parsed) = self.spans(&text, if self.align.on_target() { target } else { code }, assumed)?;
+        let (other, beside) = match self.align {
+            Align::Lexical => self.spans(texts.target, target, assumed)?,
+            _ => (Vec::new(), None),
         };
+        let parsed = parsed.map_or(beside, |parsed| Some(beside.map_or(parsed, |other| parsed.and(other))));
         let source = Side { text: text.as_bytes(), spans: &spans };
         let written = if self.align.on_target() { &spans } else { &other };
         let stretches = self.align.stretches(source, Side { text: texts.target.as_bytes(), spans: written }, at)?;
@@ -109,13 +112,19 @@ impl PathReading {
             }
         };
         let by = pieces.iter().map(weighs).collect();
-        Ok(Look { spans, by })
+        Ok((Look { spans, by }, parsed))
     }
 
-    fn spans(&self, text: &str, writing: Writing) -> Result<Vec<Span>, String> {
+    /// The tokens of a text, and how it parsed if it is code. `assumed`: nothing named its language.
+    fn spans(&self, text: &str, writing: Writing, assumed: bool) -> Result<(Vec<Span>, Option<Parsed>), String> {
+        let text = text.as_bytes();
         match writing {
-            Writing::Code(language) => labels::label(text.as_bytes(), language, self.calls).map_err(|e| e.to_string()),
-            Writing::Words => Ok(align::words(text.as_bytes())),
+            Writing::Code(language) => {
+                let syntax = syntax::parse(text, language).map_err(|e| e.to_string())?;
+                let spans = labels::label_tree(text, &syntax, self.calls);
+                Ok((spans, Some(Parsed::of(&syntax, assumed))))
+            }
+            Writing::Words => Ok((align::words(text), None)),
         }
     }
 

@@ -8,7 +8,7 @@ use super::table::{Rules, mark};
 use super::{Calls, tables, walk};
 use crate::error::{Error, Result};
 use crate::salience::Label;
-use crate::salience::syntax::{self, Language};
+use crate::salience::syntax::{self, Language, Syntax};
 use tree_sitter::Node;
 
 /// A token as the published examples list it.
@@ -35,7 +35,11 @@ const MOST_LISTINGS: usize = 16;
 /// The methods of a piece of code, with their tokens as the published examples list them. Everything outside of methods
 /// with a body is left out.
 pub fn artifact(code: &[u8], language: Language, calls: Calls) -> Result<Vec<ArtifactToken>> {
-    let syntax = syntax::parse(code, language)?;
+    artifact_tree(code, &syntax::parse(code, language)?, calls)
+}
+
+/// Like [`artifact`], for code that is already parsed; `syntax` must be its tree.
+pub fn artifact_tree(code: &[u8], syntax: &Syntax, calls: Calls) -> Result<Vec<ArtifactToken>> {
     let methods = methods(syntax.root(), tables::rules(syntax.grammar()));
     let listed = methods.iter().map(|m| m.end_byte() - m.start_byte()).fold(0, usize::saturating_add);
     if listed > ALWAYS_LISTED.max(code.len().saturating_mul(MOST_LISTINGS)) {
@@ -48,7 +52,7 @@ pub fn artifact(code: &[u8], language: Language, calls: Calls) -> Result<Vec<Art
     let mut list: Vec<ArtifactToken> = Vec::new();
     for method in methods {
         let mut moved = Vec::new();
-        walk::walk(code, &syntax, method, calls, |token, label| {
+        walk::walk(code, syntax, method, calls, |token, label| {
             let text = spelling(&String::from_utf8_lossy(token.text));
             let token = ArtifactToken { text, start: token.start, end: token.end, label, line: 0 };
             match label {
