@@ -4,6 +4,7 @@
 //! are shifted back. Nothing here recurses, and a parse has a budget in proportion to the code's length.
 
 mod budget;
+mod escapes;
 mod language;
 mod parsing;
 
@@ -12,6 +13,7 @@ pub use parsing::{FirstRow, OfLanguage, Parsed, Parsing};
 
 use crate::error::{Error, Result};
 use budget::Budget;
+pub(crate) use escapes::escape;
 pub(crate) use language::Grammar;
 use std::ops::ControlFlow;
 use tree_sitter::{Node, ParseOptions, ParseState, Parser, Tree, TreeCursor};
@@ -67,6 +69,16 @@ pub fn parse(code: &[u8], language: Language) -> Result<Syntax> {
         if possible && best.has_error() {
             let next = attempt(&mut parser, code, grammar, wrapper)?;
             best = next.filter(|next| next.error_bytes() < best.error_bytes()).unwrap_or(best);
+        }
+    }
+    if language == Language::Java && best.has_error() {
+        // its grammar has no names with escapes
+        let plain_names = escapes::hide(code);
+        for wrapper in [wrapper, None] {
+            if let Some(code) = plain_names.as_deref().filter(|_| best.has_error()) {
+                let next = attempt(&mut parser, code, plain, wrapper)?;
+                best = next.filter(|next| next.error_bytes() < best.error_bytes()).unwrap_or(best);
+            }
         }
     }
     Ok(best)

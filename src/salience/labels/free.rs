@@ -3,7 +3,8 @@
 use super::Calls;
 use super::table::{Class, mark};
 use super::token::Token;
-use crate::salience::Label;
+use crate::salience::{Label, syntax};
+use std::borrow::Cow;
 
 /// The label of a token that has no structural label, from itself and its neighbours.
 pub(super) fn free(token: &Token, before: Option<&Token>, after: Option<&Token>, calls: Calls) -> Option<Label> {
@@ -24,7 +25,7 @@ pub(super) fn free(token: &Token, before: Option<&Token>, after: Option<&Token>,
 }
 
 fn word(token: &Token, beside: impl Fn(fn(&[u8]) -> bool) -> bool, calls: Calls) -> Label {
-    let text = token.text;
+    let text = &*spelled(token.text);
     let called = match calls {
         Calls::Lexicon => in_call_lexicon(text),
         Calls::Syntax => token.facts.call,
@@ -86,8 +87,29 @@ fn first_char(text: &[u8]) -> char {
     valid.chars().next().unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
+/// A name as its language reads it: Java, C#, JavaScript, TypeScript, C and C++ take `\u0061` in a name for `a`.
+pub(super) fn spelled(text: &[u8]) -> Cow<'_, [u8]> {
+    if !text.contains(&b'\\') {
+        return text.into();
+    }
+    let (mut name, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let Some((&first, behind)) = rest.split_first() {
+        match syntax::escape(rest) {
+            Some((character, length)) => {
+                name.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                rest = &rest[length..];
+            }
+            None => {
+                name.push(first);
+                rest = behind;
+            }
+        }
+    }
+    name.into()
+}
+
 fn begins_a_name(text: &[u8]) -> bool {
-    let first = first_char(text);
+    let first = first_char(&spelled(text));
     first.is_alphabetic() || matches!(first, '_' | '$' | '@' | '#')
 }
 

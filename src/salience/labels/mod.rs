@@ -11,9 +11,9 @@
 //! The published labels cover only methods with a body. The rest of a file is labelled as follows:
 //!
 //! * constructors, abstract methods, accessors, initialisers: like methods, each a unit of its own;
-//! * the head of a class, interface, enum, struct, namespace: function declaration; its super types: external class;
+//! * the head of a class, interface, enum, struct: function declaration; its super types: external class;
 //! * fields, constants, enum members: variable declaration;
-//! * imports and package clauses: external class;
+//! * imports, package clauses, heads of namespaces and of blocks of foreign functions: external class;
 //! * statements outside functions: as inside functions, with one scope for the whole file;
 //! * a function inside a function: its head is a function declaration unless a structural label applies (Java has no
 //!   such exception, as in the published labels: methods of anonymous classes have free heads).

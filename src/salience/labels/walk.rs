@@ -1,12 +1,13 @@
 //! The walk over a syntax tree: one pass, no recursion, constant time per node.
 
 use super::Calls;
-use super::free::free;
+use super::free::{free, spelled};
 use super::table::{Class, Join, Marks, Rules, mark};
 use super::tables;
 use super::token::{Facts, Joiner, Token};
 use crate::salience::Label;
 use crate::salience::syntax::Syntax;
+use std::borrow::Cow;
 use std::collections::HashSet;
 use tree_sitter::{Node, TreeCursor};
 
@@ -35,7 +36,7 @@ struct Walker<'c, 't, F> {
     rules: &'static Rules,
     calls: Calls,
     /// Names declared so far: in the file, in the unit.
-    scopes: [HashSet<&'c [u8]>; 2],
+    scopes: [HashSet<Cow<'c, [u8]>>; 2],
     /// The unit's own name.
     own_name: &'c [u8],
     in_unit: bool,
@@ -198,7 +199,7 @@ impl<'c, F: FnMut(&Token<'c>, Option<Label>)> Walker<'c, '_, F> {
         while let Some(node) = left {
             if node.kind() == "identifier" {
                 let text = self.syntax.place(&node).and_then(|(start, end, _)| self.code.get(start..end));
-                return text.is_some_and(|t| !self.scopes[usize::from(self.in_unit)].contains(t));
+                return text.is_some_and(|t| !self.scopes[usize::from(self.in_unit)].contains(&spelled(t)));
             }
             left = if node.kind().ends_with("_list") || node.kind().ends_with("_pattern") {
                 node.named_child(0)
@@ -249,10 +250,10 @@ impl<'c, F: FnMut(&Token<'c>, Option<Label>)> Walker<'c, '_, F> {
         if class == Class::Name {
             let scope = usize::from(self.in_unit);
             if frame.own & mark::DECLARES != 0 {
-                self.scopes[scope].insert(text);
+                self.scopes[scope].insert(spelled(text));
                 facts.known = true;
             } else {
-                facts.known = self.scopes[scope].contains(text);
+                facts.known = self.scopes[scope].contains(&spelled(text));
             }
             if frame.own & mark::NAME != 0 && frame.context & mark::HEAD != 0 && self.own_name.is_empty() {
                 self.own_name = text;

@@ -115,4 +115,10 @@ pub const SNIPPETS: &[Snippet] = &[
         (ConditionalStatement, "k ?"),
         (ConditionalBlock, "1 : 2"),
     ]),
+    (r"void f() { int \u00e9a = 1; \u00e9a = 2; }", &[
+        (FunctionDeclaration, "void f"),
+        (VariableDeclaration, r"int \u00e9a = 1"),
+        (Variable, r"\u00e9a"),
+        (Assignment, "= 2"),
+    ]),
 ];

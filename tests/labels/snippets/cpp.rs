@@ -117,4 +117,11 @@ pub const SNIPPETS: &[Snippet] = &[
         (FunctionCall, "other"),
         (Return, "return k ? 1 : 2"),
     ]),
+    ("inline namespace v1 { int x = 1; }\nnamespace A::B { int f(); }\nnamespace C = A::B;\n", &[
+        (ExternalClass, "inline namespace v1"),
+        (VariableDeclaration, "int x = 1"),
+        (ExternalClass, "namespace A B"),
+        (FunctionDeclaration, "int f"),
+        (ExternalClass, "namespace C = A B"),
+    ]),
 ];

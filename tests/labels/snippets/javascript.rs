@@ -115,4 +115,11 @@ pub const SNIPPETS: &[Snippet] = &[
         (Parameter, "q"),
         (Return, "return q"),
     ]),
+    (r"let \u0061b = 1; ab = 2; \u{63}d = 3;", &[
+        (VariableDeclaration, r"let \u0061b = 1"),
+        (Variable, "ab"),
+        (Assignment, "= 2"),
+        (ExternallyDefined, r"\u{63}d"),
+        (Assignment, "= 3"),
+    ]),
 ];

@@ -123,4 +123,10 @@ pub const SNIPPETS: &[Snippet] = &[
         (ConditionalStatement, "else"),
         (ConditionalBlock, "b"),
     ]),
+    ("unsafe extern \"C\" { pub unsafe fn f(x: i32); static X: i32; }", &[
+        (ExternalClass, "unsafe extern \"C\""),
+        (FunctionDeclaration, "pub unsafe fn f"),
+        (Parameter, "x i32"),
+        (VariableDeclaration, "static X i32"),
+    ]),
 ];

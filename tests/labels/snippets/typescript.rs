@@ -106,4 +106,11 @@ pub const SNIPPETS: &[Snippet] = &[
         (Parameter, "< T > x T"),
         (VariableDeclaration, "=> x"),
     ]),
+    ("declare global { let x: number; }\nnamespace A.B { let y = 1; }\n", &[
+        (FunctionDeclaration, "declare"),
+        (ExternalClass, "global"),
+        (VariableDeclaration, "let x number"),
+        (ExternalClass, "namespace A B"),
+        (VariableDeclaration, "let y = 1"),
+    ]),
 ];

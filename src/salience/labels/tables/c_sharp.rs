@@ -189,6 +189,7 @@ pub(super) const TABLE: Table = Table {
         "declaration_pattern.name",
         "recursive_pattern.name",
         "var_pattern.name",
+        "parenthesized_variable_designation.name",
         "tuple_pattern.name",
         "from_clause.name",
     ],

@@ -45,8 +45,10 @@ pub(super) const TABLE: Table = Table {
         c::TABLE.external,
         "using_declaration",
         "base_class_clause",
+        "namespace_definition > inline",
         "namespace_definition > namespace",
-        "namespace_definition.name"
+        "namespace_definition.name",
+        "namespace_alias_definition"
     ),
 
     declares: extend!(

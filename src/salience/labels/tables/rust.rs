@@ -1,5 +1,6 @@
 //! Rust. The expression that ends a function's body is its return; `if` and `match` are statements at any position; `?`
-//! is exception handling; a macro's name is called, its tokens are arguments; a module is Java's package.
+//! is exception handling; a macro's name is called, its tokens are arguments; a module is Java's package, and so is
+//! a block of foreign functions (`unsafe extern "C" { }`).
 
 use crate::salience::labels::table::Table;
 
@@ -100,6 +101,9 @@ pub(super) const TABLE: Table = Table {
         "mod_item > visibility_modifier",
         "mod_item > mod",
         "mod_item.name",
+        "foreign_mod_item > unsafe",
+        "foreign_mod_item > extern_modifier",
+        "foreign_mod_item > visibility_modifier",
         "impl_item.trait",
         "trait_item.bounds",
     ],

@@ -54,7 +54,8 @@ pub(super) const TABLE: Table = Table {
         "internal_module > namespace",
         "internal_module.name",
         "module > module",
-        "module.name"
+        "module.name",
+        "ambient_declaration > global"
     ),
 
     declares: &[
