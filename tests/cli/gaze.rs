@@ -3,24 +3,24 @@
 use super::*;
 
 /// A method whose tokens stand 100 pixels apart, each in a box of 60 x 20.
-const CODE: &str = "int f(int a) { return a; }\n";
+pub const CODE: &str = "int f(int a) { return a; }\n";
 const TOKENS: [(&str, usize); 6] = [("int", 0), ("f", 4), ("int", 6), ("a", 10), ("return", 15), ("a", 22)];
 
-fn boxes() -> String {
+pub fn boxes() -> String {
     let row = |(i, (token, start)): (usize, &(&str, usize))| format!("A,{token},{start},{},200,60,20\n", 100 * i + 50);
     let rows: String = TOKENS.iter().enumerate().map(row).collect();
     format!("snippet,token,byte_start,x_px,y_px,w_px,h_px\n{rows}")
 }
 
 /// Samples every 20 ms, seven on each token that is listed: 120 ms.
-fn gaze(tokens: &[usize]) -> String {
+pub fn gaze(tokens: &[usize]) -> String {
     let at = |(i, token): (usize, &usize)| format!("{},{},210,A\n", 20 * i, 100 * token + 80);
     let rows = tokens.iter().flat_map(|t| [t; 7]).enumerate().map(at);
     rows.fold("time_ms,x_px,y_px,snippet\n".to_string(), |text, row| text + &row)
 }
 
 /// `code/A.java`, `boxes.csv` and `P.csv`, in which all is well.
-fn good() -> Case {
+pub fn good() -> Case {
     let case = Case::empty();
     std::fs::create_dir(case.path("code")).expect("creates");
     case.write("code/A.java", CODE);
@@ -29,7 +29,7 @@ fn good() -> Case {
     case
 }
 
-fn build(case: &Case, args: &[&str]) -> Ran {
+pub fn build(case: &Case, args: &[&str]) -> Ran {
     let start = ["priors", "build", "--boxes", "boxes.csv", "--snippets", "code", "-o", "priors.json", "--gaze"];
     case.run(&[&start, args].concat(), &[])
 }
@@ -39,7 +39,7 @@ fn fixture(name: &str) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn shown(case: &Case, file: &str) -> Value {
+pub fn shown(case: &Case, file: &str) -> Value {
     let text = case.run(&["priors", "show", "--priors", file, "--format", "json"], &[]).trained();
     serde_json::from_str(&text).expect("JSON")
 }
@@ -54,7 +54,7 @@ fn from_fixture(case: &Case, gaze: &[&str], more: &[&str]) -> Ran {
     case.run(&args, &[])
 }
 
-const FD: u8 = 10;
+pub const FD: u8 = 10;
 const PARAMETER: u8 = 16;
 const VD: u8 = 20;
 const LOOP: u8 = 13;
@@ -104,7 +104,7 @@ fn the_plan_of_the_fixture_comes_out() {
 }
 
 #[test]
-fn exports_of_three_vendors_fit_the_mappings_of_the_docs() {
+fn exports_of_four_vendors_fit_the_mappings_of_the_docs() {
     let mapping = |name: &str| {
         let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join("mappings");
         docs.join(name).to_string_lossy().into_owned()
@@ -113,6 +113,7 @@ fn exports_of_three_vendors_fit_the_mappings_of_the_docs() {
         ("tobii.tsv", "tobii.toml", "P01"),
         ("gazepoint_all_gaze.csv", "gazepoint.toml", "gazepoint"),
         ("eyelink.txt", "eyelink.toml", "P01"),
+        ("smi.txt", "smi.toml", "smi"),
     ] {
         let case = Case::empty();
         let text = from_fixture(&case, &[file], &["--mapping", &mapping(map)]).trained();
@@ -131,9 +132,13 @@ fn thresholds_and_names_can_be_set() {
     let column =
         |text: &str, at: usize| text.lines().nth(1).and_then(|l| l.split_whitespace().nth(at)).map(String::from);
     assert_eq!(column(&people(&["--min-ms", "230"]), 3).as_deref(), Some("6")); // looks planned at 250 ms and more
-    assert_eq!(column(&people(&["--dispersion-px", "2"]), 3).as_deref(), Some("0"));
-    // a blink of nine samples (167 ms from good to good) no longer ends a look, but the flight after it does
-    assert_eq!(column(&people(&["--gap-ms", "16"]), 3).as_deref(), Some("0"));
+    for nothing in [["--dispersion-px", "2"], ["--gap-ms", "16"]] {
+        let ran = from_fixture(&case, &["P01.csv"], &nothing);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(3), ""));
+        let why = "P01.csv: participant `P01` has no fixation in 323 samples, and 18 lost ones; check the thresholds \
+                   (--dispersion-px, --min-ms, --gap-ms), and `missing`, `x`, `y` and `time_unit` in the mapping\n";
+        assert!(ran.stderr.ends_with(why), "{}", ran.stderr);
+    }
     assert_eq!(column(&people(&["--radius-px", "1000"]), 6).as_deref(), Some("0"));
     people(&["--condition", "debugging", "--source", "my lab, CC0"]);
     let all = shown(&case, "p.json");
@@ -233,7 +238,12 @@ fn wrong_recordings_are_refused() {
         "P.csv:1: no column `time_ms`; there are `time_ms;x_px;y_px;snippet` (is `delimiter` right?); set `time` in a \
          mapping (--mapping)",
     );
-    refuse(&text.replacen("\n40,", "\n4,", 1), "P.csv:4: its time 4 is before that of line 3; sort the rows by time");
+    refuse(
+        &text.replacen("\n40,", "\n4,", 1),
+        "P.csv:4: its time 4 is before that of line 3; if another recording begins here, set `recording` in the \
+         mapping to the column that tells recordings apart, or put each into a file of its own; sort the rows by time \
+         only if they are of one recording",
+    );
     refuse(
         &text.replacen("\n40,", "\n4o,", 1),
         "P.csv:4: time_ms is `4o`, which is no time; correct the row, or `decimal` in the mapping",
@@ -259,8 +269,8 @@ fn wrong_recordings_are_refused() {
     );
     refuse(
         "time_ms,x_px,y_px,snippet\n0,NaN,2,A\n20,,,A\n40,.,.,A\n",
-        "P.csv: all 3 samples of participant `P` are lost (empty or not valid); check `x`, `y`, `validity` and `valid` \
-         in the mapping",
+        "P.csv: all 3 samples of participant `P` are lost (empty, not valid, or off the screen); check `x`, `y`, \
+         `screen`, `missing`, `validity` and `valid` in the mapping",
     );
     let packed: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1, 2];
     case.write("P.csv.gz", packed);

@@ -24,6 +24,7 @@ mod label;
 mod models;
 mod priors;
 mod recipe;
+mod recordings;
 mod report;
 mod salience;
 mod saved;

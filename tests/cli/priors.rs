@@ -90,5 +90,5 @@ fn priors_that_are_not_there_are_refused() {
     assert!(ran.stderr.contains(negative) && ran.stderr.ends_with("but a count cannot be negative; count again\n"));
     assert_eq!(ran.code, Some(3));
     show(&case, &["--svg", "none/p.svg"])
-        .refused(3, "none/p.svg: cannot write: No such file or directory (os error 2)");
+        .refused(3, "none/p.svg.partial: cannot write: No such file or directory (os error 2)");
 }

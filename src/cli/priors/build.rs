@@ -10,6 +10,7 @@ use crate::salience::gaze::build::{Method, Study, Tally, build};
 use crate::salience::gaze::fixations::Thresholds;
 use crate::salience::gaze::mapping::Mapping;
 use crate::salience::gaze::screens::Screens;
+use crate::salience::gaze::source;
 use crate::salience::labels::Calls;
 use crate::salience::priors::Priors;
 use clap::Args;
@@ -21,21 +22,23 @@ Examples:
   eyekern priors build --gaze gaze/*.csv.gz --boxes boxes.csv --snippets code -o priors.json
   eyekern priors build --gaze P01.tsv --mapping tobii.toml --boxes boxes.csv --snippets code -o priors.json --svg \
   pictures
+  eyekern priors build --gaze P01.xml --mapping codegrits.toml --snippets src -o priors.json
 
 Without --mapping, a recording has the columns time_ms, x_px, y_px and snippet, and its file is named after the
-participant. docs/priors.md explains the tables and has mappings for Tobii, Gazepoint and EyeLink.";
+participant. docs/priors.md explains the tables and has mappings for Tobii, Gazepoint, EyeLink, SMI, BIDS, CodeGRITS,
+iTrace and files of fixations.";
 
 /// Arguments of `eyekern priors build`.
 #[derive(Args, Debug)]
 pub struct BuildArgs {
-    /// Recordings: text with a header line, plain or gzipped.
+    /// Recordings: text with a header line, XML or BIDS, plain or gzipped; samples or fixations.
     #[arg(long, value_name = "G.csv[.gz]", num_args = 1.., required = true)]
     pub gaze: Vec<PathBuf>,
     /// Position of each token on the screen: columns snippet, token, byte_start, x_px, y_px, w_px, h_px and optionally
-    /// screen_h.
+    /// screen_h. Not needed where the recordings give lines and columns of source files.
     #[arg(long, value_name = "B.csv")]
-    pub boxes: PathBuf,
-    /// Folder with the code of each snippet in a file named like the snippet.
+    pub boxes: Option<PathBuf>,
+    /// Folder with the code of each snippet in a file named like the snippet; with lines and columns, the source files.
     #[arg(long, value_name = "DIR")]
     pub snippets: PathBuf,
     /// Output file for the priors.
@@ -62,9 +65,9 @@ pub struct BuildArgs {
     /// Maximum time between two samples of a fixation, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 60.0)]
     pub gap_ms: f64,
-    /// Maximum distance of a fixation from the box of its token, in pixels.
-    #[arg(long, value_name = "PX", default_value_t = 25.0)]
-    pub radius_px: f64,
+    /// Maximum distance of a fixation from the box of its token, in pixels. Default: 25; 0 for lines and columns.
+    #[arg(long, value_name = "PX")]
+    pub radius_px: Option<f64>,
     /// Also draw the fixations of each participant over each snippet, as SVG files in this folder.
     #[arg(long, value_name = "DIR")]
     pub svg: Option<PathBuf>,
@@ -75,11 +78,23 @@ pub struct BuildArgs {
 
 /// Reads, counts, writes, reports.
 pub fn run(args: &BuildArgs, out: &mut Terminal) -> Result {
-    let method = method(args)?;
     let mapping = args.mapping.as_deref().map_or_else(|| Ok(Mapping::default()), Mapping::load)?;
+    let method = method(args, &mapping)?;
     let screens = Screens::load(args.participants.as_deref(), mapping.screen)?;
-    let snippets = Snippets::load(&args.boxes, &args.snippets, Calls::Syntax)?;
-    let tables = [Some(&args.boxes), args.mapping.as_ref(), args.participants.as_ref()].into_iter().flatten();
+    let snippets = match (&args.boxes, mapping.in_source()) {
+        (Some(boxes), false) => Snippets::load(boxes, &args.snippets, Calls::Syntax)?,
+        (None, true) => source::load(&args.snippets, mapping.tab.into(), Calls::Syntax)?,
+        (None, false) => {
+            let why = "--boxes is missing: positions on the screen need a table of token boxes; lines and columns of \
+                       source files (`line` and `column` in the mapping) need none";
+            return Err(Error::Usage(why.into()));
+        }
+        (Some(boxes), true) => {
+            let why = "the mapping has lines and columns of source files, which need no boxes; leave out one of them";
+            return Err(Error::Usage(format!("--boxes {}: {why}", boxes.display())));
+        }
+    };
+    let tables = [args.boxes.as_ref(), args.mapping.as_ref(), args.participants.as_ref()].into_iter().flatten();
     let inputs = args.gaze.iter().chain(tables).map(PathBuf::as_path);
     let code = snippets.iter().map(|snippet| snippet.file.as_path());
     files::refuse_input("-o", &args.output, inputs.chain(code))?;
@@ -115,19 +130,20 @@ pub fn run(args: &BuildArgs, out: &mut Terminal) -> Result {
     Ok(())
 }
 
-fn method(args: &BuildArgs) -> Result<Method> {
+fn method(args: &BuildArgs, mapping: &Mapping) -> Result<Method> {
+    let radius_px = args.radius_px.unwrap_or(if mapping.in_source() { 0.0 } else { Method::default().radius_px });
     for (flag, value) in [
         ("--dispersion-px", args.dispersion_px),
         ("--min-ms", args.min_ms),
         ("--gap-ms", args.gap_ms),
-        ("--radius-px", args.radius_px),
+        ("--radius-px", radius_px),
     ] {
         if !(value.is_finite() && value >= 0.0) {
             return Err(Error::Usage(format!("{flag} is {value}, but must be at least 0")));
         }
     }
     let thresholds = Thresholds { dispersion_px: args.dispersion_px, min_ms: args.min_ms, gap_ms: args.gap_ms };
-    Ok(Method { thresholds, radius_px: args.radius_px })
+    Ok(Method { thresholds, radius_px })
 }
 
 /// Draws the selected viewings; returns their number.
@@ -139,7 +155,7 @@ fn draw(args: &BuildArgs, study: &Study) -> Result<usize> {
     for viewing in study.viewings.iter().filter(|v| wanted(&v.participant)) {
         let Some(picture) = scene::draw(study, viewing) else { continue };
         let file = folder.join(format!("{}-{}.svg", plain(&viewing.participant), plain(&viewing.snippet)));
-        std::fs::write(&file, picture).map_err(Error::io(&file, "write"))?;
+        files::write(&file, picture)?;
         count += 1;
     }
     Ok(count)
@@ -186,6 +202,13 @@ fn report(study: &Study, method: &Method, out: &mut Terminal) {
         if let Some(mean) = study.priors.expectation(label) {
             let fixations = all.labels[usize::from(label.id())];
             out.line(&format!("{:39} {fixations:>9} {:>8} {:>8} {mean:>9.4}", label.name(), counts.c1, counts.ntok));
+        }
+    }
+    for (who, tally) in &study.tallies {
+        if 2 * tally.unmapped() > tally.fixations {
+            let (n, of) = (tally.unmapped(), tally.fixations);
+            let remedy = "are the boxes, the code and the screen those of the recording?";
+            out.note(&format!("note: {n} of {of} fixations of {who} are on no token; {remedy}"));
         }
     }
     for snippet in study.snippets.iter() {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Format, figure, order, rarity, spell};
 use crate::cli::terminal::Terminal;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files;
 use crate::salience::Label;
 use crate::salience::beta::Beta;
@@ -52,7 +52,7 @@ pub fn run(args: &ShowArgs, out: &mut Terminal) -> Result {
         None => Priors::builtin(args.condition.as_deref().unwrap_or("combined"))?,
     };
     if let Some(file) = &args.svg {
-        std::fs::write(file, figure::draw(&priors, args.top.into())).map_err(Error::io(file, "write"))?;
+        files::write(file, figure::draw(&priors, args.top.into()))?;
     }
     match args.format {
         Format::Text => text(&priors, args.top.into(), out),

@@ -79,10 +79,16 @@ impl Layout {
         best.map(|(distance, _, at)| if distance < 0.0 { Hit::On(at) } else { Hit::Near(at) })
     }
 
+    /// The layout of boxes that cannot overlap.
+    pub(super) fn of(mut boxes: Vec<TokenBox>) -> Layout {
+        boxes.sort_by(|a, b| a.area[1].total_cmp(&b.area[1]).then(a.line.cmp(&b.line)));
+        let tallest = boxes.iter().map(|b| b.area[3]).fold(0.0, f64::max);
+        Layout { boxes, tallest }
+    }
+
     /// Sorts the boxes and refuses two that overlap by more than rounding, which is one pixel in both directions.
     fn arrange(&mut self, file: &Path) -> Result {
-        self.boxes.sort_by(|a, b| a.area[1].total_cmp(&b.area[1]).then(a.line.cmp(&b.line)));
-        self.tallest = self.boxes.iter().map(|b| b.area[3]).fold(0.0, f64::max);
+        *self = Layout::of(std::mem::take(&mut self.boxes));
         let mut open: Vec<&TokenBox> = Vec::new();
         for token in &self.boxes {
             let [x, y, w, _] = token.area;
@@ -133,6 +139,8 @@ impl Snippet {
 /// All snippets of a table of boxes.
 pub struct Snippets {
     file: PathBuf,
+    /// Whether they are source files, named by their paths, without a table of boxes.
+    files: bool,
     list: BTreeMap<String, Snippet>,
 }
 
@@ -180,10 +188,15 @@ impl Snippets {
         for layout in list.values_mut().flat_map(|s| s.layouts.values_mut()) {
             layout.arrange(boxes)?;
         }
-        Ok(Snippets { file: boxes.to_path_buf(), list })
+        Ok(Snippets { file: boxes.to_path_buf(), files: false, list })
     }
 
-    /// The table of boxes.
+    /// Source files of a folder, by their paths below it.
+    pub(super) fn of_files(folder: &Path, list: BTreeMap<String, Snippet>) -> Snippets {
+        Snippets { file: folder.to_path_buf(), files: true, list }
+    }
+
+    /// The table of boxes, or the folder of source files.
     pub fn file(&self) -> &Path {
         &self.file
     }
@@ -193,8 +206,14 @@ impl Snippets {
         self.list.values()
     }
 
-    /// The snippet with this name, with or without a file extension (`Sum`, `Sum.java`, `Sum.png`).
+    /// The snippet with this name, with or without a file extension (`Sum`, `Sum.java`, `Sum.png`). For source files,
+    /// the file whose path is the longest end of the name.
     pub fn find(&self, name: &str) -> Option<&Snippet> {
+        if self.files {
+            let path = name.replace('\\', "/");
+            let ends = std::iter::successors(Some(path.as_str()), |end| Some(end.split_once('/')?.1));
+            return ends.into_iter().find_map(|end| self.list.get(end));
+        }
         self.list.get(name).or_else(|| self.list.get(name.rsplit_once('.')?.0))
     }
 
@@ -203,6 +222,12 @@ impl Snippets {
         let known: Vec<String> = self.list.keys().take(12).map(|n| clip(n)).collect();
         let more = if self.list.len() > 12 { ", ..." } else { "" };
         let has = format!("{} has {}{more}", self.file.display(), known.join(", "));
+        if self.files {
+            let name = clip(name);
+            return format!(
+                "`{name}` is no source file of --snippets ({has}); add it, or list it under `ignore` in the mapping"
+            );
+        }
         format!("snippet `{}` has no boxes ({has}); add them, or list it under `ignore` in the mapping", clip(name))
     }
 
@@ -246,13 +271,19 @@ impl Snippets {
 }
 
 fn open(name: &str, file: &Path, calls: Calls) -> Result<Snippet> {
-    let code = std::fs::read(file).map_err(Error::io(file, "read"))?;
-    let spans =
-        labels::label(&code, Language::from_path(file)?, calls).map_err(|e| Error::file(file, e.to_string()))?;
+    let (code, spans) = label_file(file, calls)?;
     if spans.is_empty() {
         return Err(Error::file(file, "has no token to look at; put the code that was shown there"));
     }
     Ok(Snippet { name: name.into(), file: file.into(), code, spans, layouts: BTreeMap::new() })
+}
+
+/// A source file and its labelled tokens.
+pub(super) fn label_file(file: &Path, calls: Calls) -> Result<(Vec<u8>, Vec<Span>)> {
+    let code = std::fs::read(file).map_err(Error::io(file, "read"))?;
+    let spans =
+        labels::label(&code, Language::from_path(file)?, calls).map_err(|e| Error::file(file, e.to_string()))?;
+    Ok((code, spans))
 }
 
 fn check_area([x, y, w, h]: [f64; 4], screen: Option<f64>) -> std::result::Result<(), String> {

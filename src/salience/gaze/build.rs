@@ -10,6 +10,7 @@ use super::fixations::{Detector, Fixation, Sample, Thresholds};
 use super::mapping::Mapping;
 use super::recording::Recording;
 use super::screens::{Screens, Size};
+use super::source;
 use super::table::clip;
 use crate::error::{Error, Result};
 use crate::files;
@@ -34,9 +35,9 @@ impl Default for Method {
 /// Counts of the samples and fixations of a participant.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
-    /// Samples while a snippet was shown.
+    /// Samples while a snippet was shown; rows, where rows are fixations.
     pub samples: u64,
-    /// Samples without coordinates, or not valid.
+    /// Samples without coordinates, not valid, or off the screen.
     pub lost: u64,
     /// Fixations.
     pub fixations: u64,
@@ -138,12 +139,21 @@ pub fn build(
         counter.read(file, mapping, screens, &mut priors)?;
     }
     let Counter { viewings, tallies, first_file, .. } = counter;
+    let file = |who: &str| first_file.get(who).map_or(Path::new(""), PathBuf::as_path);
     for (who, tally) in &tallies {
         if tally.lost == tally.samples {
-            let why =
-                format!("all {} samples of participant `{}` are lost (empty or not valid)", tally.samples, clip(who));
-            let file = first_file.get(who).map_or(Path::new(""), PathBuf::as_path);
-            return Err(Error::file(file, format!("{why}; check `x`, `y`, `validity` and `valid` in the mapping")));
+            let why = format!("all {} samples of participant `{}` are lost", tally.samples, clip(who));
+            let check = if mapping.in_source() { "`line`, `column`" } else { "`x`, `y`, `screen`" };
+            let remedy = format!("check {check}, `missing`, `validity` and `valid` in the mapping");
+            let causes = if mapping.in_source() { "empty or not valid" } else { "empty, not valid, or off the screen" };
+            return Err(Error::file(file(who), format!("{why} ({causes}); {remedy}")));
+        }
+        if tally.fixations == 0 {
+            let (kept, who) = (tally.samples - tally.lost, clip(who));
+            let why = format!("participant `{who}` has no fixation in {kept} samples, and {} lost ones", tally.lost);
+            let remedy = "check the thresholds (--dispersion-px, --min-ms, --gap-ms), and `missing`, `x`, `y` and \
+                          `time_unit` in the mapping";
+            return Err(Error::file(file(who.as_str()), format!("{why}; {remedy}")));
         }
     }
     for viewing in &viewings {
@@ -159,20 +169,27 @@ pub fn build(
         let why = "the snippets that were shown have boxes for brackets and separators only; add those of the tokens";
         return Err(Error::file(snippets.file(), why));
     }
-    priors.set_built(describe(method, &tallies));
+    priors.set_built(describe(method, mapping, &tallies));
     Ok(Study { priors, tallies, viewings, snippets })
 }
 
 /// Describes the method, for the file of priors.
-fn describe(method: &Method, tallies: &BTreeMap<String, Tally>) -> Map<String, Value> {
+fn describe(method: &Method, mapping: &Mapping, tallies: &BTreeMap<String, Tally>) -> Map<String, Value> {
     let Method { thresholds: t, radius_px } = method;
     let people: Vec<Value> = tallies.iter().map(|(who, tally)| tally.json(who)).collect();
     let mut built = Map::new();
     built.insert("by".into(), concat!("eyekern ", env!("CARGO_PKG_VERSION")).into());
-    let how = json!({
-        "fixations": "I-DT", "dispersion_px": t.dispersion_px, "min_ms": t.min_ms, "gap_ms": t.gap_ms,
-        "radius_px": radius_px,
-    });
+    let mut how = match mapping.has_fixations() {
+        true => json!({ "fixations": "of the recordings" }),
+        false => json!({
+            "fixations": "I-DT", "dispersion_px": t.dispersion_px, "min_ms": t.min_ms, "gap_ms": t.gap_ms,
+        }),
+    };
+    how["radius_px"] = (*radius_px).into();
+    if mapping.in_source() {
+        how["source_positions"] = true.into();
+        how["character_px"] = source::CELL.to_vec().into();
+    }
     built.insert("method".into(), how);
     built.insert("participants".into(), people.into());
     built
@@ -215,19 +232,33 @@ impl<'s> Counter<'s> {
     fn read(&mut self, file: &Path, mapping: &Mapping, screens: &Screens, priors: &mut Priors) -> Result {
         let mut recording = Recording::open(file, mapping, screens)?;
         let mut stretch: Option<Stretch> = None;
+        // the spelling of each source file in this recording
+        let mut paths: BTreeMap<String, String> = BTreeMap::new();
         while let Some((row, line)) = recording.advance()? {
             if row.new_stretch {
                 self.end(stretch.take(), priors);
                 let (who, name) = (recording.participant(), recording.snippet());
-                let started = self.start(who, name, screens.of(who), (file, line))?;
+                let screen = screens.of(who).filter(|_| !mapping.in_source());
+                let started = self.start(who, name, screen, (file, line))?;
+                let path = paths.entry(started.snippet.name.clone()).or_insert_with(|| name.to_string());
+                if mapping.in_source() && path.replace('\\', "/") != name.replace('\\', "/") {
+                    let (path, name, found) = (clip(path), clip(name), clip(&started.snippet.name));
+                    let why = format!("`{name}` and `{path}` are both taken for {found} of --snippets");
+                    let remedy = "put the files there in the folders that tell them apart";
+                    return Err(Error::row(file, line, format!("{why}; {remedy}")));
+                }
                 self.first_file.entry(who.to_string()).or_insert_with(|| file.to_path_buf());
                 stretch = Some(started);
             }
             let Some(own) = &mut stretch else { continue };
             own.tally.samples += 1;
-            match row.point {
-                None => own.tally.lost += 1,
-                Some((x, y)) => {
+            match (row.point, row.end_ms) {
+                (None, _) => own.tally.lost += 1,
+                (Some((x, y)), Some(end_ms)) => {
+                    let fixation = Fixation { start_ms: row.ms, end_ms, x, y };
+                    land(own, &mut self.viewings, fixation, self.method.radius_px, priors);
+                }
+                (Some((x, y)), None) => {
                     if let Some(fixation) = self.detector.push(Sample { ms: row.ms, x, y }) {
                         land(own, &mut self.viewings, fixation, self.method.radius_px, priors);
                     }

@@ -12,6 +12,10 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mapping {
+    /// The form of the file.
+    pub format: Format,
+    /// XML: the name of the elements that are rows.
+    pub element: String,
     /// The character between two fields; `"\t"` for tab-separated text.
     pub delimiter: String,
     /// Lines that begin with this character are skipped; empty for none.
@@ -22,12 +26,31 @@ pub struct Mapping {
     pub time: String,
     /// Unit of the time stamp.
     pub time_unit: TimeUnit,
+    /// Column of the end of a fixation, in the unit of the time stamp: rows are fixations, and `time` is their start.
+    pub end: Option<String>,
+    /// Column of the duration of a fixation, in place of `end`.
+    pub duration: Option<String>,
+    /// Unit of the duration; if unset, that of the time stamp.
+    pub duration_unit: Option<TimeUnit>,
     /// Column of the horizontal gaze coordinate, from the left edge of the screen.
     pub x: String,
     /// Column of the vertical gaze coordinate, from the upper edge of the screen.
     pub y: String,
     /// Unit of the coordinates.
     pub coordinates: Coordinates,
+    /// Column of the line in the source file: rows give positions in code, `snippet` is the column of the file, and `x`
+    /// and `y` are not read.
+    pub line: Option<String>,
+    /// Column of the column in that line.
+    pub column: Option<String>,
+    /// The number of the first line: 0 or 1.
+    pub first_line: u8,
+    /// The number of the first column: 0 or 1.
+    pub first_column: u8,
+    /// Columns between two tab stops; 1 if a tab counts as one column.
+    pub tab: u8,
+    /// Values that stand for a lost sample; if unset, [`Mapping::LOST`] on the screen and -1 in source files.
+    pub missing: Option<Vec<Mark>>,
     /// Width and height of the screen in pixels, for participants that no table of participants lists.
     pub screen: Option<[f64; 2]>,
     /// Columns that state whether a sample is valid: it is valid if any of them (either eye) states so. If empty, every
@@ -40,15 +63,39 @@ pub struct Mapping {
     pub snippet: Option<String>,
     /// Snippets to skip, such as instructions; a name may end in `*`.
     pub ignore: Vec<String>,
+    /// Column that tells the recordings of a file apart. Each has its own clock, and no path crosses to the next.
+    pub recording: Option<String>,
     /// Column of the participant; without it, the file's name gives the participant.
     pub participant: Option<String>,
     /// The pattern by which the file's name, without its extensions, gives participant and snippet, such as
-    /// `{participant}_{snippet}`.
+    /// `{participant}_{snippet}`; `*` fits any text.
     pub file_name: String,
     /// Column that selects rows, for exports that mix sensors.
     pub rows: Option<String>,
     /// The values of that column whose rows are samples.
     pub keep: Vec<String>,
+}
+
+/// The form of a recording's file.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Text with a header line.
+    Table,
+    /// XML whose elements of one name are rows; attributes are columns.
+    Xml,
+    /// BIDS: tab-separated text without a header, and a JSON sidecar.
+    Bids,
+}
+
+/// A value that stands for a lost sample.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(untagged)]
+pub enum Mark {
+    /// A coordinate with this value. 0 counts only in both coordinates: one of them may be 0 at an edge of the screen.
+    Number(f64),
+    /// A field with this text, in any case.
+    Text(String),
 }
 
 /// The decimal separator.
@@ -112,19 +159,31 @@ pub enum Coordinates {
 impl Default for Mapping {
     fn default() -> Self {
         Mapping {
+            format: Format::Table,
+            element: String::new(),
             delimiter: ",".into(),
             comment: String::new(),
             decimal: Decimal::Point,
             time: "time_ms".into(),
             time_unit: TimeUnit::Milliseconds,
+            end: None,
+            duration: None,
+            duration_unit: None,
             x: "x_px".into(),
             y: "y_px".into(),
             coordinates: Coordinates::Pixels,
+            line: None,
+            column: None,
+            first_line: 1,
+            first_column: 1,
+            tab: 1,
+            missing: None,
             screen: None,
             validity: Vec::new(),
             valid: vec!["1".into()],
             snippet: None,
             ignore: Vec::new(),
+            recording: None,
             participant: None,
             file_name: "{participant}".into(),
             rows: None,
@@ -135,8 +194,14 @@ impl Default for Mapping {
 
 const PARTICIPANT: &str = "{participant}";
 const SNIPPET: &str = "{snippet}";
+/// The placeholders of `file_name`; the last one is not kept.
+const PLACEHOLDERS: [&str; 3] = [PARTICIPANT, SNIPPET, "*"];
 
 impl Mapping {
+    /// Coordinates by which trackers mark lost samples: 0, 0 (SMI and others), -1, -32768 (NaN as a short integer) and
+    /// 100000000 (EyeLink).
+    pub const LOST: [f64; 4] = [0.0, -1.0, -32768.0, 1e8];
+
     /// Reads a mapping file. Errors name the line or the key.
     pub fn load(file: &Path) -> Result<Mapping> {
         let text = std::fs::read(file).map_err(Error::io(file, "read"))?;
@@ -169,7 +234,7 @@ impl Mapping {
         if !self.comment.is_empty() && (!one(&self.comment) || self.comment == self.delimiter) {
             return Err(format!("comment is {:?}, but must be one ASCII character other than delimiter", self.comment));
         }
-        if self.decimal == Decimal::Comma && self.delimiter == "," {
+        if self.decimal == Decimal::Comma && self.delimiter == "," && self.format == Format::Table {
             return Err("decimal and delimiter are both \",\"; set delimiter = \";\" or \"\\t\"".into());
         }
         if let Some(size) = self.screen
@@ -183,13 +248,50 @@ impl Mapping {
         if self.rows.is_some() && self.keep.is_empty() {
             return Err("rows names a column but keep is empty; list the values whose rows are samples".into());
         }
+        if (self.format == Format::Xml) == self.element.is_empty() {
+            let why = match self.format {
+                Format::Xml => {
+                    "format is \"xml\" but element is unset; set it to the name of the elements that are rows"
+                }
+                _ => "element is set but format is not \"xml\"; leave one out, or set the other",
+            };
+            return Err(why.into());
+        }
+        if self.end.is_some() && self.duration.is_some() {
+            return Err("end and duration are both set; a fixation needs one of them".into());
+        }
+        if self.duration_unit.is_some() && self.duration.is_none() {
+            return Err("duration_unit is set but duration is not; set duration, or leave the unit out".into());
+        }
+        if self.line.is_some() != self.column.is_some() {
+            return Err("a position in code needs both line and column".into());
+        }
+        if self.first_line > 1 || self.first_column > 1 {
+            return Err("first_line and first_column must be 0 or 1".into());
+        }
+        if !(1..=16).contains(&self.tab) {
+            return Err(format!("tab is {}, but must be 1 to 16 columns", self.tab));
+        }
+        let plain = Mapping::default();
+        let counted = (self.first_line, self.first_column, self.tab) != (1, 1, 1);
+        if self.in_source() && (self.coordinates, &self.x, &self.y) != (plain.coordinates, &plain.x, &plain.y) {
+            return Err("line and column say where the eyes were; leave out x, y and coordinates".into());
+        }
+        if counted && !self.in_source() {
+            return Err("first_line, first_column and tab belong to line and column, which are unset".into());
+        }
+        for mark in self.missing.iter().flatten() {
+            if matches!(mark, Mark::Number(value) if !value.is_finite()) {
+                return Err("missing has a value that is not finite; such fields are lost without it".into());
+            }
+        }
         for placeholder in [PARTICIPANT, SNIPPET] {
             if self.file_name.matches(placeholder).count() > 1 {
                 return Err(format!("file_name has {placeholder} twice; once is enough"));
             }
         }
-        if self.file_name.contains("}{") {
-            return Err("file_name needs some text between its two placeholders".into());
+        if ["}{", "}*", "*{", "**"].iter().any(|pair| self.file_name.contains(pair)) {
+            return Err("file_name needs some text between two placeholders".into());
         }
         if self.participant.is_none() && !self.file_name.contains(PARTICIPANT) {
             return Err(
@@ -213,6 +315,33 @@ impl Mapping {
         Dialect { delimiter: first(&self.delimiter).unwrap_or(b','), comment: first(&self.comment) }
     }
 
+    /// Whether rows give lines and columns of source files.
+    pub fn in_source(&self) -> bool {
+        self.line.is_some()
+    }
+
+    /// Whether rows are fixations.
+    pub fn has_fixations(&self) -> bool {
+        self.end.is_some() || self.duration.is_some()
+    }
+
+    /// Whether two coordinates stand for a lost sample.
+    pub fn marks_lost(&self, x: f64, y: f64) -> bool {
+        let listed = |value: f64| match &self.missing {
+            Some(marks) => marks.contains(&Mark::Number(value)),
+            None if self.in_source() => value == -1.0,
+            None => Mapping::LOST.contains(&value),
+        };
+        if x == 0.0 && y == 0.0 { listed(0.0) } else { [x, y].into_iter().any(|value| value != 0.0 && listed(value)) }
+    }
+
+    /// Whether the text of a field means "no value".
+    pub fn marks_missing(&self, field: &[u8]) -> bool {
+        const MARKS: [&[u8]; 7] = [b"", b".", b"-", b"na", b"n/a", b"nan", b"null"];
+        let own = |mark: &Mark| matches!(mark, Mark::Text(text) if text.as_bytes().eq_ignore_ascii_case(field));
+        MARKS.iter().any(|mark| field.eq_ignore_ascii_case(mark)) || self.missing.iter().flatten().any(own)
+    }
+
     /// Whether a snippet with this name is skipped.
     pub fn ignores(&self, snippet: &str) -> bool {
         self.ignore.iter().any(|name| match name.strip_suffix('*') {
@@ -225,7 +354,7 @@ impl Mapping {
     pub fn from_file_name(&self, file: &Path) -> Result<[String; 2]> {
         let stem = stem(file);
         let mut rest = stem.as_str();
-        let mut found = [String::new(), String::new()];
+        let mut found = [String::new(), String::new(), String::new()];
         let mut pattern = self.file_name.as_str();
         let mut open: Option<usize> = None;
         let fail = || {
@@ -236,7 +365,7 @@ impl Mapping {
             Error::file(file, why)
         };
         loop {
-            let next = [PARTICIPANT, SNIPPET].iter().enumerate().filter_map(|(i, p)| Some((pattern.find(p)?, i)));
+            let next = PLACEHOLDERS.iter().enumerate().filter_map(|(i, p)| Some((pattern.find(p)?, i)));
             let next = next.min();
             let literal = &pattern[..next.map_or(pattern.len(), |(at, _)| at)];
             match open {
@@ -248,7 +377,7 @@ impl Mapping {
                     } else {
                         rest.find(literal)
                     };
-                    let at = at.filter(|&at| at > 0).ok_or_else(fail)?;
+                    let at = at.filter(|&at| at > 0 || slot == 2).ok_or_else(fail)?;
                     found[slot] = rest[..at].to_string();
                     rest = &rest[at + literal.len()..];
                 }
@@ -257,9 +386,12 @@ impl Mapping {
             match next {
                 Some((at, slot)) => {
                     open = Some(slot);
-                    pattern = &pattern[at + [PARTICIPANT, SNIPPET][slot].len()..];
+                    pattern = &pattern[at + PLACEHOLDERS[slot].len()..];
                 }
-                None => return Ok(found),
+                None => {
+                    let [participant, snippet, _] = found;
+                    return Ok([participant, snippet]);
+                }
             }
         }
     }
@@ -276,76 +408,4 @@ pub fn stem(file: &Path) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn refusal(text: &str) -> String {
-        Mapping::parse(text).expect_err(text).1
-    }
-
-    #[test]
-    fn an_empty_mapping_is_the_default() {
-        assert_eq!(Mapping::parse("").unwrap(), Mapping::default());
-    }
-
-    #[test]
-    fn mistakes_are_named_with_their_line() {
-        let (line, why) = Mapping::parse("time = \"t\"\ntime_units = \"s\"\n").unwrap_err();
-        assert_eq!(line, Some(2));
-        assert!(why.starts_with("unknown field `time_units`, expected one of `delimiter`"), "{why}");
-        let (line, why) = Mapping::parse("\n\ntime_unit = \"hours\"").unwrap_err();
-        assert_eq!((line, why.as_str()), (Some(3), "unknown variant `hours`, expected one of `s`, `ms`, `us`"));
-        assert!(refusal("delimiter = \"tab\"").contains("delimiter is \"tab\", but must be one ASCII character"));
-        assert!(refusal("comment = \",\"").contains("comment is \",\""));
-        assert!(refusal("decimal = \",\"").contains("decimal and delimiter are both"));
-        assert!(refusal("screen = [0, 5]").contains("screen is [0.0, 5.0], but must be [width, height] in pixels"));
-        assert!(refusal("validity = [\"v\"]\nvalid = []").contains("valid is empty"));
-        assert!(refusal("rows = \"Sensor\"").contains("keep is empty"));
-        assert!(refusal("file_name = \"x\"").contains("nothing says who was recorded"));
-        assert!(refusal("file_name = \"{snippet}-{snippet}\"").contains("{snippet} twice"));
-        assert!(refusal("file_name = \"{participant}{snippet}\"").contains("some text between"));
-    }
-
-    #[test]
-    fn the_name_of_a_file_gives_participant_and_snippet() {
-        let split = |pattern: &str, file: &str| {
-            let mapping = Mapping { file_name: pattern.into(), ..Mapping::default() };
-            mapping.from_file_name(Path::new(file)).map_err(|e| e.to_string())
-        };
-        let pair = |a: &str, b: &str| Ok([a.to_string(), b.to_string()]);
-        assert_eq!(split("{participant}", "d/P 1.csv.gz"), pair("P 1", ""));
-        assert_eq!(split("{participant}_{snippet}", "p01_Sum_Array.tsv"), pair("p01", "Sum_Array"));
-        assert_eq!(split("{snippet}-{participant}_all_gaze", "A-User 0_all_gaze.csv"), pair("User 0", "A"));
-        assert_eq!(split("rec-{participant}", "rec-7"), pair("7", ""));
-        let wrong = "x/p01.tsv: its name does not fit file_name = \"{participant}_{snippet}\" of the mapping; rename \
-                     it or mend the pattern";
-        assert_eq!(split("{participant}_{snippet}", "x/p01.tsv"), Err(wrong.into()));
-        assert!(split("{participant}_{snippet}", "_a.tsv").is_err() && split("a{participant}", "b.csv").is_err());
-        // {snippet} in the pattern replaces the column, unless one is named
-        let column = |text: &str| Mapping::parse(text).unwrap().snippet_column().map(str::to_string);
-        assert_eq!(column("").as_deref(), Some("snippet"));
-        assert_eq!(column("file_name = \"{participant}_{snippet}\"").as_deref(), None);
-        assert_eq!(column("file_name = \"{participant}_{snippet}\"\nsnippet = \"S\"").as_deref(), Some("S"));
-    }
-
-    #[test]
-    fn snippets_are_ignored_by_name_or_its_start() {
-        let mapping = Mapping { ignore: vec!["Cross".into(), "Eyetracker*".into()], ..Mapping::default() };
-        assert!(mapping.ignores("Cross") && mapping.ignores("Eyetracker Calibration"));
-        assert!(!mapping.ignores("Cross2") && !mapping.ignores("Sum"));
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_a_mapping_or_an_error(
-            text in "\\PC{0,200}",
-            bytes in proptest::collection::vec(any::<u8>(), 0..200),
-        ) {
-            let _ = Mapping::parse(&text);
-            let _ = Mapping::parse(&String::from_utf8_lossy(&bytes));
-            let pattern = Mapping { file_name: text.clone(), ..Mapping::default() };
-            let _ = pattern.from_file_name(Path::new(&text));
-        }
-    }
-}
+mod tests;

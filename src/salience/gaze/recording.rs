@@ -1,51 +1,85 @@
-//! A recording as a stream of samples, in pixels and milliseconds. Malformed recordings are refused.
+//! A recording as a stream of samples or fixations, in pixels and milliseconds. Malformed recordings are refused.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::mapping::{Coordinates, Mapping, TimeUnit};
+use super::bids::Sidecar;
+use super::mapping::{Coordinates, Decimal, Format, Mapping, TimeUnit};
 use super::screens::{Screens, Size};
+use super::source;
 use super::table::{Table, clip, number};
 use crate::error::{Error, Result};
 
 /// One row of a recording that belongs to a snippet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Row {
-    /// Whether the participant or the snippet differs from the previous row: fixations and paths do not cross this
-    /// boundary.
+    /// Whether the participant, the snippet or the recording differs from the previous row: fixations and paths do not
+    /// cross this boundary.
     pub new_stretch: bool,
-    /// Time in milliseconds.
+    /// Time in milliseconds; of a fixation, its start.
     pub ms: f64,
-    /// Gaze position in pixels; `None` for a lost sample (no coordinates, or not valid).
+    /// The end of a fixation in milliseconds; `None` if rows are samples.
+    pub end_ms: Option<f64>,
+    /// Gaze position in pixels; `None` for a lost sample (no coordinates, not valid, or off the screen).
     pub point: Option<(f64, f64)>,
 }
 
 /// Sampling rates that eye trackers have, in Hz.
 const RATES: [f64; 2] = [10.0, 5000.0];
+/// Median durations of fixations in a recording, in milliseconds.
+const DURATIONS: [f64; 2] = [30.0, 5000.0];
 /// Number of intervals between samples that determine the rate.
 const INTERVALS: usize = 4096;
+/// Two samples at one time are this far apart, in pixels, only if they are of different recordings.
+const APART: f64 = 100.0;
+/// No screen has more pixels in a row.
+const WIDEST: f64 = 1e5;
+/// No clock shows more milliseconds: 30,000 years.
+const LATEST: f64 = 1e15;
+/// No source file has more lines or columns.
+const FARTHEST: f64 = 1e7;
 /// Normalised coordinates lie within this distance of 0, even for a gaze beside the screen.
 const NORMALISED: f64 = 3.0;
+
+/// Where the time of a row comes from.
+enum Clock {
+    /// A column.
+    Column(usize),
+    /// The number of the row: milliseconds of the first, and between two.
+    Rate(f64, f64),
+}
 
 /// An open recording.
 pub struct Recording<'a> {
     mapping: &'a Mapping,
     screens: &'a Screens,
     table: Table,
-    time: usize,
-    x: usize,
-    y: usize,
+    clock: Clock,
+    /// The column of the end or the duration of fixations.
+    last_column: Option<usize>,
+    /// The columns of x and y, or of column and line.
+    place: [usize; 2],
     validity: Vec<usize>,
     snippet_column: Option<usize>,
     participant_column: Option<usize>,
+    recording_column: Option<usize>,
     filter: Option<usize>,
-    /// Participant and snippet of the previous row.
-    names: [String; 2],
+    /// Participant, snippet and recording of the previous row.
+    names: [String; 3],
+    /// The names of recordings that ended.
+    ended: BTreeSet<[String; 3]>,
     /// Whether the next row starts a stretch in any case: it is the first row, or follows skipped rows.
     interrupted: bool,
     scale: Size,
     last: Option<(f64, usize)>,
+    before: Option<(f64, f64)>,
+    /// Intervals between samples, or durations of fixations, in milliseconds.
     intervals: Vec<f64>,
+    /// Samples at the time of the sample before them that lie elsewhere, and the line of the first of them.
+    apart: (u64, usize),
     rows: u64,
+    /// Changes from one snippet or participant to another.
+    changes: u64,
     kept: u64,
     good: u64,
     small: u64,
@@ -54,32 +88,56 @@ pub struct Recording<'a> {
 impl<'a> Recording<'a> {
     /// Opens a recording and finds the columns of the mapping.
     pub fn open(file: &Path, mapping: &'a Mapping, screens: &'a Screens) -> Result<Recording<'a>> {
-        let table = Table::open(file, mapping.dialect())?;
+        let sidecar = match mapping.format {
+            Format::Bids => Some(Sidecar::load(file, mapping)?),
+            Format::Table | Format::Xml => None,
+        };
+        let table = match (&sidecar, mapping.format) {
+            (Some(sidecar), _) => Table::headerless(file, sidecar.columns.clone())?,
+            (None, Format::Xml) => Table::xml(file, &mapping.element)?,
+            (None, _) => Table::open(file, mapping.dialect())?,
+        };
         let column = |key: &str, name: &str| table.column(name, &format!("set `{key}` in a mapping (--mapping)"));
         let optional = |key: &str, name: Option<&str>| name.map(|name| column(key, name)).transpose();
-        let names = mapping.from_file_name(file)?;
-        let (time, x, y) = (column("time", &mapping.time)?, column("x", &mapping.x)?, column("y", &mapping.y)?);
+        let [participant, snippet] = mapping.from_file_name(file)?;
+        let clock = match (&sidecar, table.find(&mapping.time)?) {
+            (Some(sidecar), None) => Clock::Rate(sidecar.start_ms, sidecar.step_ms),
+            _ => Clock::Column(column("time", &mapping.time)?),
+        };
+        let last = mapping.end.as_deref().map(|end| ("end", end));
+        let last = last.or(mapping.duration.as_deref().map(|duration| ("duration", duration)));
+        let last_column = last.map(|(key, name)| column(key, name)).transpose()?;
+        let place = match (&mapping.column, &mapping.line) {
+            (Some(at), Some(line)) => [column("column", at)?, column("line", line)?],
+            _ => [column("x", &mapping.x)?, column("y", &mapping.y)?],
+        };
         let validity = mapping.validity.iter().map(|name| column("validity", name)).collect::<Result<_>>()?;
         let snippet_column = optional("snippet", mapping.snippet_column())?;
         let participant_column = optional("participant", mapping.participant.as_deref())?;
+        let recording_column = optional("recording", mapping.recording.as_deref())?;
         let filter = optional("rows", mapping.rows.as_deref())?;
         Ok(Recording {
             mapping,
             screens,
             table,
-            time,
-            x,
-            y,
+            clock,
+            last_column,
+            place,
             validity,
             snippet_column,
             participant_column,
+            recording_column,
             filter,
-            names,
+            names: [participant, snippet, String::new()],
+            ended: BTreeSet::new(),
             interrupted: true,
             scale: [1.0, 1.0],
             last: None,
+            before: None,
             intervals: Vec::new(),
+            apart: (0, 0),
             rows: 0,
+            changes: 0,
             kept: 0,
             good: 0,
             small: 0,
@@ -106,24 +164,57 @@ impl<'a> Recording<'a> {
             {
                 continue;
             }
-            let new_snippet = self.take(self.snippet_column, 1, line)?;
+            // a look beside the code, or a blink, has no position in a source file: a lost sample of the file before
+            let beside = self.mapping.in_source() && self.blank(self.snippet_column, line)?;
+            let before = self.recording_column.map(|_| self.names.clone());
+            let new_snippet = !beside && self.take(self.snippet_column, 1, line)?;
             let new_participant = self.take(self.participant_column, 0, line)?;
+            let new_recording = self.take(self.recording_column, 2, line)?;
+            if let (Some(before), true) = (before, new_recording) {
+                self.change(before, line)?;
+            }
             if self.snippet().is_empty() || self.mapping.ignores(self.snippet()) {
                 self.interrupted = true;
                 continue;
             }
             self.kept += 1;
-            let new_stretch = new_snippet || new_participant || self.interrupted;
+            self.changes += u64::from(new_snippet || new_participant);
+            let new_stretch = new_snippet || new_participant || new_recording || self.interrupted;
             if new_stretch {
                 self.scale = self.scale(line)?;
                 self.last = None;
                 self.interrupted = false;
             }
+            let same_time = self.last.map(|(ms, _)| ms);
             let ms = self.milliseconds(line)?;
-            return Ok(Some((Row { new_stretch, ms, point: self.point(line)? }, line)));
+            let end_ms = self.last_column.map(|at| self.end(at, ms, line)).transpose()?;
+            let point = if beside { None } else { self.point(line)? };
+            if let (Some((x, y)), Some((u, v))) = (point, self.before)
+                && same_time == Some(ms)
+                && (x - u).hypot(y - v) > APART
+            {
+                self.apart = (self.apart.0 + 1, if self.apart.0 == 0 { line } else { self.apart.1 });
+            }
+            self.before = point;
+            return Ok(Some((Row { new_stretch, ms, end_ms, point }, line)));
         }
         self.check()?;
         Ok(None)
+    }
+
+    fn blank(&self, column: Option<usize>, line: usize) -> Result<bool> {
+        column.map_or(Ok(false), |at| Ok(self.mapping.marks_missing(self.table.field(at, line)?)))
+    }
+
+    /// Refuses a recording that goes on after another one: the rows of both are mixed.
+    fn change(&mut self, before: [String; 3], line: usize) -> Result {
+        self.ended.insert(before);
+        if !self.ended.contains(&self.names) {
+            return Ok(());
+        }
+        let why =
+            format!("recording `{}` goes on here after another one, so their rows are mixed", clip(&self.names[2]));
+        Err(Error::row(self.table.file(), line, format!("{why}; keep the rows of each recording together")))
     }
 
     /// Takes over a name from a column; returns whether it changed.
@@ -151,21 +242,26 @@ impl<'a> Recording<'a> {
     }
 
     fn milliseconds(&mut self, line: usize) -> Result<f64> {
-        let field = self.table.field(self.time, line)?;
-        let comma = self.mapping.decimal == super::mapping::Decimal::Comma;
-        let fail = |why: String| Error::row(self.table.file(), line, why);
-        let Some(time) = number(field, comma).filter(|t| t.is_finite()) else {
-            let (name, found) = (clip(self.table.name(self.time)), clip(&String::from_utf8_lossy(field)));
-            let why = format!("{name} is `{found}`, which is no time; correct the row, or `decimal` in the mapping");
-            return Err(fail(why));
+        let at = match self.clock {
+            Clock::Rate(start, step) => return Ok(start + step * (self.rows - 1) as f64),
+            Clock::Column(at) => at,
         };
-        let ms = time * self.mapping.time_unit.in_ms();
-        if let Some((last, at)) = self.last {
-            if ms < last {
-                let found = clip(&String::from_utf8_lossy(field));
-                return Err(fail(format!("its time {found} is before that of line {at}; sort the rows by time")));
+        let ms = self.time(at, self.mapping.time_unit, line)?;
+        if let Some((last, before)) = self.last {
+            let fixations = self.mapping.has_fixations();
+            if ms < last || fixations && ms == last {
+                let found = clip(&String::from_utf8_lossy(self.table.field(at, line)?));
+                let when = if ms < last { "before that" } else { "also that" };
+                let why = format!("its time {found} is {when} of line {before}");
+                let remedy = "if another recording begins here, set `recording` in the mapping to the column that \
+                              tells recordings apart, or put each into a file of its own";
+                let other = match fixations {
+                    true => "a file of fixations has one row per fixation, in order of time",
+                    false => "sort the rows by time only if they are of one recording",
+                };
+                return Err(Error::row(self.table.file(), line, format!("{why}; {remedy}; {other}")));
             }
-            if ms > last && self.intervals.len() < INTERVALS {
+            if ms > last && !fixations && self.intervals.len() < INTERVALS {
                 self.intervals.push(ms - last);
             }
         }
@@ -173,29 +269,82 @@ impl<'a> Recording<'a> {
         Ok(ms)
     }
 
+    /// The end of a fixation that starts at `start` milliseconds.
+    fn end(&mut self, at: usize, start: f64, line: usize) -> Result<f64> {
+        let unit = self.mapping.duration_unit.unwrap_or(self.mapping.time_unit);
+        let value = self.time(at, unit, line)?;
+        let duration = if self.mapping.end.is_some() { value - start } else { value };
+        if duration < 0.0 {
+            let found = clip(&String::from_utf8_lossy(self.table.field(at, line)?));
+            let name = clip(self.table.name(at));
+            let why = format!("{name} is `{found}`, so the fixation ends before it starts; correct the row");
+            return Err(Error::row(self.table.file(), line, why));
+        }
+        if self.intervals.len() < INTERVALS {
+            self.intervals.push(duration);
+        }
+        Ok(start + duration)
+    }
+
+    /// A field with a time, in milliseconds.
+    fn time(&self, at: usize, unit: TimeUnit, line: usize) -> Result<f64> {
+        let field = self.table.field(at, line)?;
+        let comma = self.mapping.decimal == Decimal::Comma;
+        number(field, comma).map(|time| time * unit.in_ms()).filter(|ms| ms.abs() < LATEST).ok_or_else(|| {
+            let (name, found) = (clip(self.table.name(at)), clip(&String::from_utf8_lossy(field)));
+            let why = format!("{name} is `{found}`, which is no time; correct the row, or `decimal` in the mapping");
+            Error::row(self.table.file(), line, why)
+        })
+    }
+
     fn point(&mut self, line: usize) -> Result<Option<(f64, f64)>> {
         let mut valid = self.validity.is_empty();
         for &at in &self.validity {
             valid |= is_one_of(self.table.field(at, line)?, &self.mapping.valid);
         }
-        let (Some(x), Some(y)) = (self.coordinate(self.x, line)?, self.coordinate(self.y, line)?) else {
+        let [x, y] = self.place;
+        let (Some(x), Some(y)) = (self.coordinate(x, line)?, self.coordinate(y, line)?) else {
             return Ok(None);
         };
-        if !valid {
+        if !valid || self.mapping.marks_lost(x, y) {
             return Ok(None);
+        }
+        if self.mapping.in_source() {
+            let [column, line] = [(x, self.mapping.first_column, 0), (y, self.mapping.first_line, 1)]
+                .map(|(value, first, slot)| self.counted(value, first, slot, line));
+            self.good += 1;
+            return Ok(Some(source::middle(line?, column?)));
         }
         self.good += 1;
         self.small += u64::from(x.abs() <= NORMALISED && y.abs() <= NORMALISED);
-        Ok(Some((x * self.scale[0], y * self.scale[1])))
+        let (x, y) = (x * self.scale[0], y * self.scale[1]);
+        let [width, height] = self.screens.of(self.participant()).unwrap_or([WIDEST, WIDEST]);
+        let on_screen = (0.0..=width).contains(&x) && (0.0..=height).contains(&y);
+        Ok(on_screen.then_some((x, y)))
+    }
+
+    /// A line or column, counted from 0.
+    fn counted(&self, value: f64, first: u8, slot: usize, row: usize) -> Result<f64> {
+        let from_0 = value - f64::from(first);
+        if value.fract() == 0.0 && (0.0..FARTHEST).contains(&from_0) {
+            return Ok(from_0);
+        }
+        let key = ["first_column", "first_line"][slot];
+        let why = format!("{} is {value}", clip(self.table.name(self.place[slot])));
+        let why = match (value, first) {
+            (0.0, 1) => format!("{why}, but they are counted from 1; set {key} = 0 in the mapping"),
+            _ => format!("{why}, which is no number of one; list it under `missing` if it marks a lost sample"),
+        };
+        Err(Error::row(self.table.file(), row, why))
     }
 
     /// A coordinate as the file has it; `None` where it is missing or not finite.
     fn coordinate(&self, at: usize, line: usize) -> Result<Option<f64>> {
         let field = self.table.field(at, line)?;
-        if missing(field) {
+        if self.mapping.marks_missing(field) {
             return Ok(None);
         }
-        let comma = self.mapping.decimal == super::mapping::Decimal::Comma;
+        let comma = self.mapping.decimal == Decimal::Comma;
         let Some(value) = number(field, comma) else {
             let (name, found) = (clip(self.table.name(at)), clip(&String::from_utf8_lossy(field)));
             let why = format!("{name} is `{found}`, which is no number; correct the row, or `decimal` in the mapping");
@@ -214,25 +363,75 @@ impl<'a> Recording<'a> {
             let why = format!("none of its {} rows is a sample of a snippet", self.rows);
             return fail(format!("{why}; check `snippet`, `ignore`, `rows` and `keep` in the mapping"));
         }
-        let (unit, coordinates) = (self.mapping.time_unit, self.mapping.coordinates);
+        self.check_order()?;
+        self.check_units()
+    }
+
+    /// Refuses rows of several recordings that were sorted into one another: they look like one person whose eyes are
+    /// in two places at one time, or who changes the snippet again and again in the time of a few samples.
+    fn check_order(&self) -> Result {
+        if self.mapping.has_fixations() {
+            return Ok(());
+        }
+        let remedy = "the rows of several recordings are mixed: set `recording` in the mapping to the column that \
+                      tells them apart and keep the rows of each together, or put each into a file of its own";
+        if let (apart @ 10.., line) = self.apart
+            && 10 * apart > self.kept
+        {
+            let why =
+                format!("{apart} samples have the time of the sample before them but lie elsewhere, first this one");
+            return Err(Error::row(self.table.file(), line, format!("{why}; {remedy}")));
+        }
+        if self.changes >= 20 && 4 * self.changes > self.kept {
+            let why = format!("the snippet or participant changes {} times in {} samples", self.changes, self.kept);
+            return Err(Error::file(self.table.file(), format!("{why}; {remedy}")));
+        }
+        Ok(())
+    }
+
+    /// Checks that the units are plausible.
+    fn check_units(&mut self) -> Result {
+        let fail = |why: String| Err(Error::file(self.table.file(), why));
         self.intervals.sort_unstable_by(f64::total_cmp);
         if let Some(&median) = self.intervals.get(self.intervals.len() / 2) {
-            let rate = |unit_ms: f64| 1000.0 / (median / unit.in_ms() * unit_ms);
-            let plausible = |hz: f64| (RATES[0]..=RATES[1]).contains(&hz);
-            let found = rate(unit.in_ms());
+            let fixations = self.mapping.has_fixations();
+            let own = self.mapping.duration_unit.filter(|_| self.mapping.duration.is_some());
+            let unit = own.unwrap_or(self.mapping.time_unit);
+            // by the unit of the numbers: a rate in Hz, or a duration in milliseconds
+            let value = |unit_ms: f64| match median / unit.in_ms() * unit_ms {
+                ms if fixations => ms,
+                ms => 1000.0 / ms,
+            };
+            let range = if fixations { DURATIONS } else { RATES };
+            let plausible = |value: f64| (range[0]..=range[1]).contains(&value);
+            let (key, measure) = match (self.mapping.duration.is_some(), fixations) {
+                (true, _) => ("duration_unit", "ms"),
+                (false, true) => ("time_unit", "ms"),
+                (false, false) => ("time_unit", "Hz"),
+            };
+            let found = value(unit.in_ms());
             if !plausible(found) {
                 let better: Vec<String> = TimeUnit::ALL
                     .iter()
-                    .filter(|u| plausible(rate(u.in_ms())))
-                    .map(|u| format!("time_unit = \"{}\" would make it {} Hz", u.name(), hertz(rate(u.in_ms()))))
+                    .filter(|u| plausible(value(u.in_ms())))
+                    .map(|u| format!("{key} = \"{}\" would make it {} {measure}", u.name(), digits(value(u.in_ms()))))
                     .collect();
+                let column = if fixations { "`end` or `duration`" } else { "`time`" };
                 let remedy = match better.is_empty() {
-                    true => "no other unit makes it plausible: check `time` in the mapping".to_string(),
+                    true => format!("no other unit makes it plausible: check {column} in the mapping"),
                     false => format!("{}: set it in the mapping", better.join(", ")),
                 };
-                let why = format!("read in {}, its sampling rate is {} Hz", unit.name(), hertz(found));
-                return fail(format!("{why}, and eye trackers have 10 to 5000; {remedy}"));
+                let (what, usual) = match fixations {
+                    true => ("the median duration of its fixations", "fixations have 30 to 5000"),
+                    false => ("its sampling rate", "eye trackers have 10 to 5000"),
+                };
+                let why = format!("read in {}, {what} is {} {measure}", unit.name(), digits(found));
+                return fail(format!("{why}, and {usual}; {remedy}"));
             }
+        }
+        let coordinates = self.mapping.coordinates;
+        if self.mapping.in_source() {
+            return Ok(());
         }
         if self.good >= 20 {
             if coordinates == Coordinates::Pixels && self.small == self.good {
@@ -248,17 +447,11 @@ impl<'a> Recording<'a> {
     }
 }
 
-/// A rate with three digits, however large or small.
-fn hertz(rate: f64) -> String {
-    if rate >= 100.0 { format!("{rate:.0}") } else { format!("{:.*}", if rate < 1.0 { 4 } else { 1 }, rate) }
+/// A number with three digits, however large or small.
+fn digits(value: f64) -> String {
+    if value >= 100.0 { format!("{value:.0}") } else { format!("{:.*}", if value < 1.0 { 4 } else { 1 }, value) }
 }
 
 fn is_one_of(field: &[u8], values: &[String]) -> bool {
     values.iter().any(|v| v.as_bytes() == field)
-}
-
-/// Whether a field means "no value" in an export.
-fn missing(field: &[u8]) -> bool {
-    const MARKS: [&[u8]; 7] = [b"", b".", b"-", b"na", b"n/a", b"nan", b"null"];
-    MARKS.iter().any(|mark| field.eq_ignore_ascii_case(mark))
 }

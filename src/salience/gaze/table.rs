@@ -1,6 +1,7 @@
-//! Tables as text, plain or gzipped: the reader for recordings, token boxes and participants, with exact line numbers
-//! and errors that list the available columns.
+//! Tables as text or XML, plain or gzipped: the reader for recordings, token boxes and participants, with exact line
+//! numbers and errors that list the available columns.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use csv::ByteRecord;
 use flate2::bufread::MultiGzDecoder;
 
+use super::xml::Xml;
 use crate::error::{Error, Result};
 
 /// The delimiter and comment character.
@@ -24,10 +26,22 @@ impl Dialect {
     pub const CSV: Dialect = Dialect { delimiter: b',', comment: None };
 }
 
-/// An open table whose header has been read.
+/// A row longer than this, in bytes, is no row: a quote that is never closed, or a file that is no text.
+pub(super) const LONGEST_ROW: usize = 1 << 20;
+
+/// Columns that XML may have.
+const MOST_COLUMNS: usize = 1000;
+
+/// Where rows come from.
+enum Rows {
+    Text(csv::Reader<Lines>),
+    Xml(Box<Xml>),
+}
+
+/// An open table whose columns are known.
 pub struct Table {
     file: PathBuf,
-    reader: csv::Reader<Lines>,
+    rows: Rows,
     columns: Vec<String>,
     header: usize,
     record: ByteRecord,
@@ -37,28 +51,54 @@ impl Table {
     /// Opens a file, gunzips it if its first bytes are those of gzip (whatever its name) and reads the header. Refuses
     /// an empty file and UTF-16.
     pub fn open(file: &Path, dialect: Dialect) -> Result<Table> {
-        let mut bytes = BufReader::new(File::open(file).map_err(Error::io(file, "read"))?);
-        let gz = bytes.fill_buf().map_err(Error::io(file, "read"))?.starts_with(&[0x1f, 0x8b]);
-        let mut text: Box<dyn BufRead> =
-            if gz { Box::new(BufReader::new(MultiGzDecoder::new(bytes))) } else { Box::new(bytes) };
-        let start = text.fill_buf().map_err(|e| broken(file, &e))?;
-        if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) {
-            return Err(Error::file(file, "is UTF-16 text; export or save it as UTF-8"));
-        }
-        let reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .delimiter(dialect.delimiter)
-            .comment(dialect.comment)
-            .from_reader(Lines { text, after_cr: false, ended: false });
-        let (columns, record) = (Vec::new(), ByteRecord::new());
-        let mut table = Table { file: file.to_path_buf(), reader, columns, header: 0, record };
+        let mut table = Table::of(file, Rows::Text(Lines::reader(file, dialect)?), Vec::new());
         let Some(line) = table.advance()? else {
             return Err(Error::file(file, "is empty; a header line with the names of the columns is needed"));
         };
         table.header = line;
         table.columns = table.record.iter().map(text_of).collect();
         Ok(table)
+    }
+
+    /// Opens tab-separated text without a header; every row must have these columns.
+    pub(super) fn headerless(file: &Path, columns: Vec<String>) -> Result<Table> {
+        let dialect = Dialect { delimiter: b'\t', comment: None };
+        Ok(Table::of(file, Rows::Text(Lines::reader(file, dialect)?), columns))
+    }
+
+    /// Opens XML whose elements named `element` are the rows. It is read twice, the first time for the columns.
+    pub(super) fn xml(file: &Path, element: &str) -> Result<Table> {
+        if !file.metadata().map_err(Error::io(file, "read"))?.is_file() {
+            return Err(Error::file(file, "is no ordinary file, and XML is read twice; save it as a file"));
+        }
+        let open = || Ok::<_, Error>(Box::new(Xml::new(file, text(file)?, element)));
+        let (mut columns, mut known) = (Vec::new(), HashSet::new());
+        let (mut first, mut rows) = (open()?, 0);
+        while let Some((line, fields)) = first.row()? {
+            rows += 1;
+            for (name, _) in fields {
+                if !known.contains(&name) {
+                    if columns.len() == MOST_COLUMNS {
+                        let why = format!("more than {MOST_COLUMNS} different attributes; is `element` right?");
+                        return Err(Error::row(file, line, why));
+                    }
+                    known.insert(name.clone());
+                    columns.push(name);
+                }
+            }
+        }
+        if rows == 0 {
+            let why = format!(
+                "has no element `{}`; set `element` in the mapping to the elements that are rows",
+                clip(element)
+            );
+            return Err(Error::file(file, why));
+        }
+        Ok(Table::of(file, Rows::Xml(open()?), columns))
+    }
+
+    fn of(file: &Path, rows: Rows, columns: Vec<String>) -> Table {
+        Table { file: file.to_path_buf(), rows, columns, header: 0, record: ByteRecord::new() }
     }
 
     /// The file.
@@ -72,9 +112,9 @@ impl Table {
         self.find(name)?.ok_or_else(|| {
             let shown: Vec<String> = self.columns.iter().take(30).map(|c| format!("`{}`", clip(c))).collect();
             let more = if self.columns.len() > 30 { ", ..." } else { "" };
-            let split = if self.columns.len() == 1 { " (is `delimiter` right?)" } else { "" };
+            let split = if self.columns.len() == 1 && self.header > 0 { " (is `delimiter` right?)" } else { "" };
             let found = format!("no column `{}`; there are {}{more}{split}", clip(name), shown.join(", "));
-            Error::row(&self.file, self.header, format!("{found}; {remedy}"))
+            self.about_columns(format!("{found}; {remedy}"))
         })
     }
 
@@ -86,21 +126,42 @@ impl Table {
         if let (Some(a), Some(b)) = (first, fitting.next()) {
             let (a, b) = (clip(&self.columns[a]), clip(&self.columns[b]));
             let why = format!("`{name}` fits several columns, `{a}` and `{b}`; write more of the name");
-            return Err(Error::row(&self.file, self.header, why));
+            return Err(self.about_columns(why));
         }
         Ok(first)
     }
 
+    /// An error about the columns: in the header line, if there is one.
+    fn about_columns(&self, why: String) -> Error {
+        if self.header > 0 { Error::row(&self.file, self.header, why) } else { Error::file(&self.file, why) }
+    }
+
     /// Reads the next row and returns its line number, from 1; `None` at the end. Blank lines and comments are skipped.
     pub fn advance(&mut self) -> Result<Option<usize>> {
-        let more = self.reader.read_byte_record(&mut self.record).map_err(|e| match e.into_kind() {
+        let reader = match &mut self.rows {
+            Rows::Text(reader) => reader,
+            Rows::Xml(xml) => {
+                let Some((line, fields)) = xml.row()? else { return Ok(None) };
+                let value = |name: &String| fields.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value);
+                self.record = self.columns.iter().map(value).collect::<Vec<_>>().into();
+                return Ok(Some(line));
+            }
+        };
+        reader.get_mut().given = 0;
+        let more = reader.read_byte_record(&mut self.record).map_err(|e| match e.into_kind() {
             csv::ErrorKind::Io(e) => broken(&self.file, &e),
             other => Error::file(&self.file, format!("cannot be read as a table: {other:?}")),
         })?;
         // The reader's line number of a row counts from the previous row and includes blank lines and comments. After
         // the row, the reader is behind the row's line end.
         let inside = self.record.as_slice().iter().filter(|&&b| b == b'\n').count();
-        Ok(more.then(|| (self.reader.position().line() as usize).saturating_sub(1 + inside).max(1)))
+        let line = (reader.position().line() as usize).saturating_sub(1 + inside).max(1);
+        let (found, of) = (self.record.len(), self.columns.len());
+        if more && self.header == 0 && of > 0 && found != of {
+            let why = format!("{found} fields where Columns of the sidecar lists {of}; correct the row or the sidecar");
+            return Err(Error::row(&self.file, line, why));
+        }
+        Ok(more.then_some(line))
     }
 
     /// A field of the current row. `line` is the value that [`Table::advance`] returned; a row without this field is
@@ -149,8 +210,9 @@ fn text_of(field: &[u8]) -> String {
 }
 
 /// A failure while reading the text: of the gzip stream or of the system.
-fn broken(file: &Path, error: &io::Error) -> Error {
+pub(super) fn broken(file: &Path, error: &io::Error) -> Error {
     match error.kind() {
+        io::ErrorKind::FileTooLarge => Error::file(file, error.to_string()),
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
             Error::file(file, format!("the gzip stream is damaged or cut short ({error}); copy or compress it again"))
         }
@@ -164,10 +226,38 @@ struct Lines {
     text: Box<dyn BufRead>,
     after_cr: bool,
     ended: bool,
+    /// Bytes given since the last row began.
+    given: usize,
+}
+
+/// The text of a file, unpacked if it is gzipped.
+fn text(file: &Path) -> Result<Box<dyn BufRead>> {
+    let mut bytes = BufReader::new(File::open(file).map_err(Error::io(file, "read"))?);
+    let gz = bytes.fill_buf().map_err(Error::io(file, "read"))?.starts_with(&[0x1f, 0x8b]);
+    let mut text: Box<dyn BufRead> =
+        if gz { Box::new(BufReader::new(MultiGzDecoder::new(bytes))) } else { Box::new(bytes) };
+    let start = text.fill_buf().map_err(|e| broken(file, &e))?;
+    if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) {
+        return Err(Error::file(file, "is UTF-16 text; export or save it as UTF-8"));
+    }
+    Ok(text)
+}
+
+impl Lines {
+    fn reader(file: &Path, dialect: Dialect) -> Result<csv::Reader<Lines>> {
+        let lines = Lines { text: text(file)?, after_cr: false, ended: false, given: 0 };
+        let mut builder = csv::ReaderBuilder::new();
+        builder.has_headers(false).flexible(true).delimiter(dialect.delimiter).comment(dialect.comment);
+        Ok(builder.from_reader(lines))
+    }
 }
 
 impl Read for Lines {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.given > LONGEST_ROW {
+            let why = "has a row of more than 1 MiB; is it a table of text, and is every quote closed?";
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+        }
         loop {
             let bytes = self.text.fill_buf()?;
             if bytes.is_empty() {
@@ -189,6 +279,7 @@ impl Read for Lines {
                 self.after_cr = byte == b'\r';
             }
             self.text.consume(taken);
+            self.given += taken;
             if given > 0 || out.is_empty() {
                 return Ok(given);
             }

@@ -1,5 +1,7 @@
 //! Tests of the library's interface: box hits by hand, and arbitrary bytes as tables.
 
+use std::path::Path;
+
 use proptest::prelude::*;
 
 use super::boxes::{Hit, Snippets};
@@ -7,6 +9,7 @@ use super::build::{Method, build};
 use super::mapping::Mapping;
 use super::recording::Recording;
 use super::screens::Screens;
+use super::source;
 use crate::salience::Label;
 use crate::salience::labels::Calls;
 use crate::salience::priors::Priors;
@@ -77,7 +80,7 @@ fn samples_are_scaled_and_lost_ones_known() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("P.csv");
     let text = "t,x,y,L,R,S\n0,0.5,0.25,1,0,A\n0.02,0.5,0.25,0,0,A\n0.04,NaN,0.25,1,1,A\n0.06,0.1,inf,1,1,A\n\
-                0.08,0,-0.5,0,1,B\n0.1,x,x,1,1,cross\n0.12,0,0,1,1,B\n";
+                0.08,0,-0.5,0,1,B\n0.1,x,x,1,1,cross\n0.12,0,0,1,1,B\n0.14,0,1,1,1,B\n";
     std::fs::write(&file, text).unwrap();
     let mapping = "time = \"t\"\ntime_unit = \"s\"\nx = \"x\"\ny = \"y\"\ncoordinates = \"normalised\"\n\
                    screen = [800, 400]\n\
@@ -94,10 +97,61 @@ fn samples_are_scaled_and_lost_ones_known() {
         (3, false, 20.0, None),
         (4, false, 40.0, None),
         (5, false, 60.0, None),
-        (6, true, 80.0, Some((0.0, -200.0))),
-        (8, true, 120.0, Some((0.0, 0.0))), // the cross came between
+        (6, true, 80.0, None),                 // above the screen
+        (8, true, 120.0, None),                // 0, 0; the cross came between
+        (9, false, 140.0, Some((0.0, 400.0))), // edges are on the screen
     ];
     assert_eq!(rows, expected);
+}
+
+/// The forms of make_positions.py, each by its mapping of the docs, give the fixations that the script found: their
+/// times and the words under them.
+#[test]
+fn other_forms_give_the_fixations_of_an_independent_computation() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let fixtures = root.join("tests/fixtures/gaze");
+    let text = std::fs::read_to_string(fixtures.join("positions.json")).unwrap();
+    let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for (file, mapping) in [
+        ("codegrits.xml", "codegrits.toml"),
+        ("itrace.xml", "itrace.toml"),
+        ("fixations.csv", "fixations.toml"),
+        ("source_fixations.csv", "source_fixations.toml"),
+        ("sub-01_task-Sum_recording-eye1_physio.tsv.gz", "bids.toml"),
+        ("sub-02_ses-1_task-Sum_physio.tsv.gz", "bids.toml"),
+    ] {
+        let mapping = Mapping::load(&root.join("docs/mappings").join(mapping)).unwrap();
+        let code = fixtures.join("code");
+        let (snippets, radius_px) = match mapping.in_source() {
+            true => (source::load(&code, mapping.tab.into(), Calls::Syntax).unwrap(), 0.0),
+            false => (Snippets::load(&fixtures.join("boxes.csv"), &code, Calls::Syntax).unwrap(), 25.0),
+        };
+        let screens = Screens::load(None, mapping.screen).unwrap();
+        let method = Method { radius_px, ..Method::default() };
+        let study =
+            build(&[fixtures.join(file)], &mapping, &screens, snippets, &method, Priors::new("a", "b")).unwrap();
+        let mut found = Vec::new();
+        for viewing in &study.viewings {
+            let snippet = study.snippets.find(&viewing.snippet).unwrap();
+            for (fixation, hit) in &viewing.fixations {
+                let word = hit.map(|hit| {
+                    let token = &snippet.layouts[&0].boxes[hit.index()];
+                    String::from_utf8_lossy(&snippet.code[token.start..token.end]).into_owned()
+                });
+                found.push((fixation.start_ms, fixation.ms(), word));
+            }
+        }
+        let expected = expected[file].as_array().unwrap();
+        assert_eq!(found.len(), expected.len(), "{file}: {found:?}");
+        for ((start, duration, word), expected) in found.iter().zip(expected) {
+            let close = |a: f64, b: &serde_json::Value| (a - b.as_f64().unwrap()).abs() < 1e-6;
+            assert!(close(*start, &expected[0]) && close(*duration, &expected[1]), "{file}: {start}: {expected}");
+            assert_eq!(word.as_deref(), expected[2].as_str(), "{file}: {start}");
+        }
+        let tally = study.tallies.values().next().unwrap();
+        assert_eq!(tally.fixations as usize, expected.len());
+        assert!(tally.labelled > 0 && tally.unmapped() > 0, "{file}: {tally:?}");
+    }
 }
 
 /// A table of bytes that look like one, cells of all kinds and stray bytes.
