@@ -34,6 +34,26 @@ pub(crate) fn object(line: &str) -> Result<Object, String> {
     })
 }
 
+/// A whole JSON document. The numbers that JSON lacks are read as strings, as [`object`] reads them.
+pub(crate) fn document(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_str(text)
+        .or_else(|e| quote_infinities(text).map_or(Err(e), |quoted| serde_json::from_str(&quoted)))
+}
+
+/// Indented JSON with the strings that [`document`] made of numbers as bare words again.
+pub(crate) fn unquoted(pretty: &str) -> String {
+    let line = |line: &str| {
+        let (body, comma) = line.strip_suffix(',').map_or((line, ""), |body| (body, ","));
+        let start = body.find("\": ").map_or(body.len() - body.trim_start().len(), |at| at + 3);
+        let word = body[start..].strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        match word.filter(|word| BARE.contains(word)) {
+            Some(word) => format!("{}{word}{comma}", &body[..start]),
+            None => line.to_string(),
+        }
+    };
+    pretty.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// The value of a key; null is what table exports write for an absent one.
 pub(crate) fn given<'a>(row: &'a Object, key: &str) -> Option<&'a Value> {
     row.get(key).filter(|value| !value.is_null())

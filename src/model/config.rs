@@ -1,17 +1,24 @@
 //! `config.json` of a Hugging Face checkpoint -> [`Spec`]: all that distinguishes one architecture from another.
 //!
 //! Reads the form of hub files (`rope_theta`, `rope_scaling`, `torch_dtype`) and that of transformers 5
-//! (`rope_parameters`, `dtype`). What a config asks for and eyekern does not do is refused by name.
+//! (`rope_parameters`, `dtype`), with the defaults of transformers for absent keys ([`defaults`](super::defaults)).
+//! Features that eyekern lacks, and values of a wrong type, are refused by name.
 
+use super::defaults;
+use super::keys::{self, Keys};
 use super::rope::{self, Scaling};
 use crate::backend::{Act, Norm};
 use crate::error::{Error, Result};
-use serde_json::{Map, Value};
-use std::io::ErrorKind;
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// Architectures by their `model_type`.
 pub const MODEL_TYPES: [&str; 7] = ["llama", "qwen2", "smollm3", "granite", "starcoder2", "gpt_bigcode", "gpt2"];
+
+/// No model has more layers.
+const MOST_LAYERS: usize = 4096;
+
+const BEYOND: &str = "the sizes in this config are beyond any model that eyekern can train";
 
 /// Which naming scheme the checkpoint's tensors follow.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -105,63 +112,7 @@ pub struct Spec {
     pub dropout: ConfigDropout,
 }
 
-/// Typed access to the keys of one config, with errors that name file and key.
-struct Keys<'a> {
-    file: &'a Path,
-    map: &'a Map<String, Value>,
-}
-
-/// No real dimension is larger; a config that claims more is refused before anything is allocated.
-const LARGEST: u64 = 1 << 24;
-
 impl Keys<'_> {
-    fn fail<T>(&self, why: impl Into<String>) -> Result<T> {
-        Err(Error::file(self.file, why))
-    }
-
-    fn value(&self, key: &str) -> Option<&Value> {
-        self.map.get(key).filter(|v| !v.is_null())
-    }
-
-    fn typed<T>(&self, key: &str, what: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
-        let Some(value) = self.value(key) else { return Ok(None) };
-        match read(value) {
-            Some(x) => Ok(Some(x)),
-            None => self.fail(format!("`{key}` is {value}, expected {what}")),
-        }
-    }
-
-    fn size(&self, key: &str) -> Result<Option<usize>> {
-        let read = |v: &Value| v.as_u64().filter(|n| (1..=LARGEST).contains(n)).map(|n| n as usize);
-        self.typed(key, "a whole number from 1 to 16777216", read)
-    }
-
-    fn missing<T>(&self, key: &str) -> Result<T> {
-        self.fail(format!("key `{key}` is missing; is this the config.json of a causal language model?"))
-    }
-
-    fn needed(&self, key: &str) -> Result<usize> {
-        self.size(key)?.map_or_else(|| self.missing(key), Ok)
-    }
-
-    fn number(&self, key: &str, default: f64) -> Result<f64> {
-        Ok(self.typed(key, "a finite number", |v| v.as_f64().filter(|x| x.is_finite()))?.unwrap_or(default))
-    }
-
-    /// What a norm adds to a variance.
-    fn epsilon(&self, key: &str, default: f64) -> Result<f64> {
-        let read = |v: &Value| v.as_f64().filter(|x| x.is_finite() && *x >= 0.0);
-        Ok(self.typed(key, "a finite number, at least 0", read)?.unwrap_or(default))
-    }
-
-    fn flag(&self, key: &str, default: bool) -> Result<bool> {
-        Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(default))
-    }
-
-    fn text(&self, key: &str, default: &str) -> Result<String> {
-        Ok(self.typed(key, "a string", |v| v.as_str().map(String::from))?.unwrap_or_else(|| default.into()))
-    }
-
     /// Features of other models that would change the result if they were passed over.
     fn refuse_unsupported(&self) -> Result {
         for (key, what) in [
@@ -177,18 +128,19 @@ impl Keys<'_> {
             }
         }
         for key in ["scale_attn_by_inverse_layer_idx", "add_cross_attention", "is_encoder_decoder"] {
-            if self.flag(key, false)? {
+            if self.optional(key, "true or false", Value::as_bool)? == Some(true) {
                 return self.fail(format!("`{key}` = true is not supported"));
             }
         }
-        if self.number("partial_rotary_factor", 1.0)? != 1.0 {
+        let partial = self.optional("partial_rotary_factor", "a finite number", Value::as_f64)?;
+        if partial.is_some_and(|share| share != 1.0) {
             return self.fail("`partial_rotary_factor` other than 1 is not supported");
         }
         Ok(())
     }
 
-    fn plain_act(&self, key: &str, default: &str) -> Result<Act> {
-        match self.text(key, default)?.as_str() {
+    fn plain_act(&self, key: &str) -> Result<Act> {
+        match self.text(key)? {
             "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Act::GeluTanh),
             "gelu" => Ok(Act::GeluErf),
             other => {
@@ -198,24 +150,26 @@ impl Keys<'_> {
     }
 
     fn gated_act(&self) -> Result<Act> {
-        match self.text("hidden_act", "silu")?.as_str() {
+        match self.text("hidden_act")? {
             "silu" | "swish" => Ok(Act::SwiGlu),
             other => self.fail(format!("`hidden_act` = \"{other}\" is not supported in a gated MLP (silu is)")),
         }
     }
 
+    /// Of two objects, `rope_scaling` counts, as in transformers, unless it is empty.
     fn rope(&self, head_dim: usize, max_positions: usize, layers: Vec<bool>) -> Result<Positions> {
         if !head_dim.is_multiple_of(2) {
             return self.fail(format!("rotary positions need an even head size, this config has {head_dim}"));
         }
-        let parameters = self.value("rope_parameters").or_else(|| self.value("rope_scaling"));
-        let scaling = Scaling::parse(parameters, max_positions).or_else(|why| self.fail(why))?;
-        let inside = parameters.and_then(|p| p.get("rope_theta")).filter(|v| !v.is_null());
-        let theta = match inside.or_else(|| self.value("rope_theta")) {
-            None => 10_000.0,
+        let scaling = self.value("rope_scaling").filter(|v| *v != &json!({}) && *v != &json!([]));
+        let parameters = scaling.or(self.value("rope_parameters"));
+        let outside = self.present("original_max_position_embeddings");
+        let scaling = Scaling::parse(parameters, outside, max_positions).or_else(|why| self.fail(why))?;
+        let theta = match parameters.and_then(|p| p.get("rope_theta")) {
+            None => self.positive("rope_theta")?,
             Some(value) => match value.as_f64().filter(|theta| theta.is_finite() && *theta > 0.0) {
                 Some(theta) => theta,
-                None => return self.fail(format!("`rope_theta` is {value}, expected a positive number")),
+                None => return self.wrong("rope_theta", value, "a positive number"),
             },
         };
         Ok(Positions::Rope { inverse: rope::inverse_frequencies(head_dim, theta, scaling), layers })
@@ -224,7 +178,7 @@ impl Keys<'_> {
     /// SmolLM3's list, where 1 means that the layer rotates; every fourth layer does not unless the config says so.
     fn rotating_layers(&self, layers: usize) -> Result<Vec<bool>> {
         let Some(list) = self.value("no_rope_layers") else {
-            let interval = self.size("no_rope_layer_interval")?.unwrap_or(4);
+            let interval = self.size("no_rope_layer_interval")?;
             return Ok((1..=layers).map(|i| i % interval != 0).collect());
         };
         let flags = list.as_array().and_then(|a| a.iter().map(Value::as_u64).collect::<Option<Vec<_>>>());
@@ -234,42 +188,56 @@ impl Keys<'_> {
         }
     }
 
-    /// The window that layers apply, if any; what it means for a run depends on the longest example.
-    fn window(&self, used: bool) -> Result<Option<usize>> {
-        let sliding = |types: &Value| {
-            types.as_array().is_some_and(|a| a.iter().any(|t| t.as_str().is_some_and(|t| t != "full_attention")))
+    /// The window of the layers that have one; `rotating` tells which layers rotate. The longest example decides
+    /// whether it matters.
+    fn window(&self, kind: &str, layers: usize, rotating: &[bool]) -> Result<Option<usize>> {
+        const TYPES: &str = "\"full_attention\" or \"sliding_attention\" for each layer";
+        let slides = |value: &Value| match value.as_str() {
+            Some("full_attention") => Some(false),
+            Some("sliding_attention") => Some(true),
+            _ => None,
         };
-        let by_type = self.value("layer_types").is_some_and(sliding);
-        if used || by_type { self.size("sliding_window") } else { Ok(None) }
-    }
-}
-
-/// The JSON of a `config.json`.
-pub fn read(file: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(file).map_err(|e| match e.kind() {
-        ErrorKind::NotFound => {
-            Error::file(file, "there is no such file; give a directory with config.json and model.safetensors")
+        let listed = self.optional("layer_types", TYPES, |value| {
+            let types: Vec<bool> = value.as_array()?.iter().map(slides).collect::<Option<_>>()?;
+            (types.len() == layers).then_some(types)
+        })?;
+        let slides = listed.as_ref().is_some_and(|listed| listed.contains(&true));
+        if kind == "starcoder2" {
+            return self.size_or_null("sliding_window");
         }
-        _ => Error::io(file, "read")(e),
-    })?;
-    serde_json::from_str(&text)
-        .map_err(|e| Error::file(file, format!("not valid JSON ({e}); copy or download it again")))
+        let used = self.flag("use_sliding_window")?;
+        if !matches!(kind, "qwen2" | "smollm3") {
+            let why = "`layer_types` has \"sliding_attention\", which this model type lacks";
+            // transformers ignores the window here; a config that has one means another model
+            return if slides { self.fail(why) } else { Ok(self.size_or_null("sliding_window")?.filter(|_| used)) };
+        }
+        // a listed SmolLM3 slides whether it `use`s the window or not
+        let window = if used || kind == "smollm3" { self.size_or_null("sliding_window")? } else { None };
+        let by_default = || match kind {
+            "qwen2" => Ok(self.count("max_window_layers")? < layers as u64),
+            _ => Ok(used && rotating.contains(&false)),
+        };
+        match (listed.is_some(), window) {
+            (true, None) if slides => self.fail("`layer_types` has \"sliding_attention\", but no window is in use"),
+            (true, window) => Ok(window.filter(|_| slides)),
+            (false, None) => Ok(None),
+            (false, Some(window)) => Ok(by_default()?.then_some(window)),
+        }
+    }
 }
 
 impl Spec {
     /// Reads `config.json` at `file`.
     pub fn load(file: &Path) -> Result<Spec> {
-        Spec::parse(&read(file)?, file)
+        Spec::parse(&keys::read(file)?, file)
     }
 
     /// From a parsed config; `file` is for messages.
     pub fn parse(config: &Value, file: &Path) -> Result<Spec> {
-        let Some(map) = config.as_object() else { return Err(Error::file(file, "expected a JSON object")) };
-        let k = Keys { file, map };
+        let model_type = Keys::new(file, config, Value::Null, &[])?.text("model_type")?.to_string();
+        let k = Keys::new(file, config, defaults::of(&model_type), defaults::aliases(&model_type))?;
         k.refuse_unsupported()?;
-        let model_type = k.text("model_type", "")?;
         let spec = match model_type.as_str() {
-            "" => return k.missing("model_type"),
             "gpt2" | "gpt_bigcode" => gpt(&k, model_type)?,
             "llama" | "qwen2" | "smollm3" | "granite" | "starcoder2" => llama(&k, model_type)?,
             other => {
@@ -288,8 +256,8 @@ impl Spec {
         // no product of two sizes may overflow, nor the sum over all layers
         let widest = [self.hidden, self.inner, self.q_heads * self.head_dim].into_iter().max().unwrap_or(0);
         let tallest = widest.max(self.vocab).max(self.max_positions);
-        if self.layers > 4096 || self.q_heads > 4096 || widest.saturating_mul(tallest) > 1 << 40 {
-            return k.fail("the sizes in this config are beyond any model that eyekern can train");
+        if self.layers > MOST_LAYERS || self.q_heads > 4096 || widest.saturating_mul(tallest) > 1 << 40 {
+            return k.fail(BEYOND);
         }
         let finite = |x: f64| (x as f32).is_finite();
         if ![self.embed_scale, self.attn_scale, self.residual_scale, self.logit_scale].into_iter().all(finite) {
@@ -343,11 +311,22 @@ impl Spec {
     }
 }
 
+/// The first size that a config leaves to its class: the key to name where its tensors do not fit.
+pub fn absent_size(config: &Value) -> Option<&'static str> {
+    let aliases = defaults::aliases(config["model_type"].as_str().unwrap_or_default());
+    let keys = match aliases {
+        [] => ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"],
+        _ => ["vocab_size", "n_embd", "n_positions", "n_layer", "n_head"],
+    };
+    let given = |key: &str| aliases.iter().filter(|(_, k)| *k == key).any(|(alias, _)| config.get(*alias).is_some());
+    keys.into_iter().find(|key| config.get(*key).is_none() && !given(key))
+}
+
 fn llama(k: &Keys, model_type: String) -> Result<Spec> {
     let kind = model_type.as_str();
     let (hidden, layers, q_heads) =
-        (k.needed("hidden_size")?, k.needed("num_hidden_layers")?, k.needed("num_attention_heads")?);
-    let head_dim = match k.size("head_dim")? {
+        (k.size("hidden_size")?, k.size("num_hidden_layers")?, k.size("num_attention_heads")?);
+    let head_dim = match k.size_or_null("head_dim")? {
         Some(dim) => dim,
         None if hidden.is_multiple_of(q_heads) => hidden / q_heads,
         None => {
@@ -355,16 +334,18 @@ fn llama(k: &Keys, model_type: String) -> Result<Spec> {
                 .fail(format!("hidden_size {hidden} is not a multiple of {q_heads} heads and head_dim is not given"));
         }
     };
-    let max_positions = k.size("max_position_embeddings")?.unwrap_or(2048);
+    if layers > MOST_LAYERS {
+        return k.fail(BEYOND);
+    }
+    let max_positions = k.size("max_position_embeddings")?;
     let starcoder2 = kind == "starcoder2";
-    let (attention_bias, mlp_bias) = if starcoder2 {
-        let bias = k.flag("use_bias", true)?;
-        (bias, bias)
-    } else {
-        (k.flag("attention_bias", false)?, k.flag("mlp_bias", false)?)
+    let (attention_bias, mlp_bias) = match kind {
+        "starcoder2" => (k.flag("use_bias")?, k.flag("use_bias")?),
+        "qwen2" => (false, false),
+        _ => (k.flag("attention_bias")?, k.flag("mlp_bias")?),
     };
     let rotating = if kind == "smollm3" { k.rotating_layers(layers)? } else { vec![true; layers] };
-    let granite = |key: &str| if kind == "granite" { k.number(key, 1.0) } else { Ok(1.0) };
+    let granite = |key: &str| if kind == "granite" { k.number(key) } else { Ok(1.0) };
     let root = 1.0 / (head_dim as f64).sqrt();
     let logits_scaling = granite("logits_scaling")?;
     if logits_scaling == 0.0 {
@@ -372,34 +353,38 @@ fn llama(k: &Keys, model_type: String) -> Result<Spec> {
     }
     Ok(Spec {
         family: if starcoder2 { Family::StarCoder2 } else { Family::Llama },
-        vocab: k.needed("vocab_size")?,
+        vocab: k.size("vocab_size")?,
         hidden,
-        inner: k.needed("intermediate_size")?,
+        inner: k.size("intermediate_size")?,
         layers,
         q_heads,
-        kv_heads: k.size("num_key_value_heads")?.unwrap_or(q_heads),
+        kv_heads: if starcoder2 {
+            k.size("num_key_value_heads")?
+        } else {
+            k.size_or_null("num_key_value_heads")?.unwrap_or(q_heads)
+        },
         head_dim,
         norm: if starcoder2 {
-            Norm::Layer { eps: k.epsilon("norm_epsilon", 1e-5)? }
+            Norm::Layer { eps: k.epsilon("norm_epsilon")? }
         } else {
-            Norm::Rms { eps: k.epsilon("rms_norm_eps", 1e-6)? }
+            Norm::Rms { eps: k.epsilon("rms_norm_eps")? }
         },
-        act: if starcoder2 { k.plain_act("hidden_act", "gelu_pytorch_tanh")? } else { k.gated_act()? },
+        act: if starcoder2 { k.plain_act("hidden_act")? } else { k.gated_act()? },
+        window: k.window(kind, layers, &rotating)?,
         positions: k.rope(head_dim, max_positions, rotating)?,
         qkv_bias: attention_bias || kind == "qwen2",
-        o_bias: attention_bias && kind != "qwen2",
-        mlp_bias: mlp_bias && kind != "qwen2",
+        o_bias: attention_bias,
+        mlp_bias,
         embed_scale: granite("embedding_multiplier")?,
-        attn_scale: if kind == "granite" { k.number("attention_multiplier", 1.0)? } else { root },
+        attn_scale: if kind == "granite" { k.number("attention_multiplier")? } else { root },
         residual_scale: granite("residual_multiplier")?,
         logit_scale: 1.0 / logits_scaling,
-        tied: k.flag("tie_word_embeddings", matches!(kind, "smollm3" | "starcoder2"))?,
+        tied: k.flag("tie_word_embeddings")?,
         max_positions,
-        window: k.window(starcoder2 || k.flag("use_sliding_window", false)?)?,
         dropout: ConfigDropout {
-            attention: k.number("attention_dropout", 0.0)?,
-            resid: k.number("residual_dropout", 0.0)?,
-            embd: k.number("embedding_dropout", 0.0)?,
+            attention: k.rate("attention_dropout")?,
+            resid: k.rate("residual_dropout")?,
+            embd: k.rate("embedding_dropout")?,
         },
         model_type,
     })
@@ -407,39 +392,42 @@ fn llama(k: &Keys, model_type: String) -> Result<Spec> {
 
 fn gpt(k: &Keys, model_type: String) -> Result<Spec> {
     let bigcode = model_type == "gpt_bigcode";
-    let (hidden, q_heads) = (k.needed("n_embd")?, k.needed("n_head")?);
+    let (hidden, q_heads) = (k.size("n_embd")?, k.size("n_head")?);
     if !hidden.is_multiple_of(q_heads) {
         return k.fail(format!("n_embd {hidden} is not a multiple of {q_heads} heads"));
     }
     let head_dim = hidden / q_heads;
-    let multi_query = bigcode && k.flag("multi_query", true)?;
+    let multi_query = bigcode && k.flag("multi_query")?;
     Ok(Spec {
         family: Family::Gpt { conv1d: !bigcode, interleaved: bigcode && !multi_query },
-        vocab: k.needed("vocab_size")?,
+        vocab: k.size("vocab_size")?,
         hidden,
-        inner: k.size("n_inner")?.unwrap_or(4 * hidden),
-        layers: k.needed("n_layer")?,
+        inner: k.size_or_null("n_inner")?.unwrap_or(4 * hidden),
+        layers: k.size("n_layer")?,
         q_heads,
         kv_heads: if multi_query { 1 } else { q_heads },
         head_dim,
-        norm: Norm::Layer { eps: k.epsilon("layer_norm_epsilon", 1e-5)? },
-        act: k.plain_act("activation_function", if bigcode { "gelu_pytorch_tanh" } else { "gelu_new" })?,
+        norm: Norm::Layer { eps: k.epsilon("layer_norm_epsilon")? },
+        act: k.plain_act("activation_function")?,
         positions: Positions::Learned,
         qkv_bias: true,
         o_bias: true,
         mlp_bias: true,
         embed_scale: 1.0,
-        attn_scale: if k.flag("scale_attn_weights", true)? { 1.0 / (head_dim as f64).sqrt() } else { 1.0 },
+        attn_scale: if k.flag("scale_attn_weights")? { 1.0 / (head_dim as f64).sqrt() } else { 1.0 },
         residual_scale: 1.0,
         logit_scale: 1.0,
-        tied: k.flag("tie_word_embeddings", true)?,
-        max_positions: k.size("n_positions")?.unwrap_or(1024),
+        tied: k.flag("tie_word_embeddings")?,
+        max_positions: k.size("n_positions")?,
         window: None,
         dropout: ConfigDropout {
-            attention: k.number("attn_pdrop", 0.1)?,
-            resid: k.number("resid_pdrop", 0.1)?,
-            embd: k.number("embd_pdrop", 0.1)?,
+            attention: k.rate("attn_pdrop")?,
+            resid: k.rate("resid_pdrop")?,
+            embd: k.rate("embd_pdrop")?,
         },
         model_type,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use super::checkpoint::Checkpoint;
 use super::config::{self, Spec};
+use super::keys::{self, Keys};
 use super::{hub, names};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -25,10 +26,14 @@ impl ModelFiles {
     pub fn open(name: &str) -> Result<ModelFiles> {
         let dir = hub::resolve(name)?;
         let file = dir.join("config.json");
-        let config = config::read(&file)?;
+        let config = keys::read(&file)?;
         let spec = Spec::parse(&config, &file)?;
         let checkpoint = Checkpoint::open(&dir)?;
-        checkpoint.check(&names::tensors(&spec), spec.tied)?;
+        let tensors = names::tensors(&spec);
+        checkpoint.check(&tensors, spec.tied).map_err(|error| match config::absent_size(&config) {
+            Some(key) => Error::file(&file, keys::missing(key)),
+            None => error,
+        })?;
         Ok(ModelFiles { checkpoint, spec, config, dir })
     }
 
@@ -54,8 +59,8 @@ pub fn tokenizer_of(name: &str, given: Option<&Path>) -> Result<(Option<Tokenize
         (name, None) => Some(hub::resolve(name)?),
     };
     let config = dir.as_ref().map(|dir| dir.join("config.json")).filter(|file| file.is_file());
-    let config = config.map(|file| config::read(&file)).transpose()?;
-    let vocab = config.and_then(|config| usize::try_from(config["vocab_size"].as_u64()?).ok());
+    let vocab = |file: PathBuf| Keys::new(&file, &keys::read(&file)?, Value::Null, &[])?.size_or_null("vocab_size");
+    let vocab = config.map(vocab).transpose()?.flatten();
     let tokenizer = tokenizer(given, dir.as_deref(), vocab)?;
     let ids = vocab.or(tokenizer.as_ref().map(Tokenizer::id_end)).unwrap_or(u32::MAX as usize);
     Ok((tokenizer, ids))

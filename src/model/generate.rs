@@ -1,7 +1,7 @@
 //! Text from a model: a batch of prompts to its end, token by token.
 
-use super::config;
 use super::decode::Session;
+use super::keys;
 use super::sample::Sampling;
 use crate::backend::Backend;
 use crate::choices::choices;
@@ -44,7 +44,7 @@ pub struct GenerationConfig<'a> {
 /// config; and the tokenizer's EOS, which is what training teaches a model to end with.
 pub fn ends(dir: &Path, config: &Value, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>> {
     let file = dir.join("generation_config.json");
-    let own = if file.is_file() { config::read(&file)? } else { Value::Null };
+    let own = if file.is_file() { keys::read(&file)? } else { Value::Null };
     let key = "eos_token_id";
     let (file, named) = match &own[key] {
         Value::Null => (dir.join("config.json"), &config[key]),

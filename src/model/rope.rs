@@ -26,21 +26,32 @@ pub enum Scaling {
 }
 
 impl Scaling {
-    /// From `rope_parameters` (transformers 5) or `rope_scaling` (hub files); the error names what is not supported.
-    pub fn parse(parameters: Option<&Value>, max_positions: usize) -> Result<Scaling, String> {
+    /// From `rope_parameters` (transformers 5) or `rope_scaling` (hub files). `outside` is the config's own
+    /// `original_max_position_embeddings`, which transformers takes before that of the parameters. The error names what
+    /// is not supported.
+    pub fn parse(parameters: Option<&Value>, outside: Option<&Value>, max_positions: usize) -> Result<Scaling, String> {
         let Some(map) = parameters.filter(|v| !v.is_null()) else { return Ok(Scaling::Default) };
         let map = map.as_object().ok_or("the rope parameters are not an object")?;
         if map.values().any(Value::is_object) {
             return Err("rope parameters that differ between layers are not supported".into());
         }
-        let number = |key: &str| -> Result<f64, String> {
-            let value = map.get(key).and_then(Value::as_f64).filter(|x| x.is_finite() && *x > 0.0);
-            value.ok_or_else(|| format!("the rope parameters need a positive number `{key}`"))
+        let positive = |key: &str, value: Option<&Value>| -> Result<f64, String> {
+            let number = value.and_then(Value::as_f64).filter(|x| x.is_finite() && *x > 0.0);
+            number.ok_or_else(|| format!("the rope parameters need a positive number `{key}`"))
         };
-        if number("partial_rotary_factor").is_ok_and(|share| share != 1.0) {
+        let number = |key: &str| positive(key, map.get(key));
+        if map.contains_key("partial_rotary_factor") && number("partial_rotary_factor")? != 1.0 {
             return Err("partial_rotary_factor other than 1 is not supported".into());
         }
-        let kind = map.get("rope_type").or_else(|| map.get("type")).and_then(Value::as_str).unwrap_or("default");
+        // a `rope_type` that is null is not an absent one: transformers fails on it
+        let kind = ["rope_type", "type"].into_iter().find_map(|key| Some((key, map.get(key)?)));
+        let kind = match kind {
+            None => "default",
+            Some((key, value)) => {
+                value.as_str().ok_or_else(|| format!("`{key}` of the rope parameters is {value}, expected a string"))?
+            }
+        };
+        let original = "original_max_position_embeddings";
         match kind {
             "default" => Ok(Scaling::Default),
             "linear" => Ok(Scaling::Linear { factor: number("factor")? }),
@@ -48,7 +59,10 @@ impl Scaling {
                 factor: number("factor")?,
                 low: number("low_freq_factor")?,
                 high: number("high_freq_factor")?,
-                original: number("original_max_position_embeddings").unwrap_or(max_positions as f64),
+                original: match outside.or(map.get(original)) {
+                    None => max_positions as f64,
+                    given => positive(original, given)?,
+                },
             }),
             other => Err(format!("rope type `{other}` is not supported (default, linear, llama3 are)")),
         }

@@ -2,6 +2,7 @@
 
 use super::adapter::LoraConfig;
 use super::decoder::Decoder;
+use super::keys;
 use super::names::{self, Tensor};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -84,10 +85,6 @@ fn write_safetensors(path: &Path, records: &[Record], dtype: Dtype) -> Result {
     std::fs::set_permissions(path, permissions).map_err(Error::io(path, "write"))
 }
 
-fn pretty(value: &Value) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
-}
-
 fn create(dir: &Path) -> Result {
     std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))
 }
@@ -146,7 +143,7 @@ pub fn adapter<B: Backend>(
         .map(|(name, shape, values)| Record { name, shape: shape.to_vec(), bytes: encode(&values, dtype) })
         .collect();
     write_safetensors(&dir.join(ADAPTER), &records, dtype)?;
-    let text = pretty(&peft_config(model, config, base));
+    let text = keys::text(&peft_config(model, config, base));
     files::write(&dir.join(ADAPTER_CONFIG), &text)
 }
 
@@ -214,9 +211,9 @@ pub fn full<B: Backend>(b: &B, model: &mut Decoder<B>, config: &Value, dtype: Dt
     }
     if shards.len() > 1 {
         let index = json!({ "metadata": { "total_size": total }, "weight_map": index });
-        files::write(&dir.join(INDEX), pretty(&index))?;
+        files::write(&dir.join(INDEX), keys::text(&index))?;
     }
-    files::write(&dir.join(CONFIG), pretty(&config))
+    files::write(&dir.join(CONFIG), keys::text(&config))
 }
 
 /// Consecutive tensors that fill at most one shard each.

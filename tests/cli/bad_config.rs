@@ -148,6 +148,75 @@ fn rope_base_that_is_none() {
     }
 }
 
+/// Python's json writes what JSON lacks; a key that needs a number names it, others keep it.
+#[test]
+fn numbers_that_json_lacks() {
+    let written = |text: &str| {
+        let case = Case::ids();
+        let config = String::from_utf8(case.read("model/config.json")).expect("UTF-8");
+        let changed = config.replace("\"rms_norm_eps\": 0.0003", &format!("\"rms_norm_eps\": {text}"));
+        case.write("model/config.json", changed.replace("\"initializer_range\": 0.02", "\"initializer_range\": NaN"));
+        case
+    };
+    for number in ["NaN", "Infinity", "-Infinity"] {
+        let why = format!("`rms_norm_eps` is \"{number}\", expected a finite number, at least 0");
+        written(number).train(&[]).refused(3, &format!("./model/config.json: {why}"));
+    }
+    let case = written("0.0003");
+    case.train(&["train.method=full"]).trained();
+    let saved = String::from_utf8(case.read("out/config.json")).expect("UTF-8");
+    assert!(saved.contains("\"initializer_range\": NaN,\n"), "{saved}");
+}
+
+/// transformers reads `rope_scaling` before `rope_parameters`, unless it is empty.
+#[test]
+fn rope_in_two_forms() {
+    let loss = |keys: &[(&str, Value)]| {
+        let case = Case::ids();
+        keys.iter().for_each(|(key, value)| case.configure("model", key, value.clone()));
+        case.train(&[]).trained();
+        case.series("out", "loss")
+    };
+    let plain = json!({"rope_type": "default", "rope_theta": 500.0});
+    let linear = json!({"type": "linear", "factor": 4.0});
+    let parameters = |value: &Value| ("rope_parameters", value.clone());
+    let theta = ("rope_theta", json!(500.0));
+    let wanted = loss(&[parameters(&json!({"rope_type": "linear", "factor": 4.0, "rope_theta": 500.0}))]);
+    let scaled = ("rope_scaling", linear);
+    assert_eq!(loss(&[parameters(&plain), scaled.clone(), theta.clone()]), wanted);
+    assert_eq!(loss(&[parameters(&json!({})), scaled.clone(), theta.clone()]), wanted);
+    assert_eq!(loss(&[parameters(&Value::Null), scaled, theta.clone()]), wanted);
+    assert_ne!(loss(&[parameters(&plain)]), wanted);
+    assert_eq!(loss(&[parameters(&plain), ("rope_scaling", json!({})), theta]), loss(&[parameters(&plain)]));
+    // the context of the original training stands inside or outside; outside it wins
+    let llama3 = |original: Value| {
+        let mut rope = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                              "rope_theta": 500.0});
+        rope["original_max_position_embeddings"] = original;
+        ("rope_parameters", rope)
+    };
+    let outside = ("original_max_position_embeddings", json!(20));
+    assert_eq!(loss(&[llama3(json!(48)), outside]), loss(&[llama3(json!(20))]));
+    assert_ne!(loss(&[llama3(json!(48))]), loss(&[llama3(json!(20))]));
+}
+
+#[test]
+fn rope_of_a_wrong_type() {
+    for (value, why) in [
+        (
+            json!({"rope_type": null, "type": "linear", "factor": 4.0}),
+            "`rope_type` of the rope parameters is null, expected a string",
+        ),
+        (json!({"type": 3}), "`type` of the rope parameters is 3, expected a string"),
+        (json!({"type": "linear", "factor": "4.0"}), "the rope parameters need a positive number `factor`"),
+        (json!({"rope_theta": null}), "`rope_theta` is null, expected a positive number"),
+        (json!({"partial_rotary_factor": "1"}), "the rope parameters need a positive number `partial_rotary_factor`"),
+        (json!("linear"), "the rope parameters are not an object"),
+    ] {
+        refused("rope_scaling", value, why);
+    }
+}
+
 #[test]
 fn partial_rotation() {
     refused("partial_rotary_factor", json!(0.5), "`partial_rotary_factor` other than 1 is not supported");
