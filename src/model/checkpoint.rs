@@ -42,6 +42,21 @@ pub struct Checkpoint {
     origin: PathBuf,
     shards: Vec<memmap2::Mmap>,
     entries: BTreeMap<String, Entry>,
+    /// Tensors that the file stores under another name, as its metadata tells: safetensors' `save_model` writes a
+    /// shared tensor once.
+    aliases: BTreeMap<String, String>,
+}
+
+/// The LM head.
+const HEAD: &str = "lm_head.weight";
+
+/// Parts of a tensor's name that wrappers of PyTorch, FSDP and DeepSpeed leave, at any depth.
+const WRAPPERS: [&str; 5] =
+    ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"];
+
+/// A tensor's name without those parts.
+fn unwrapped(name: &str) -> String {
+    name.split('.').filter(|part| !WRAPPERS.contains(part)).collect::<Vec<_>>().join(".")
 }
 
 impl Checkpoint {
@@ -49,7 +64,7 @@ impl Checkpoint {
     pub fn open(dir: &Path) -> Result<Checkpoint> {
         let (single, index) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
         if single.is_file() {
-            return Checkpoint::files(single.clone(), &[single]);
+            return Checkpoint::files(single.clone(), &[single])?.without_prefix();
         }
         if !index.is_file() {
             return Err(Error::file(
@@ -73,12 +88,47 @@ impl Checkpoint {
             return Err(Error::file(&index, why));
         }
         let paths: Vec<PathBuf> = files.iter().map(|f| dir.join(f)).collect();
-        Checkpoint::files(index, &paths)
+        Checkpoint::files(index, &paths)?.without_prefix()
+    }
+
+    /// The same without the prefix that an outer module left on all names, such as Lightning's `model.`: whatever
+    /// stands before the usual name of the embedding, or of the head.
+    fn without_prefix(mut self) -> Result<Checkpoint> {
+        let before = |end: &str| self.entries.keys().find_map(|name| name.strip_suffix(end));
+        let model = ["embed_tokens.weight", "wte.weight"].into_iter().find_map(before);
+        let usual = |prefix: &'_ str| {
+            ["model.", "transformer."].iter().find_map(|m| prefix.strip_suffix(m)).unwrap_or(prefix).to_string()
+        };
+        let prefix = model.map(usual).or_else(|| before(HEAD).map(String::from)).unwrap_or_default();
+        if !prefix.is_empty() {
+            self.rename(|name| name.strip_prefix(&prefix).unwrap_or(name).to_string())?;
+        }
+        Ok(self)
+    }
+
+    /// Gives every tensor another name. Fails if two get the same.
+    pub(super) fn rename(&mut self, name: impl Fn(&str) -> String) -> Result {
+        self.aliases = self.aliases.iter().map(|(from, to)| (name(from), name(to))).collect();
+        for (old, entry) in std::mem::take(&mut self.entries) {
+            let new = name(&old);
+            if self.entries.insert(new.clone(), entry).is_some() {
+                return Err(Error::file(&self.origin, format!("holds tensor {new} twice, once as {old}; keep one")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes `embedding` another name of the head where the file holds the head alone; for a tied model.
+    pub(super) fn tie(&mut self, embedding: &str) {
+        if self.find(embedding).is_none() {
+            self.aliases.insert(embedding.into(), HEAD.into());
+        }
     }
 
     /// Opens the given safetensors files; `origin` is named in messages.
     pub fn files(origin: PathBuf, files: &[PathBuf]) -> Result<Checkpoint> {
-        let mut checkpoint = Checkpoint { origin, shards: Vec::new(), entries: BTreeMap::new() };
+        let (shards, entries, aliases) = Default::default();
+        let mut checkpoint = Checkpoint { origin, shards, entries, aliases };
         for path in files {
             let file = std::fs::File::open(path).map_err(Error::io(path, "read"))?;
             // SAFETY: the map is read-only and private to this process. As for every program that maps its input, the
@@ -87,6 +137,9 @@ impl Checkpoint {
             let parsed = SafeTensors::deserialize(&map).map_err(|e| {
                 Error::file(path, format!("not a complete safetensors file ({e}); copy or download it again"))
             })?;
+            // `deserialize` has read the same header
+            let metadata = SafeTensors::read_metadata(&map).ok().and_then(|(_, m)| m.metadata().clone());
+            checkpoint.aliases.extend(metadata.into_iter().flatten());
             for (name, view) in parsed.iter() {
                 let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
                 let entry = Entry {
@@ -101,6 +154,7 @@ impl Checkpoint {
             }
             checkpoint.shards.push(map);
         }
+        checkpoint.rename(unwrapped)?;
         Ok(checkpoint)
     }
 
@@ -131,10 +185,13 @@ impl Checkpoint {
         self.entries.iter().map(|(name, e)| (name.as_str(), e.shape.as_slice(), e.dtype))
     }
 
-    /// Whether `name` is there, with or without its base-model prefix (`model.`, `transformer.`).
+    /// The name in the file of the tensor `name`: with or without its base-model prefix (`model.`, `transformer.`), or
+    /// the one that it is shared with.
     pub fn find(&self, name: &str) -> Option<&str> {
         let bare = name.split_once('.').filter(|(prefix, _)| ["model", "transformer"].contains(prefix)).map(|p| p.1);
-        [Some(name), bare].into_iter().flatten().find_map(|n| self.entries.get_key_value(n)).map(|(k, _)| k.as_str())
+        let names = || [Some(name), bare].into_iter().flatten();
+        let shared = || names().find_map(|n| self.entries.get_key_value(self.aliases.get(n)?));
+        names().find_map(|n| self.entries.get_key_value(n)).or_else(shared).map(|(k, _)| k.as_str())
     }
 
     /// The values of `name` in the file's own order, checked against `shape`.
@@ -174,6 +231,13 @@ impl Checkpoint {
 
     /// Refuses a file that does not hold exactly the tensors of the table, without reading their values.
     pub fn check(&self, known: &[Tensor], tied: bool) -> Result {
+        if let Some(name) = self.entries.keys().find(|name| name.contains(".base_layer.")) {
+            let why = format!(
+                "tensor {name} is of a model with an adapter beside its weights; merge it with PEFT's \
+                 merge_and_unload() and save that"
+            );
+            return Err(Error::file(&self.origin, why));
+        }
         known.iter().try_for_each(|t| self.entry(&t.name, &t.shape()).map(drop))?;
         self.check_no_extra(known, tied)
     }
@@ -189,7 +253,7 @@ impl Checkpoint {
             if used.binary_search(&name.as_str()).is_ok() || buffer(name) {
                 continue;
             }
-            if name == "lm_head.weight" && tied {
+            if name == HEAD && tied {
                 self.check_tie(known)?;
                 continue;
             }
@@ -207,7 +271,7 @@ impl Checkpoint {
             let entry = self.find(name).and_then(|n| self.entries.get(n));
             entry.map(|e| &self.shards[e.shard][e.bytes.clone()])
         };
-        if known.first().is_some_and(|embed| bytes(&embed.name) == bytes("lm_head.weight")) {
+        if known.first().is_some_and(|embed| bytes(&embed.name) == bytes(HEAD)) {
             return Ok(());
         }
         Err(Error::file(

@@ -3,7 +3,7 @@
 use super::checkpoint::Checkpoint;
 use super::config::{self, Spec};
 use super::keys::{self, Keys};
-use super::{hub, names};
+use super::{hub, names, save};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use serde_json::Value;
@@ -25,11 +25,15 @@ impl ModelFiles {
     /// Opens a directory or an id of the Hugging Face cache.
     pub fn open(name: &str) -> Result<ModelFiles> {
         let dir = hub::resolve(name)?;
+        refuse_adapter(&dir)?;
         let file = dir.join("config.json");
         let config = keys::read(&file)?;
         let spec = Spec::parse(&config, &file)?;
-        let checkpoint = Checkpoint::open(&dir)?;
+        let mut checkpoint = Checkpoint::open(&dir)?;
         let tensors = names::tensors(&spec);
+        if spec.tied {
+            checkpoint.tie(&tensors[0].name);
+        }
         checkpoint.check(&tensors, spec.tied).map_err(|error| match config::absent_size(&config) {
             Some(key) => Error::file(&file, keys::missing(key)),
             None => error,
@@ -47,6 +51,30 @@ impl ModelFiles {
     pub fn tokenizer(&self, given: Option<&Path>, adapter: Option<&Path>) -> Result<Option<Tokenizer>> {
         tokenizer(given, adapter.into_iter().chain([self.dir.as_path()]), Some(self.spec.vocab))
     }
+}
+
+/// Refuses the folder of an adapter where a model is expected. The adapter in the folder of a model is refused, too:
+/// transformers would put it beside the base that it names.
+fn refuse_adapter(dir: &Path) -> Result {
+    let file = dir.join(save::ADAPTER_CONFIG);
+    if !file.is_file() {
+        return Ok(());
+    }
+    let base = keys::read(&file).ok().and_then(|config| config["base_model_name_or_path"].as_str().map(String::from));
+    let base = base.filter(|base| !base.is_empty());
+    let of = base.as_ref().map(|base| format!(" of {base}")).unwrap_or_default();
+    let why = if dir.join(save::CONFIG).is_file() {
+        format!("lies beside a model, and is an adapter{of}; move one of the two to a folder of its own")
+    } else {
+        let base = base.as_deref().unwrap_or("BASE");
+        format!(
+            "this is the folder of an adapter{of}, not of a model; to train on, merge the two with `eyekern export \
+             --model {base} --adapter {} --merge -o MERGED` and give MERGED, or give {base} as the model and this \
+             folder as --adapter of `eyekern generate`",
+            dir.display()
+        )
+    };
+    Err(Error::file(&file, why))
 }
 
 /// The tokenizer `given`, else that of the model `name`, and the number of ids that rows may use. Needs no weights; the

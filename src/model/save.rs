@@ -38,7 +38,8 @@ const COMPANIONS: [&str; 9] = [
 
 /// An adapter's tensors and its config, as PEFT names them.
 pub const ADAPTER: &str = "adapter_model.safetensors";
-const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// See [`ADAPTER`].
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 
 /// A model's tensors in one file, the index of several, and its config, as Hugging Face names them.
 pub const MODEL: &str = "model.safetensors";

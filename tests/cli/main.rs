@@ -14,6 +14,7 @@ mod bench;
 mod cuda;
 mod dry_run;
 mod export;
+mod forms;
 mod gaze;
 mod generate;
 #[cfg(feature = "emulator")]
