@@ -4,10 +4,10 @@ use super::terminal::Terminal;
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::error::{Error, Result};
-use crate::model::adapter::AdapterFiles;
 use crate::model::decode::{Room, Session};
 use crate::model::decoder::{Decoder, Init};
 use crate::model::files::ModelFiles;
+use crate::model::peft::AdapterFiles;
 use crate::model::save;
 use crate::random::{Purpose, Stream};
 use crate::train::resume;
@@ -61,7 +61,7 @@ const PROBE: usize = 16;
 /// Merges, saves, reads back and compares.
 pub fn run(args: &ExportArgs, out: &mut Terminal) -> Result {
     let files = ModelFiles::open(&args.model)?;
-    let adapter = AdapterFiles::open(&args.adapter)?;
+    let adapter = AdapterFiles::open(&args.adapter, &files.spec, &files.checkpoint)?;
     resume::check_vacant(&args.output, [&files.dir, &args.adapter])?;
     let dtype = match args.dtype {
         Dtype::Auto => files.checkpoint.main_dtype(),
@@ -79,6 +79,7 @@ pub fn run(args: &ExportArgs, out: &mut Terminal) -> Result {
     model.merge(&cpu)?;
     save::full(&cpu, &mut model, &files.config, dtype, &args.output)?;
     save::copy_companions(&[&files.dir, &args.adapter], &args.output)?;
+    adapter.note.iter().for_each(|note| out.note(&format!("note: {note}")));
     drop(model);
 
     let merged = ModelFiles::open(&args.output.to_string_lossy())?;

@@ -8,8 +8,6 @@ use crate::backend::moments::Optim;
 use crate::backend::{Backend, F, S};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
-use serde_json::Value;
-use std::path::{Path, PathBuf};
 
 /// `y += scale B A x` beside a slice `W [out, in]`.
 pub struct Adapter<B: Backend> {
@@ -69,78 +67,10 @@ impl LoraConfig {
             Targets::Named(names) => names.iter().any(|n| ends_with_module(path, n)),
         }
     }
-
-    /// Reads `adapter_config.json`; what it asks for beyond plain LoRA is refused by name.
-    pub fn load(file: &Path) -> Result<LoraConfig> {
-        let text = std::fs::read_to_string(file).map_err(Error::io(file, "read"))?;
-        let config: Value =
-            serde_json::from_str(&text).map_err(|e| Error::file(file, format!("not valid JSON: {e}")))?;
-        plain(&config).map_err(|why| Error::file(file, why))?;
-        let number = |key: &str| config.get(key).and_then(Value::as_f64).filter(|x| x.is_finite());
-        let missing = |key: &str| Error::file(file, format!("key `{key}` is missing or not a number"));
-        let rank = config.get("r").and_then(Value::as_u64).filter(|r| (1..=u64::from(u32::MAX)).contains(r));
-        let r = rank.ok_or_else(|| Error::file(file, "key `r` is missing or not a whole number above 0"))? as usize;
-        let targets = match config.get("target_modules") {
-            Some(Value::String(all)) if all == "all-linear" => Targets::AllLinear,
-            Some(Value::Array(list)) => {
-                Targets::Named(list.iter().filter_map(|v| v.as_str().map(String::from)).collect())
-            }
-            _ => return Err(Error::file(file, "`target_modules` must be a list of module names or \"all-linear\"")),
-        };
-        Ok(LoraConfig {
-            r,
-            alpha: number("lora_alpha").ok_or_else(|| missing("lora_alpha"))?,
-            dropout: number("lora_dropout").unwrap_or(0.0) as f32,
-            rslora: config.get("use_rslora").and_then(Value::as_bool).unwrap_or(false),
-            targets,
-        })
-    }
 }
 
-/// Keys of an adapter_config.json that plain LoRA has, or that change nothing in an adapter that is trained already.
-const PLAIN: [&str; 14] = [
-    "auto_mapping",
-    "base_model_name_or_path",
-    "fan_in_fan_out",
-    "inference_mode",
-    "lora_alpha",
-    "lora_dropout",
-    "megatron_core",
-    "peft_version",
-    "qalora_group_size",
-    "r",
-    "revision",
-    "target_modules",
-    "task_type",
-    "use_rslora",
-];
-
-/// Says what `config` asks for beyond plain LoRA: an unknown key that is set is refused, too, since what it means for
-/// the adapter is unknown.
-fn plain(config: &Value) -> std::result::Result<(), String> {
-    let unset = |v: &Value| match v {
-        Value::Null => true,
-        Value::Bool(on) => !on,
-        Value::Object(map) => map.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::String(text) => text == "none",
-        Value::Number(_) => false,
-    };
-    for (key, value) in config.as_object().into_iter().flatten() {
-        let allowed = match key.as_str() {
-            "peft_type" => value == "LORA",
-            // PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA change the model's own weights as well
-            "init_lora_weights" => !value.is_string() || ["gaussian", "orthogonal", "eva"].iter().any(|x| value == x),
-            other => PLAIN.contains(&other) || unset(value),
-        };
-        if !allowed {
-            return Err(format!("`{key}` = {value} is not supported"));
-        }
-    }
-    Ok(())
-}
-
-fn ends_with_module(path: &str, name: &str) -> bool {
+/// Whether a module path is `name`, or ends with it after a dot.
+pub(super) fn ends_with_module(path: &str, name: &str) -> bool {
     path == name || path.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
 }
 
@@ -155,56 +85,6 @@ pub enum AdapterInit<'a> {
     File(&'a Checkpoint),
     /// Sizes only.
     Shapes,
-}
-
-/// An adapter on disk, as PEFT saves it.
-pub struct AdapterFiles {
-    /// Its adapter_config.json.
-    pub file: PathBuf,
-    /// What that says.
-    pub config: LoraConfig,
-    /// Its matrices.
-    pub checkpoint: Checkpoint,
-}
-
-impl AdapterFiles {
-    /// Opens `adapter_config.json` and `adapter_model.safetensors` in `dir`.
-    pub fn open(dir: &Path) -> Result<AdapterFiles> {
-        let (file, weights) = (dir.join("adapter_config.json"), dir.join("adapter_model.safetensors"));
-        for file in [&file, &weights] {
-            if !file.is_file() {
-                let why = "there is no such file; give the directory of an adapter as PEFT saves it, in safetensors";
-                return Err(Error::file(file, why));
-            }
-        }
-        let config = LoraConfig::load(&file)?;
-        Ok(AdapterFiles { checkpoint: Checkpoint::files(weights.clone(), &[weights])?, config, file })
-    }
-
-    /// The hash of its two files.
-    pub fn digest(&self) -> Result<blake3::Hash> {
-        self.checkpoint.digest_with(&self.file)
-    }
-
-    /// Puts the adapter beside a model, to be used and not trained. Fails where it was made for another one.
-    pub fn attach<B: Backend>(&self, b: &B, model: &mut Decoder<B>) -> Result {
-        self.put(b, model, &AdapterInit::File(&self.checkpoint))
-    }
-
-    /// The same without values, where only sizes count.
-    pub fn attach_shapes<B: Backend>(&self, b: &B, model: &mut Decoder<B>) -> Result {
-        self.put(b, model, &AdapterInit::Shapes)
-    }
-
-    fn put<B: Backend>(&self, b: &B, model: &mut Decoder<B>, start: &AdapterInit) -> Result {
-        model.attach(b, &self.config, start, None).map_err(|error| match error {
-            // there is no recipe here: the key is the file's
-            Error::Recipe { origin, why } => {
-                Error::file(&self.file, format!("`{}`: {why}", origin.trim_start_matches("lora.")))
-            }
-            other => other,
-        })
-    }
 }
 
 /// Name, shape and values of one adapter matrix.
@@ -228,13 +108,11 @@ impl<B: Backend> Decoder<B> {
             self.check_rank(config)?;
         }
         let mut index = 0;
-        let mut expected = Vec::new();
         for layer in &mut self.layers {
             for proj in &mut layer.proj {
                 let inp = proj.w.cols;
                 for slice in proj.slices.iter_mut().filter(|s| config.adapts(&s.path)) {
                     let [values_a, values_b] = initial(start, slice, config.r, inp, index)?;
-                    expected.extend(peft_names(&slice.path));
                     index += 1;
                     slice.adapter = Some(Adapter {
                         a: Dense::matrix(b, config.r * inp, &values_a, train)?,
@@ -244,14 +122,6 @@ impl<B: Backend> Decoder<B> {
                     });
                 }
             }
-        }
-        if let AdapterInit::File(file) = start
-            && let Some((extra, ..)) = file.tensors().find(|(name, ..)| !expected.iter().any(|e| e == name))
-        {
-            return Err(Error::file(
-                file.origin(),
-                format!("tensor {extra} belongs to no adapted module of this model"),
-            ));
         }
         Ok(())
     }

@@ -64,6 +64,11 @@ impl<'a> Keys<'a> {
         self.map.get(key).filter(|v| !v.is_null())
     }
 
+    /// All keys with their values.
+    pub fn given(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.map.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
     pub fn wrong<T>(&self, key: &str, value: &Value, what: &str) -> Result<T> {
         self.fail(format!("`{key}` is {value}, expected {what}"))
     }

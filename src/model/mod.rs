@@ -17,6 +17,7 @@ pub mod keys;
 pub mod merge;
 pub mod names;
 pub mod params;
+pub mod peft;
 pub mod rope;
 pub mod sample;
 pub mod save;

@@ -93,21 +93,6 @@ fn adapters_of_other_models_are_refused() {
         config[key] = value;
         case.write("out/adapter_config.json", config.to_string());
     };
-    for (key, value) in [
-        ("use_dora", serde_json::json!(true)),
-        ("exclude_modules", serde_json::json!(["q_proj"])),
-        ("alora_invocation_tokens", serde_json::json!([5, 7])),
-        ("init_lora_weights", serde_json::json!("pissa_niter_16")),
-        ("peft_type", serde_json::json!("IA3")),
-        ("a_key_of_tomorrow", serde_json::json!(1)),
-    ] {
-        configure(key, value.clone());
-        export(&case, &[]).refused(3, &format!("out/adapter_config.json: `{key}` = {value} is not supported"));
-    }
-    configure("target_modules", serde_json::json!(["c_attn"]));
-    let why = "`target_modules`: \"c_attn\" is no projection of this model; choose from down_proj, gate_proj, k_proj, \
-               o_proj, q_proj, up_proj, v_proj, or \"all-linear\"";
-    export(&case, &[]).refused(3, &format!("out/adapter_config.json: {why}"));
     configure("r", 8.into());
     let ran = export(&case, &[]);
     assert!(

@@ -7,12 +7,12 @@ use crate::support::*;
 use eyekern::backend::cpu::Cpu;
 use eyekern::data::requests::Prompt;
 use eyekern::data::{Example, IGNORE};
-use eyekern::model::adapter::AdapterFiles;
 use eyekern::model::checkpoint::Checkpoint;
 use eyekern::model::config::Spec;
 use eyekern::model::decode::{Room, Session};
 use eyekern::model::decoder::{Decoder, Init};
 use eyekern::model::generate::{self, Continuation, Finish, GenerationConfig};
+use eyekern::model::peft::AdapterFiles;
 use eyekern::model::sample::Sampling;
 use libtest_mimic::Trial;
 use std::path::Path;
@@ -22,15 +22,20 @@ type Model = Decoder<Cpu<f32>>;
 /// Logits are of the size of 10, transformers' own noise is 1e-5 of them.
 const LOGITS: f64 = 2e-4;
 
-fn build(b: &Cpu<f32>, folder: &Folder) -> Model {
+fn files(folder: &Folder) -> (Spec, Checkpoint) {
     let spec = Spec::load(&folder.model().join("config.json")).expect("a fixture's config is supported");
-    let checkpoint = Checkpoint::open(&folder.model()).expect("a fixture's weights");
+    (spec, Checkpoint::open(&folder.model()).expect("a fixture's weights"))
+}
+
+fn build(b: &Cpu<f32>, folder: &Folder) -> Model {
+    let (spec, checkpoint) = files(folder);
     Decoder::build(b, spec, &Init::File(&checkpoint), None, 64).expect("builds")
 }
 
 fn adapted(b: &Cpu<f32>, folder: &Folder) -> Model {
     let mut model = build(b, folder);
-    let adapter = AdapterFiles::open(&folder.dir.join("adapter_final")).expect("an adapter");
+    let (spec, base) = files(folder);
+    let adapter = AdapterFiles::open(&folder.dir.join("adapter_final"), &spec, &base).expect("an adapter");
     adapter.attach(b, &mut model).expect("attaches");
     model
 }

@@ -14,11 +14,11 @@ use crate::data::template::{self, Task};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::adapter::AdapterFiles;
 use crate::model::decode::{self, Room, Session};
 use crate::model::decoder::{Decoder, Init};
 use crate::model::files::ModelFiles;
 use crate::model::generate::{self, GenerationConfig};
+use crate::model::peft::AdapterFiles;
 use crate::model::sample::Sampling;
 use clap::Args;
 use rows::Output;
@@ -122,7 +122,9 @@ pub fn run(args: &GenerateArgs, out: &mut Terminal) -> Result {
         return Err(Error::Usage("--stop is empty, so every text would end at once; give the text to stop at".into()));
     }
     let files = ModelFiles::open(&args.model)?;
-    let adapter = args.adapter.as_deref().map(AdapterFiles::open).transpose()?;
+    let adapter =
+        args.adapter.as_deref().map(|dir| AdapterFiles::open(dir, &files.spec, &files.checkpoint)).transpose()?;
+    adapter.iter().flat_map(|a| &a.note).for_each(|note| out.note(&format!("note: {note}")));
     let tokenizer = files.tokenizer(None, args.adapter.as_deref())?;
     if let (None, false) = (&tokenizer, args.stop.is_empty()) {
         return Err(Error::file(&files.dir, "there is no tokenizer.json, which --stop requires; omit --stop"));
