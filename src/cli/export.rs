@@ -6,6 +6,7 @@ use crate::backend::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::model::decode::{Room, Session};
 use crate::model::decoder::{Decoder, Init};
+use crate::model::ends::{self, Aligned};
 use crate::model::files::ModelFiles;
 use crate::model::peft::AdapterFiles;
 use crate::model::save;
@@ -69,6 +70,10 @@ pub fn run(args: &ExportArgs, out: &mut Terminal) -> Result {
         Dtype::BFloat16 => Stored::BF16,
         Dtype::Float16 => Stored::F16,
     };
+    let folders = [files.dir.as_path(), &args.adapter];
+    let tokenizer = files.tokenizer(None, Some(&args.adapter))?;
+    let learned = ends::learned(&files.dir, &files.config, &args.adapter, tokenizer.as_ref())?;
+    let ends = Aligned::of(&files.dir.join(save::CONFIG), &files.config, &folders, &learned)?;
     let cpu = Cpu::<f32>::new(0)?;
     let positions = PROBE.min(files.spec.max_positions).max(2);
     let build =
@@ -77,9 +82,10 @@ pub fn run(args: &ExportArgs, out: &mut Terminal) -> Result {
     adapter.attach(&cpu, &mut model)?;
     let before = probe(&cpu, &model, positions)?;
     model.merge(&cpu)?;
-    save::full(&cpu, &mut model, &files.config, dtype, &args.output)?;
-    save::copy_companions(&[&files.dir, &args.adapter], &args.output)?;
-    adapter.note.iter().for_each(|note| out.note(&format!("note: {note}")));
+    save::full(&cpu, &mut model, &ends.config, dtype, &args.output)?;
+    save::copy_companions(&folders, &args.output)?;
+    ends.write(&args.output)?;
+    adapter.note.iter().chain(&ends.note).for_each(|note| out.note(&format!("note: {note}")));
     drop(model);
 
     let merged = ModelFiles::open(&args.output.to_string_lossy())?;

@@ -131,6 +131,12 @@ impl Tokenizer {
         self.inner.id_to_token(id).is_none_or(|token| lone_byte(&token).is_some() || special(&token))
     }
 
+    /// Whether a token is marked as special: no text that a model writes has it by chance.
+    pub fn is_special(&self, id: u32) -> bool {
+        let added = self.inner.get_added_vocabulary();
+        self.inner.id_to_token(id).is_some_and(|token| added.is_special_token(&token))
+    }
+
     /// What one token looks like inside a text, for display: its leading space is kept, special tokens are shown.
     pub fn token_text(&self, id: u32) -> String {
         // Some decoders drop the space before the first token, so look at what a second one adds.

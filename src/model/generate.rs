@@ -1,7 +1,6 @@
 //! Text from a model: a batch of prompts to its end, token by token.
 
 use super::decode::Session;
-use super::keys;
 use super::sample::Sampling;
 use crate::backend::Backend;
 use crate::choices::choices;
@@ -9,7 +8,6 @@ use crate::data::requests::Prompt;
 use crate::data::text::Growing;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use serde_json::Value;
 use std::path::Path;
 
 choices! {
@@ -38,29 +36,6 @@ pub struct GenerationConfig<'a> {
     pub tokenizer: Option<&'a Tokenizer>,
     /// The model's folder, for messages.
     pub model: &'a Path,
-}
-
-/// The ids that end a continuation: `eos_token_id`, one or a list, of generation_config.json, else of the model's
-/// config; and the tokenizer's EOS, which is what training teaches a model to end with.
-pub fn ends(dir: &Path, config: &Value, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>> {
-    let file = dir.join("generation_config.json");
-    let own = if file.is_file() { keys::read(&file)? } else { Value::Null };
-    let key = "eos_token_id";
-    let (file, named) = match &own[key] {
-        Value::Null => (dir.join("config.json"), &config[key]),
-        named => (file, named),
-    };
-    let list = match named {
-        Value::Null => &[],
-        Value::Array(list) => list.as_slice(),
-        one => std::slice::from_ref(one),
-    };
-    let id = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
-    let ids: Option<Vec<u32>> = list.iter().map(id).collect();
-    let why = || format!("`{key}` is {named}, expected a token id or a list of them");
-    let mut ids = ids.ok_or_else(|| Error::file(&file, why()))?;
-    ids.extend(tokenizer.map(Tokenizer::eos));
-    Ok(ids)
 }
 
 /// A continuation.

@@ -128,6 +128,16 @@ impl<'a> Keys<'a> {
             Some(value) => value.as_str().map_or_else(|| self.wrong(key, value, "a string"), Ok),
         }
     }
+
+    /// Token ids: one, a list, or none for null and for an absent key.
+    pub fn ids(&self, key: &str) -> Result<Vec<u32>> {
+        let id = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
+        let ids = self.optional(key, "a token id or a list of them", |value| match value {
+            Value::Array(list) => list.iter().map(id).collect(),
+            one => id(one).map(|id| vec![id]),
+        })?;
+        Ok(ids.unwrap_or_default())
+    }
 }
 
 /// The message for a key that a config should have.

@@ -8,6 +8,7 @@ pub mod config;
 pub mod decode;
 pub mod decoder;
 mod defaults;
+pub mod ends;
 pub mod files;
 pub mod flops;
 pub mod forward;

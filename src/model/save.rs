@@ -21,7 +21,7 @@ const SHARD: usize = 5_000_000_000;
 const TOKENIZER: &str = "tokenizer.json";
 
 /// Sampling defaults, which belong to a model and not to its tokenizer.
-const GENERATION: &str = "generation_config.json";
+pub(super) const GENERATION: &str = "generation_config.json";
 
 /// Files of a model directory that belong beside every copy of it.
 const COMPANIONS: [&str; 9] = [
@@ -93,15 +93,22 @@ fn create(dir: &Path) -> Result {
 /// Copies the tokenizer with its companions to `to`: all from the last of `sources` that has one, since files of two
 /// tokenizers do not fit together. A source is a directory, or a tokenizer's file by any name.
 pub fn copy_companions(sources: &[&Path], to: &Path) -> Result {
-    let last = |name: &str| sources.iter().rev().find(|source| companion(source, name).is_file());
-    let tokenizer = last(TOKENIZER);
+    let tokenizer = sources.iter().rev().find(|source| companion(source, TOKENIZER).is_file());
     for name in COMPANIONS {
-        let source = tokenizer.filter(|_| name != GENERATION).or_else(|| last(name));
-        if let Some(file) = source.map(|source| companion(source, name)).filter(|file| file.is_file()) {
+        let file = match tokenizer.filter(|_| name != GENERATION) {
+            Some(source) => Some(companion(source, name)).filter(|file| file.is_file()),
+            None => last_companion(sources, name),
+        };
+        if let Some(file) = file {
             files::copy(&file, &to.join(name))?;
         }
     }
     Ok(())
+}
+
+/// The file that is saved as `name`, of the last of `sources` that has one.
+pub(super) fn last_companion(sources: &[&Path], name: &str) -> Option<PathBuf> {
+    sources.iter().rev().map(|source| companion(source, name)).find(|file| file.is_file())
 }
 
 /// The file of a source that is saved as `name`.

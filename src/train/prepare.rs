@@ -11,7 +11,10 @@ use crate::data::tokenizer::Tokenizer;
 use crate::data::weights::drawn::Drawing;
 use crate::data::{Example, IGNORE};
 use crate::error::{Error, Result};
+use crate::model::ends::Aligned;
 use crate::model::files::{ModelFiles, Origin};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// A run, ready to start.
 pub struct Prepared {
@@ -29,6 +32,8 @@ pub struct Prepared {
     pub drawing: Option<Drawing>,
     /// What the user should know before the run.
     pub notes: Vec<String>,
+    /// The configs to save, with the ends that the rows teach; `None` without a tokenizer.
+    pub ends: Option<Aligned>,
     /// What it goes on from.
     pub resumed: Option<Resumed>,
 }
@@ -74,14 +79,16 @@ impl Prepared {
             }
             validation.iter_mut().for_each(|corpus| corpus.looks = Vec::new());
         }
-        let (notes, resumed) = (Vec::new(), None);
-        let mut prepared = Prepared { recipe, origin, tokenizer, train, validation, drawing, notes, resumed };
+        let (notes, ends, resumed) = (Vec::new(), None, None);
+        let mut prepared = Prepared { recipe, origin, tokenizer, train, validation, drawing, notes, ends, resumed };
         for corpus in prepared.corpora() {
             let longest = corpus.examples.iter().map(|e| e.ids.len()).max().unwrap_or(0);
             prepared.origin.spec().check_length(longest, &prepared.origin.file())?;
         }
         check_weights(&prepared)?;
-        prepared.notes = notes_of(&prepared);
+        let marker = marker_of(&prepared);
+        prepared.ends = ends_of(&prepared, marker.map(|(id, _)| id))?;
+        prepared.notes = notes_of(&prepared, marker);
         Ok(prepared)
     }
 
@@ -137,8 +144,39 @@ fn check_weights(prepared: &Prepared) -> Result {
     Err(Error::file(&validation.file, why))
 }
 
+/// A special token with which at least half of the rows end that do not end with EOS, as those of a chat template may
+/// (`<|im_end|>`), and their number.
+fn marker_of(prepared: &Prepared) -> Option<(u32, usize)> {
+    let tokenizer = prepared.tokenizer.as_ref()?;
+    let others = || prepared.train.examples.iter().filter_map(|e| last_supervised(e, tokenizer));
+    let mut markers = BTreeMap::<u32, usize>::new();
+    others().flatten().for_each(|id| *markers.entry(id).or_default() += 1);
+    markers.into_iter().max_by_key(|(_, n)| *n).filter(|(_, n)| 2 * n >= others().count())
+}
+
+/// The configs to save, with the ends that the rows teach: the tokenizer's EOS, and the [marker](marker_of).
+fn ends_of(prepared: &Prepared, marker: Option<u32>) -> Result<Option<Aligned>> {
+    let Some(tokenizer) = &prepared.tokenizer else { return Ok(None) };
+    let learned: Vec<u32> = std::iter::once(tokenizer.eos()).chain(marker).collect();
+    let (origin, given) = (&prepared.origin, prepared.recipe.model.tokenizer.as_deref());
+    let dir = match origin {
+        Origin::Files(files) => Some(files.dir.as_path()),
+        Origin::Random(..) => None,
+    };
+    let folders: Vec<&Path> = dir.into_iter().chain(given).collect();
+    Aligned::of(&origin.file(), origin.config(), &folders, &learned).map(Some)
+}
+
+/// For a row that does not end with EOS: the special token among its last two supervised tokens, of which a template
+/// may write a line break last.
+fn last_supervised(example: &Example, tokenizer: &Tokenizer) -> Option<Option<u32>> {
+    let mut last = example.labels.iter().rev().filter(|label| **label != IGNORE).take(2).copied();
+    let first = last.next().filter(|id| *id != tokenizer.eos())?;
+    Some(std::iter::once(first).chain(last).find(|id| tokenizer.is_special(*id)))
+}
+
 /// Nothing silent: what was left out, and settings that do not do what their reader may expect.
-fn notes_of(prepared: &Prepared) -> Vec<String> {
+fn notes_of(prepared: &Prepared, marker: Option<(u32, usize)>) -> Vec<String> {
     let recipe = &prepared.recipe;
     let mut notes = Vec::new();
     for corpus in prepared.corpora() {
@@ -169,9 +207,21 @@ fn notes_of(prepared: &Prepared) -> Vec<String> {
         let remedy = "`lang` in the rows, or salience.source_lang";
         notes.extend(r.code.notes(remedy).into_iter().map(|note| format!("{file}: {note}")));
         if r.eos_rows == 0 && prepared.tokenizer.is_some() {
+        if r.eos_rows == 0 && prepared.tokenizer.is_some() && marker.is_none() {
             notes.push(format!("{file}: no row supervises its EOS token, so the model will not learn to stop"));
         }
     }
+    if let (Some((marker, n)), Some(tokenizer)) = (marker, &prepared.tokenizer) {
+        let name = |id: u32| format!("{} (id {id})", tokenizer.token_text(id));
+        notes.push(format!(
+            "{}: {n} of {} rows end with {}, not with the tokenizer's EOS {}; both are saved as ends",
+            prepared.train.file.display(),
+            prepared.train.examples.len(),
+            name(marker),
+            name(tokenizer.eos())
+        ));
+    }
+    notes.extend(prepared.ends.as_ref().and_then(|ends| ends.note.clone()));
     let d = prepared.origin.spec().dropout;
     if d.attention > 0.0 || d.resid > 0.0 || d.embd > 0.0 {
         let m = &recipe.model;

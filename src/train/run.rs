@@ -312,14 +312,17 @@ impl<B: Backend> Run<B> {
 
     /// The adapter or model with all that belongs beside it.
     fn save_to(&mut self, out: &Path) -> Result {
-        let Prepared { recipe, origin, .. } = &self.prepared;
+        let Prepared { recipe, origin, ends, .. } = &self.prepared;
         let m = &mut self.machine;
         match recipe.train.method {
             Method::Lora => {
                 let base = &recipe.model.model_name_or_path;
                 save::adapter(&m.backend, &m.model, &setup::lora_config(recipe), base, dtype(recipe, origin), out)?
             }
-            Method::Full => save::full(&m.backend, &mut m.model, origin.config(), dtype(recipe, origin), out)?,
+            Method::Full => {
+                let config = ends.as_ref().map_or(origin.config(), |ends| &ends.config);
+                save::full(&m.backend, &mut m.model, config, dtype(recipe, origin), out)?
+            }
         }
         let model = match origin {
             Origin::Files(files) => Some(files.dir.as_path()),
@@ -327,6 +330,7 @@ impl<B: Backend> Run<B> {
         };
         let sources: Vec<&Path> = model.into_iter().chain(recipe.model.tokenizer.as_deref()).collect();
         save::copy_companions(&sources, out)?;
+        ends.iter().try_for_each(|ends| ends.write(out))?;
         write_recipe(recipe, out)
     }
 }

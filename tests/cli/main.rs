@@ -13,6 +13,7 @@ mod bad_model;
 mod bench;
 mod cuda;
 mod dry_run;
+mod ends;
 mod export;
 mod forms;
 mod gaze;

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::model::decode::{self, Room, Session};
 use crate::model::decoder::{Decoder, Init};
+use crate::model::ends;
 use crate::model::files::ModelFiles;
 use crate::model::generate::{self, GenerationConfig};
 use crate::model::peft::AdapterFiles;
@@ -129,7 +130,7 @@ pub fn run(args: &GenerateArgs, out: &mut Terminal) -> Result {
     if let (None, false) = (&tokenizer, args.stop.is_empty()) {
         return Err(Error::file(&files.dir, "there is no tokenizer.json, which --stop requires; omit --stop"));
     }
-    let ends = generate::ends(&files.dir, &files.config, tokenizer.as_ref())?;
+    let ends = ends::all(&files.dir, &files.config, args.adapter.as_deref(), tokenizer.as_ref())?;
     let source = DataSource::of(&args.data);
     let mut prompts = match (&source, &tokenizer) {
         (None, Some(tokenizer)) => vec![text_prompt(args, tokenizer)?],
