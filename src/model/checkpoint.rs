@@ -194,6 +194,11 @@ impl Checkpoint {
         names().find_map(|n| self.entries.get_key_value(n)).or_else(shared).map(|(k, _)| k.as_str())
     }
 
+    /// The dtype in which the tensor `name` is stored.
+    pub fn dtype(&self, name: &str) -> Option<Dtype> {
+        self.find(name).and_then(|name| self.entries.get(name)).map(|entry| entry.dtype)
+    }
+
     /// The values of `name` in the file's own order, checked against `shape`.
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Values> {
         let entry = self.entry(name, shape)?;

@@ -55,6 +55,24 @@ struct Record {
     bytes: Vec<u8>,
 }
 
+/// Whether a finite value becomes infinite in float16.
+pub fn beyond_f16(values: &[f32]) -> bool {
+    values.iter().any(|x| x.is_finite() && f16::from_f32(*x).is_infinite())
+}
+
+/// Whether float16 holds all that a model trains, or `dtype` is another.
+pub fn fits<B: Backend>(b: &B, model: &mut Decoder<B>, dtype: Dtype) -> Result<bool> {
+    if dtype != Dtype::F16 {
+        return Ok(true);
+    }
+    for param in model.trained() {
+        if beyond_f16(&param.values(b)?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// f32 values as bytes of `dtype` (round to nearest even).
 fn encode(values: &[f32], dtype: Dtype) -> Vec<u8> {
     match dtype {
@@ -206,7 +224,7 @@ pub fn full<B: Backend>(b: &B, model: &mut Decoder<B>, config: &Value, dtype: Dt
         let mut records = Vec::with_capacity(range.len());
         for tensor in &tensors[range.clone()] {
             let values = stored(b, model, tensor)?;
-            if dtype == Dtype::F16 && values.iter().any(|x| x.is_finite() && f16::from_f32(*x).is_infinite()) {
+            if dtype == Dtype::F16 && beyond_f16(&values) {
                 let why = format!("{} has values beyond float16's 65504; save as bfloat16 or float32", tensor.name);
                 return Err(Error::file(dir, why));
             }

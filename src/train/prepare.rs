@@ -1,6 +1,7 @@
 //! From a recipe to all inputs of a run, read and checked before a device is touched: model files, tokenizer, examples.
 
-use super::recipe::{Arm, Method, Normalize, Recipe};
+use super::epochs::Epochs;
+use super::recipe::{Arm, Method, Normalize, Recipe, SaveDtype};
 use super::resume::{Resume, Resumed};
 use super::salience;
 use crate::data::cache;
@@ -11,8 +12,11 @@ use crate::data::tokenizer::Tokenizer;
 use crate::data::weights::drawn::Drawing;
 use crate::data::{Example, IGNORE};
 use crate::error::{Error, Result};
+use crate::model::config::Positions;
 use crate::model::ends::Aligned;
 use crate::model::files::{ModelFiles, Origin};
+use crate::model::{names, save};
+use safetensors::Dtype;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -86,6 +90,7 @@ impl Prepared {
             prepared.origin.spec().check_length(longest, &prepared.origin.file())?;
         }
         check_weights(&prepared)?;
+        check_saved(&prepared)?;
         let marker = marker_of(&prepared);
         prepared.ends = ends_of(&prepared, marker.map(|(id, _)| id))?;
         prepared.notes = notes_of(&prepared, marker);
@@ -142,6 +147,41 @@ fn check_weights(prepared: &Prepared) -> Result {
          use \"tokens\""
     );
     Err(Error::file(&validation.file, why))
+}
+
+/// The dtype of what is saved: the recipe's, else that of most of the checkpoint for a full model and f32 for an
+/// adapter.
+pub(super) fn saved_dtype(recipe: &Recipe, origin: &Origin) -> Dtype {
+    match (recipe.train.save_dtype, recipe.train.method, origin) {
+        (SaveDtype::Float32, ..) => Dtype::F32,
+        (SaveDtype::Bfloat16, ..) => Dtype::BF16,
+        (SaveDtype::Float16, ..) => Dtype::F16,
+        (SaveDtype::Auto, Method::Full, Origin::Files(files)) => files.checkpoint.main_dtype(),
+        (SaveDtype::Auto, ..) => Dtype::F32,
+    }
+}
+
+/// Refuses what could not be saved at the end: weights that float16 does not hold.
+fn check_saved(prepared: &Prepared) -> Result {
+    let (recipe, origin) = (&prepared.recipe, &prepared.origin);
+    let Origin::Files(files) = origin else { return Ok(()) };
+    if recipe.train.method != Method::Full || saved_dtype(recipe, origin) != Dtype::F16 {
+        return Ok(());
+    }
+    for tensor in names::tensors(&files.spec) {
+        if files.checkpoint.dtype(&tensor.name) == Some(Dtype::F16) {
+            continue;
+        }
+        let values = files.checkpoint.read(&tensor.name, &tensor.shape())?.into_f32();
+        if save::beyond_f16(&values) {
+            let why = format!(
+                "{} has values beyond float16's 65504; set train.save_dtype to bfloat16 or float32",
+                tensor.name
+            );
+            return Err(Error::file(files.checkpoint.origin(), why));
+        }
+    }
+    Ok(())
 }
 
 /// A special token with which at least half of the rows end that do not end with EOS, as those of a chat template may
@@ -207,6 +247,15 @@ fn notes_of(prepared: &Prepared, marker: Option<(u32, usize)>) -> Vec<String> {
         let remedy = "`lang` in the rows, or salience.source_lang";
         notes.extend(r.code.notes(remedy).into_iter().map(|note| format!("{file}: {note}")));
         if r.eos_rows == 0 && prepared.tokenizer.is_some() {
+        let longest = corpus.examples.iter().map(|e| e.ids.len()).max().unwrap_or(0);
+        let spec = prepared.origin.spec();
+        if longest > spec.max_positions && spec.positions != Positions::Learned {
+            notes.push(format!(
+                "{file}: rows have up to {longest} tokens, more than the {} positions that the model was made for; \
+                 lower data.max_length, or expect poor results beyond them",
+                spec.max_positions
+            ));
+        }
         if r.eos_rows == 0 && prepared.tokenizer.is_some() && marker.is_none() {
             notes.push(format!("{file}: no row supervises its EOS token, so the model will not learn to stop"));
         }
@@ -254,6 +303,15 @@ fn notes_of(prepared: &Prepared, marker: Option<(u32, usize)>) -> Vec<String> {
                  themselves what is learned",
                 corpus.file.display()
             )),
+        }
+    }
+    if recipe.changed().iter().any(|key| key == "train.save_steps") {
+        let (every, steps) = (recipe.train.save_steps, Epochs::new(&prepared.train.examples, recipe).total());
+        if every > steps {
+            notes.push(format!(
+                "train.save_steps = {every} is beyond the run's {steps} steps, so no checkpoint is written before the \
+                 end"
+            ));
         }
     }
     notes.extend(idle(recipe));

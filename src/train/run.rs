@@ -5,8 +5,8 @@ use super::epochs::{self, Epochs};
 use super::events::{Event, Stop};
 use super::fingerprint::Fingerprint;
 use super::meter::{Meter, Pace};
-use super::prepare::Prepared;
-use super::recipe::{Method, Recipe, SaveDtype};
+use super::prepare::{self, Prepared};
+use super::recipe::{Method, Recipe};
 use super::reference::{self, References};
 use super::resume::{self, Resumed};
 use super::step::{Machine, Outcome, StepSettings, Update};
@@ -203,7 +203,7 @@ impl<B: Backend> Run<B> {
         let written = checkpoint::write(&out, &state, |dir| {
             state::save(&self.machine.backend, &mut self.machine.model, &dir.join(checkpoint::TENSORS))?;
             self.metrics.copy(&dir.join(checkpoint::METRICS))?;
-            self.save_to(dir)
+            self.save_to(dir).map(drop)
         });
         let dir = written.map_err(|e| {
             let why = format!("the checkpoint cannot be written: {e}{}", self.way_back());
@@ -306,22 +306,30 @@ impl<B: Backend> Run<B> {
 
     fn save(&mut self, on: &mut dyn FnMut(Event) -> Result) -> Result {
         let out = self.prepared.recipe.train.output_dir.clone();
-        self.save_to(&out)?;
+        if let Some(note) = self.save_to(&out)? {
+            on(Event::Note(&note))?;
+        }
         on(Event::Saved(&out))
     }
 
-    /// The adapter or model with all that belongs beside it.
-    fn save_to(&mut self, out: &Path) -> Result {
+    /// The adapter or model with all that belongs beside it. Weights that outgrew float16 are saved in float32, since a
+    /// run should not end with nothing; the note says so.
+    fn save_to(&mut self, out: &Path) -> Result<Option<String>> {
         let Prepared { recipe, origin, ends, .. } = &self.prepared;
         let m = &mut self.machine;
+        let mut dtype = prepare::saved_dtype(recipe, origin);
+        let fits = save::fits(&m.backend, &mut m.model, dtype)?;
+        if !fits {
+            dtype = Dtype::F32;
+        }
         match recipe.train.method {
             Method::Lora => {
                 let base = &recipe.model.model_name_or_path;
-                save::adapter(&m.backend, &m.model, &setup::lora_config(recipe), base, dtype(recipe, origin), out)?
+                save::adapter(&m.backend, &m.model, &setup::lora_config(recipe), base, dtype, out)?
             }
             Method::Full => {
                 let config = ends.as_ref().map_or(origin.config(), |ends| &ends.config);
-                save::full(&m.backend, &mut m.model, config, dtype(recipe, origin), out)?
+                save::full(&m.backend, &mut m.model, config, dtype, out)?
             }
         }
         let model = match origin {
@@ -331,23 +339,13 @@ impl<B: Backend> Run<B> {
         let sources: Vec<&Path> = model.into_iter().chain(recipe.model.tokenizer.as_deref()).collect();
         save::copy_companions(&sources, out)?;
         ends.iter().try_for_each(|ends| ends.write(out))?;
-        write_recipe(recipe, out)
+        write_recipe(recipe, out)?;
+        let note = "trained values are beyond float16's 65504, so the weights are saved as float32";
+        Ok((!fits).then(|| note.to_string()))
     }
 }
 
 /// The recipe as it runs.
 fn write_recipe(recipe: &Recipe, out: &Path) -> Result {
     files::write(&out.join(resume::RECIPE), recipe.to_toml_commented())
-}
-
-/// The dtype of what is saved: the recipe's, else that of most of the checkpoint for a full model and f32 for an
-/// adapter.
-fn dtype(recipe: &Recipe, origin: &Origin) -> Dtype {
-    match (recipe.train.save_dtype, recipe.train.method, origin) {
-        (SaveDtype::Float32, ..) => Dtype::F32,
-        (SaveDtype::Bfloat16, ..) => Dtype::BF16,
-        (SaveDtype::Float16, ..) => Dtype::F16,
-        (SaveDtype::Auto, Method::Full, Origin::Files(files)) => files.checkpoint.main_dtype(),
-        (SaveDtype::Auto, ..) => Dtype::F32,
-    }
 }

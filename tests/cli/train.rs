@@ -390,3 +390,36 @@ fn gpt2_as_the_hub_has_it() {
         (&json!(true), &json!(["c_attn", "c_fc", "c_proj"]))
     );
 }
+
+#[test]
+fn what_shows_only_at_the_end_is_said_before() {
+    let case = Case::ids();
+    case.configure("model", "max_position_embeddings", json!(10));
+    let (_, notes) = case.train(&["train.save_steps=7"]).noted();
+    let said = [
+        "train.jsonl: rows have up to 11 tokens, more than the 10 positions that the model was made for; lower \
+         data.max_length, or expect poor results beyond them",
+        "train.save_steps = 7 is beyond the run's 2 steps, so no checkpoint is written before the end",
+    ];
+    assert_eq!(notes, said);
+    assert_eq!(case.train(&["data.max_length=10", "train.save_steps=2", "train.output_dir=b"]).noted().1.len(), 1);
+    // a tensor in f32 among others in f16
+    edit(&case.path("model/model.safetensors"), |all| {
+        all.values_mut().for_each(|t| *t = t.cast(Dtype::F16));
+        all.insert("model.norm.weight".into(), Tensor::f32(&[24], &[65520.0; 24]));
+    });
+    let why = "model.norm.weight has values beyond float16's 65504; set train.save_dtype to bfloat16 or float32";
+    case.train(&["train.method=full", "train.output_dir=c"]).refused(3, &format!("./model/model.safetensors: {why}"));
+    case.train(&["train.method=full", "train.output_dir=c", "train.save_dtype=bfloat16"]).trained();
+}
+
+/// A run does not end with nothing because its values outgrew the format.
+#[test]
+fn values_that_outgrow_float16_are_saved_in_float32() {
+    let case = Case::ids();
+    let sets = ["train.method=full", "train.save_dtype=float16", "train.learning_rate=1e5", "train.max_steps=1"];
+    let (_, notes) = case.train(&sets).noted();
+    assert_eq!(notes[1..], ["trained values are beyond float16's 65504, so the weights are saved as float32"]);
+    assert!(read(&case.path("out/model.safetensors")).values().all(|t| t.dtype == Dtype::F32));
+    assert_eq!(case.json("out/config.json")["dtype"], "float32");
+}
