@@ -3,7 +3,7 @@
 //! kept.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use super::corpus::{self, Counts, DataSource, Reading};
 use super::counts::{Weights, learns_end};
@@ -123,6 +123,8 @@ pub struct Survey {
     pub unsupervised: Finding,
     /// Kept rows that do not end in a supervised EOS; `None` if EOS is unknown.
     pub endless: Option<Finding>,
+    /// Kept rows that learn EOS twice in a row, and kept rows with EOS inside a text; `None` if EOS is unknown.
+    pub misplaced: Option<[Finding; 2]>,
     /// Kept rows without a supervised token on the path.
     pub off_path: Finding,
     /// Rows whose code does not parse, if weights are drawn from it.
@@ -173,6 +175,8 @@ struct Seen {
     hashes: Hashes,
     /// Whether the target equals the source, and whether it occurs in the model's input; `None` for rows without text.
     copied: Option<(bool, bool)>,
+    /// Whether EOS is learned twice in a row, and whether it is inside a text.
+    misplaced: [bool; 2],
     paths: Paths,
     shown: Option<Shown>,
 }
@@ -205,6 +209,7 @@ impl Ask<'_> {
         let mut tally = Tally { eos: self.tokenizer.map(Tokenizer::eos), others, ..Tally::default() };
         tally.survey.shared = others.map(|_| Default::default());
         tally.survey.endless = tally.eos.map(|_| Finding::default());
+        tally.survey.misplaced = tally.eos.map(|_| Default::default());
         tally.survey.paths = self.drawing.map(|_| Paths::default());
         let look = |index, row| self.look(index, row, rows);
         corpus::scan(source, &self.reader(self.reading), look, |seen| tally.take(seen))?;
@@ -227,8 +232,9 @@ impl Ask<'_> {
         let wanted = rows.has(index, row.example.row as usize + 1);
         let shown = wanted.then(|| Shown::new(&row, self.tokenizer, self.drawing));
         let hashes = Hashes::of(&row);
+        let misplaced = self.tokenizer.map_or([false; 2], |tokenizer| misplaced(&row, tokenizer.eos()));
         let copied = row.words.take().map(|words| copied(&row, &words));
-        Seen { row, hashes, copied, paths, shown }
+        Seen { row, hashes, copied, misplaced, paths, shown }
     }
 }
 
@@ -242,6 +248,17 @@ fn copied(row: &Row, words: &Words) -> (bool, bool) {
         false => &words.source,
     };
     (!target.is_empty() && words.source.trim() == target, !target.is_empty() && given.contains(target))
+}
+
+/// Whether a row learns EOS twice in a row, and whether EOS is inside its text elsewhere. The second holds for rows
+/// that get EOS after their text; a chat template may well have EOS after each answer.
+fn misplaced(row: &Row, eos: u32) -> [bool; 2] {
+    let Example { ids, labels, .. } = &row.example;
+    let pair = |t: usize| labels[t] == eos && labels.get(t + 1) == Some(&eos);
+    let places = row.words.as_ref().map_or(&[][..], |words| &words.places);
+    let ended = places.last().is_some_and(|place| place.is_empty());
+    let inside = |(t, (&id, place)): (usize, (&u32, &Range<usize>))| id == eos && !place.is_empty() && !pair(t);
+    [(0..ids.len()).any(pair), ended && ids.iter().zip(places).enumerate().any(inside)]
 }
 
 impl Hashes {
@@ -289,7 +306,7 @@ struct Tally<'a> {
 
 impl Tally<'_> {
     fn take(&mut self, seen: Seen) {
-        let Seen { row, hashes, copied, paths, shown } = seen;
+        let Seen { row, hashes, copied, misplaced, paths, shown } = seen;
         let (example, line) = (&row.example, row.example.row as usize + 1);
         let s = &mut self.survey;
         let kept = s.counts.count(&row, self.eos);
@@ -322,6 +339,8 @@ impl Tally<'_> {
             if let Some(endless) = &mut s.endless {
                 endless.add_if(!learns_end(example, self.eos), line);
             }
+            let findings = s.misplaced.iter_mut().flatten();
+            findings.zip(misplaced).for_each(|(finding, holds)| finding.add_if(holds, line));
             s.off_path.add_if(!example.supervised_at().any(|t| example.path[t]), line);
             if let Some(all) = &mut s.paths {
                 all.add(&paths);

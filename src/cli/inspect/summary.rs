@@ -79,6 +79,12 @@ pub fn facts(it: &Inspected) -> Vec<Fact> {
         )),
         None => fact("without EOS", "unknown".into(), "the id of EOS is unknown without a tokenizer".into(), false),
     }
+    if let Some([twice, inside]) = &s.misplaced {
+        let again = "EOS is learned twice in a row: the text of the completion ends with it already; remove it there";
+        findings.push(finding("EOS twice", twice, c.kept, again));
+        let within = "the text holds EOS before its end, where the model learns or is shown an end";
+        findings.push(finding("EOS inside", inside, c.kept, within));
+    }
     let cut =
         format!("longer than data.max_length = {}; the end of the target and EOS are lost", it.recipe.data.max_length);
     findings.push(finding("truncated", &s.truncated, c.rows, &cut));
@@ -254,6 +260,8 @@ pub fn json(it: &Inspected) -> Value {
         "eos_rows": c.eos_rows,
         "eos_share": c.share_eos(),
         "without_eos": s.endless.as_ref().map(finding),
+        "eos_twice": s.misplaced.as_ref().map(|[twice, _]| finding(twice)),
+        "eos_inside": s.misplaced.as_ref().map(|[_, inside]| finding(inside)),
         "truncated": finding(&s.truncated),
         "unsupervised": finding(&s.unsupervised),
         "duplicates": duplicates,

@@ -66,6 +66,25 @@ fn defects_are_counted_with_their_rows() {
     assert_eq!((survey.counts.weight_max, survey.counts.on_path), (3.0, 1));
 }
 
+/// Of a text that ends with EOS before EOS is put behind it, and of EOS elsewhere in a text.
+#[test]
+fn misplaced_ends_are_counted() {
+    let jsonl = concat!(
+        "{\"prompt\": \"ab\", \"completion\": \"xy\"}\n",
+        "{\"prompt\": \"ab\", \"completion\": \"xy</s>\"}\n", // twice: 2
+        "{\"prompt\": \"a</s>b\", \"completion\": \"xy\"}\n", // inside the prompt: 3
+        "{\"prompt\": \"ab\", \"completion\": \"x</s>y</s>\"}\n", // both: 4
+        "{\"input_ids\": [5, 2, 7, 2]}\n",                    // documents end to end
+        "{\"input_ids\": [5, 2, 2]}\n",                       // twice: 6
+        "{\"segments\": [{\"text\": \"a</s>\", \"train\": false}, {\"text\": \"b\"}]}\n", // inside: 7
+    );
+    let eos = EOS.to_string();
+    let jsonl = jsonl.replace("[5, 2, 7, 2]", &format!("[5, {eos}, 7, {eos}]"));
+    let jsonl = jsonl.replace("[5, 2, 2]", &format!("[5, {eos}, {eos}]"));
+    let (survey, _) = survey_of(&jsonl, &reading(Task::None, 50), None, Rows::First(0));
+    assert_eq!(survey.misplaced, Some([at(&[2, 4, 6]), at(&[3, 4, 7])]));
+}
+
 /// The report is the one that training prints.
 #[test]
 fn counts_are_those_of_training() {
