@@ -332,7 +332,7 @@ fn optional_json(file: &Path) -> Result<Option<Value>> {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io(file, "read")(e)),
         Ok(bytes) => {
-            let json = serde_json::from_slice(&bytes);
+            let json = super::json::document(&String::from_utf8_lossy(&bytes));
             json.map(Some).map_err(|e| Error::file(file, format!("not valid JSON ({e}); repair the file or remove it")))
         }
     }

@@ -168,6 +168,15 @@ fn numbers_that_json_lacks() {
     assert!(saved.contains("\"initializer_range\": NaN,\n"), "{saved}");
 }
 
+/// Where the tokenizer has no length, its config says so.
+#[test]
+fn numbers_that_json_lacks_in_a_tokenizer_config() {
+    let case = Case::text();
+    let config = String::from_utf8(case.read("model/tokenizer_config.json")).expect("UTF-8");
+    case.write("model/tokenizer_config.json", config.replacen('{', "{\"model_max_length\": Infinity, ", 1));
+    case.train(&[]).trained();
+}
+
 /// transformers reads `rope_scaling` before `rope_parameters`, unless it is empty.
 #[test]
 fn rope_in_two_forms() {
