@@ -21,7 +21,7 @@ const SHARD: usize = 5_000_000_000;
 const TOKENIZER: &str = "tokenizer.json";
 
 /// Sampling defaults, which belong to a model and not to its tokenizer.
-pub(super) const GENERATION: &str = "generation_config.json";
+pub const GENERATION: &str = "generation_config.json";
 
 /// Files of a model directory that belong beside every copy of it.
 const COMPANIONS: [&str; 9] = [

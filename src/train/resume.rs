@@ -163,7 +163,9 @@ fn remove_results(recipe: &Recipe, out: &Path) -> Result {
     };
     let tokenizer = recipe.model.tokenizer.as_deref();
     let read = tokenizer.is_some_and(|t| files::same(t, out) || t.parent().is_some_and(|dir| files::same(dir, out)));
-    let results = checkpoint::names(out)?.into_iter().filter(|name| of_method(name) && !(read && name == save::CONFIG));
+    let own = |name: &str| of_method(name) || name == save::GENERATION;
+    let kept = |name: &str| read && [save::CONFIG, save::GENERATION].contains(&name);
+    let results = checkpoint::names(out)?.into_iter().filter(|name| own(name) && !kept(name));
     for file in results.map(|name| out.join(name)) {
         std::fs::remove_file(&file).map_err(Error::io(&file, "remove"))?;
     }

@@ -72,6 +72,17 @@ fn configs_that_agree_are_not_touched() {
     }
 }
 
+#[test]
+fn a_run_does_not_leave_the_ends_of_an_earlier_one() {
+    let case = case(json!(0), Value::Null);
+    end_with(&case, "<|end|>");
+    case.train(&["train.method=full"]).noted();
+    assert!(case.path("out/generation_config.json").exists());
+    end_with(&case, "<|endoftext|>");
+    case.train(&["train.method=full", "train.overwrite_output_dir=true"]).noted();
+    assert!(!case.path("out/generation_config.json").exists());
+}
+
 /// The rows end with `<|end|>` and a line break, and the tokenizer's EOS is another token.
 #[test]
 fn the_end_of_a_template_is_recognised() {
@@ -99,7 +110,7 @@ fn the_end_of_a_template_is_recognised() {
 #[test]
 fn generation_stops_at_every_end() {
     let tiny = Case::ids();
-    tiny.write("rows.jsonl", "{\"input_ids\": [5, 17, 9]}\n");
+    tiny.write("rows.jsonl", json!({ "input_ids": super::generate::fixture().0 }).to_string() + "\n");
     let rows = ["generate", "--device", "cpu", "--model", "model", "--data", "rows.jsonl", "-o", "out.jsonl"];
     let ids = |case: &Case, more: &[&str]| -> Vec<u64> {
         case.run(&[&rows[..], &["--max-new-tokens", "12", "--overwrite"], more].concat(), &[]).noted();
@@ -108,7 +119,9 @@ fn generation_stops_at_every_end() {
     std::fs::remove_file(tiny.path("model/generation_config.json")).expect("removes");
     let all = ids(&tiny, &[]);
     let first = |id: u64| all.iter().position(|x| *x == id).expect("there");
-    let (early, late) = (all[2], all[5]);
+    let late = *all.iter().rev().find(|id| first(**id) > 1).expect("another token");
+    let early = all[first(late) - 1];
+    assert!(first(early) < first(late) && first(late) < all.len(), "{all:?}");
     // config.json counts beside a generation_config.json
     tiny.configure("model", "eos_token_id", json!(early));
     tiny.write("model/generation_config.json", json!({ "eos_token_id": [late, 96] }).to_string());

@@ -10,7 +10,7 @@ fn generate(case: &Case, args: &[&str]) -> Ran {
 }
 
 /// The continuation of the tiny Llama's fixture, by transformers.
-fn fixture() -> (Vec<u64>, Vec<u64>) {
+pub fn fixture() -> (Vec<u64>, Vec<u64>) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny_llama/meta.json");
     let meta: Value = serde_json::from_slice(&std::fs::read(file).expect("reads")).expect("JSON");
     let list = |key: &str| meta["generation"][key].as_array().expect("ids").iter().filter_map(Value::as_u64).collect();
