@@ -91,11 +91,13 @@ impl Aligned {
             let beside =
                 if beside.is_some() { has(GENERATION, ids(&listed)) } else { format!("there is no {GENERATION}") };
             format!(
-                "texts end with id {}, but as {EOS} the model's {} and {beside}; the saved files have {} and {}",
+                "texts end with id {}, but as {EOS} the model's {} and {beside}; the saved {GENERATION} has {}, and a \
+                 saved {} {}",
                 ids(learned),
                 has(save::CONFIG, ids(&own)),
-                config[EOS],
-                generation[EOS]
+                generation[EOS],
+                save::CONFIG,
+                config[EOS]
             )
         });
         Ok(Aligned { config, generation: Some(generation), note })

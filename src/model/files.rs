@@ -63,7 +63,7 @@ fn refuse_adapter(dir: &Path) -> Result {
     let base = keys::read(&file).ok().and_then(|config| config["base_model_name_or_path"].as_str().map(String::from));
     let base = base.filter(|base| !base.is_empty());
     let of = base.as_ref().map(|base| format!(" of {base}")).unwrap_or_default();
-    let why = if dir.join(save::CONFIG).is_file() {
+    let why = if [save::MODEL, save::INDEX].iter().any(|name| dir.join(name).is_file()) {
         format!("lies beside a model, and is an adapter{of}; move one of the two to a folder of its own")
     } else {
         let base = base.as_deref().unwrap_or("BASE");

@@ -36,7 +36,8 @@ fn end_with(case: &Case, token: &str) {
 }
 
 const NOTE: &str = "texts end with id 639, but as eos_token_id the model's config.json has 0 and \
-                    generation_config.json has 0, 5; the saved files have 639 and [639,0,5]";
+                    generation_config.json has 0, 5; the saved generation_config.json has [639,0,5], and a saved \
+                    config.json 639";
 
 const IDLE: &str = "without effect on full fine-tuning: lora.lora_alpha, lora.r";
 
@@ -99,7 +100,7 @@ fn the_end_of_a_template_is_recognised() {
         "train.jsonl: 2 of 2 rows end with <|end|> (id 639), not with the tokenizer's EOS <|endoftext|> (id 0); both \
          are saved as ends",
         "texts end with id 0, 639, but as eos_token_id the model's config.json has 0 and there is no \
-         generation_config.json; the saved files have [0,639] and [0,639]",
+         generation_config.json; the saved generation_config.json has [0,639], and a saved config.json [0,639]",
         IDLE,
     ];
     assert_eq!(notes, said);

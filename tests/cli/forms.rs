@@ -97,6 +97,9 @@ fn the_folder_of_an_adapter_is_no_model() {
                export --model ./model --adapter out --merge -o MERGED` and give MERGED, or give ./model as the model \
                and this folder as --adapter of `eyekern generate`";
     case.train(&["model.model_name_or_path=out", "train.output_dir=again"]).refused(3, &format!("{CONFIG}: {why}"));
+    // other trainers put the base's config.json beside an adapter
+    case.write("out/config.json", case.read("model/config.json"));
+    case.train(&["model.model_name_or_path=out", "train.output_dir=again"]).refused(3, &format!("{CONFIG}: {why}"));
     case.write("model/adapter_config.json", case.read(CONFIG));
     let why = "lies beside a model, and is an adapter of ./model; move one of the two to a folder of its own";
     case.train(&["train.output_dir=again"]).refused(3, &format!("./model/adapter_config.json: {why}"));
