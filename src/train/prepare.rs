@@ -246,7 +246,6 @@ fn notes_of(prepared: &Prepared, marker: Option<(u32, usize)>) -> Vec<String> {
         }
         let remedy = "`lang` in the rows, or salience.source_lang";
         notes.extend(r.code.notes(remedy).into_iter().map(|note| format!("{file}: {note}")));
-        if r.eos_rows == 0 && prepared.tokenizer.is_some() {
         let longest = corpus.examples.iter().map(|e| e.ids.len()).max().unwrap_or(0);
         let spec = prepared.origin.spec();
         if longest > spec.max_positions && spec.positions != Positions::Learned {
