@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
 use super::jinja::{Date, Rendered, Template, Variables};
+use super::tokenizer::Beside;
 use crate::error::{Error, Result};
 use answers::Written;
 
@@ -51,6 +52,9 @@ pub(crate) struct Answers {
     pub rewritten: bool,
 }
 
+/// The folder of named templates.
+pub(crate) const MORE_TEMPLATES: &str = "additional_chat_templates";
+
 /// Variables that transformers sets itself.
 const RESERVED: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
 
@@ -60,28 +64,26 @@ const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 impl Chat {
     /// The templates beside a tokenizer, if there are any: chat_template.jinja and
     /// additional_chat_templates/NAME.jinja, else `chat_template` of `config`, its tokenizer_config.json.
-    pub fn beside(tokenizer: &Path, config: &Value) -> Result<Option<Chat>> {
+    pub(super) fn beside(files: &mut Beside, config: &Value, special: &[(String, String)]) -> Result<Option<Chat>> {
         let mut templates = BTreeMap::new();
-        let mut add = |name: &str, file: &Path, text: String| {
-            let source = Source { file: file.to_path_buf(), text, template: OnceLock::new() };
-            templates.insert(name.to_string(), source);
+        let mut add = |name: &str, file: PathBuf, text: String| {
+            templates.insert(name.to_string(), Source { file, text, template: OnceLock::new() });
         };
-        for (name, file) in template_files(tokenizer)? {
-            match fs::read_to_string(&file) {
-                Ok(text) => add(&name, &file, text),
-                Err(e) if e.kind() == ErrorKind::NotFound => {}
-                Err(e) => return Err(Error::io(&file, "read")(e)),
+        let mut single = false;
+        for (name, place) in template_files(files)? {
+            if let Some(bytes) = files.read(&place)? {
+                let file = files.path(&place);
+                let wrong = |_| Error::file(&file, "the chat template is not UTF-8; save it as UTF-8");
+                let text = String::from_utf8(bytes).map_err(wrong)?;
+                add(&name, file, text);
+                single = true;
             }
         }
-        let file = tokenizer.with_file_name("tokenizer_config.json");
-        if templates.is_empty() {
-            let mut add = |name: &str, text: &str| {
-                let source = Source { file: file.clone(), text: text.to_string(), template: OnceLock::new() };
-                templates.insert(name.to_string(), source);
-            };
+        if !single {
+            let file = files.path("tokenizer_config.json");
             match &config["chat_template"] {
                 Value::Null => return Ok(None),
-                Value::String(text) => add("default", text),
+                Value::String(text) => add("default", file, text.clone()),
                 named => {
                     let wrong = || {
                         let why = "`chat_template` must be a template or a list of {\"name\", \"template\"}";
@@ -89,16 +91,13 @@ impl Chat {
                     };
                     for entry in named.as_array().ok_or_else(wrong)? {
                         let (name, text) = entry["name"].as_str().zip(entry["template"].as_str()).ok_or_else(wrong)?;
-                        add(name, text);
+                        add(name, file.clone(), text.to_string());
                     }
                 }
             }
         }
-        let special = ["bos_token", "eos_token"].into_iter().filter_map(|key| {
-            let text = config[key].as_str().or(config[key]["content"].as_str())?;
-            Some((key.to_string(), Value::from(text)))
-        });
-        Ok(Some(Chat { templates, special: special.collect() }))
+        let special = special.iter().map(|(name, text)| (name.clone(), text.as_str().into())).collect();
+        Ok(Some(Chat { templates, special }))
     }
 
     /// A single template. Errors with a sentence about it.
@@ -185,23 +184,22 @@ impl Chat {
     }
 }
 
-/// `chat_template.jinja` and the files of additional_chat_templates, by name.
-pub(crate) fn template_files(tokenizer: &Path) -> Result<Vec<(String, PathBuf)>> {
-    let mut files = vec![("default".to_string(), tokenizer.with_file_name("chat_template.jinja"))];
-    let dir = tokenizer.with_file_name("additional_chat_templates");
+/// The names and places of `chat_template.jinja` and the files of additional_chat_templates.
+fn template_files(files: &Beside) -> Result<Vec<(String, String)>> {
+    let mut found = vec![("default".to_string(), "chat_template.jinja".to_string())];
+    let dir = files.path(MORE_TEMPLATES);
     let entries = match fs::read_dir(&dir) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(files),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(found),
         entries => entries.map_err(Error::io(&dir, "read"))?,
     };
     for entry in entries {
-        let file = entry.map_err(Error::io(&dir, "read"))?.path();
-        let name = file.file_name().and_then(|name| name.to_str()?.strip_suffix(".jinja"));
-        if let Some(name) = name {
-            files.push((name.to_string(), file.clone()));
+        let file = entry.map_err(Error::io(&dir, "read"))?.file_name();
+        if let Some(name) = file.to_str().and_then(|name| name.strip_suffix(".jinja")) {
+            found.push((name.to_string(), format!("{MORE_TEMPLATES}/{name}.jinja")));
         }
     }
-    files.sort();
-    Ok(files)
+    found.sort();
+    Ok(found)
 }
 
 fn unreadable(why: &str) -> String {

@@ -101,13 +101,15 @@ impl RowReader<'_> {
     }
 
     /// BOS (if there is one) prompt completion EOS. The two texts are tokenised separately, so that the tokens in front
-    /// of the completion are exactly those that generation starts from.
+    /// of the completion are exactly those that generation starts from. A completion behind a prompt gets no mark of a
+    /// first word, so that the ids decode to both texts end to end.
     fn text(&self, prompt: &str, texts: Texts, marks: Marks) -> Result<Row, String> {
         let tokenizer = self.tokenizer()?;
         let completion = texts.target;
         let spans = Spans::read(completion, marks.weights, marks.path)?;
         let head = tokenizer.encode(prompt).map_err(|e| e.to_string())?;
-        let tail = tokenizer.encode(completion).map_err(|e| e.to_string())?;
+        let tail = if head.is_empty() { tokenizer.encode(completion) } else { tokenizer.encode_behind(completion) };
+        let tail = tail.map_err(|e| e.to_string())?;
         let words = self.keep_texts.then(|| {
             let paths = self.reading.paths.as_ref();
             let mut words = Words {
@@ -200,15 +202,8 @@ impl RowReader<'_> {
 
     /// Checks the ids against the model's vocabulary and truncates a row that is too long.
     pub(super) fn finish(&self, mut example: Example) -> Result<Row, String> {
-        let vocab = self.vocab;
         for (what, ids) in [("id", &example.ids), ("label", &example.labels)] {
-            let outside = |&(_, &id): &(usize, &u32)| id as usize >= vocab && id != IGNORE;
-            if let Some((at, id)) = ids.iter().enumerate().find(outside) {
-                let remedy = "use the tokenizer that belongs to the model";
-                return Err(format!(
-                    "{what} {id} at position {at} is outside the model's vocabulary of {vocab}; {remedy}"
-                ));
-            }
+            check_ids(what, ids, self.vocab, self.tokenizer)?;
         }
         let length = self.reading.max_length;
         let cut = example.ids.len().saturating_sub(length);
@@ -229,6 +224,18 @@ impl RowReader<'_> {
                    (model.tokenizer), or give `input_ids`";
         self.tokenizer.ok_or_else(|| why.to_string())
     }
+}
+
+/// Refuses ids for which a model of `vocab` ids has no embedding.
+pub(super) fn check_ids(what: &str, ids: &[u32], vocab: usize, tokenizer: Option<&Tokenizer>) -> Result<(), String> {
+    let outside = |&(_, &id): &(usize, &u32)| id as usize >= vocab && id != IGNORE;
+    let Some((at, &id)) = ids.iter().enumerate().find(outside) else { return Ok(()) };
+    let spelled = tokenizer.and_then(|tokenizer| tokenizer.spelling(id));
+    let spelled = spelled.map_or(String::new(), |text| format!(" (`{text}`)"));
+    Err(format!(
+        "{what} {id}{spelled} at position {at} is outside the model's vocabulary of {vocab}; use the tokenizer that \
+         belongs to the model"
+    ))
 }
 
 pub(super) fn push(example: &mut Example, id: u32, label: u32, weight: f32, on_path: bool) {
@@ -469,7 +476,7 @@ mod tests {
         }
         let small =
             RowReader { tokenizer: Some(&plain()), vocab: 300, reading: &reading(), keep_texts: false, open: false };
-        assert!(small.lines("a", "b").unwrap_err().starts_with("id 301 at position 2 is outside"));
+        assert!(small.lines("a", "b").unwrap_err().starts_with("id 301 (`</s>`) at position 2 is outside"));
         let none = RowReader { tokenizer: None, ..small };
         assert!(none.json(r#"{"input_ids": [1, 2]}"#).is_ok());
         assert_eq!(

@@ -2,9 +2,9 @@
 
 use super::IGNORE;
 use super::corpus::{self, DataSource, Reading};
-use super::reader::RowReader;
+use super::reader::{self, RowReader};
 use super::row::Row;
-use super::template::Task;
+use super::template::{self, Task};
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
@@ -40,6 +40,16 @@ pub fn read(source: &DataSource, tokenizer: Option<&Tokenizer>, vocab: usize, ta
         list.push(prompt);
     }
     Ok(list)
+}
+
+/// A text as a prompt for a model of `vocab` ids. Errors with a sentence about the text.
+pub fn text(text: &str, tokenizer: &Tokenizer, vocab: usize, task: Task) -> std::result::Result<Prompt, String> {
+    let ids = tokenizer.encode_prompt(&template::render(task, text)).map_err(|e| e.to_string())?;
+    if ids.is_empty() {
+        return Err("the prompt is empty; give a text to continue".into());
+    }
+    reader::check_ids("id", &ids, vocab, Some(tokenizer))?;
+    Ok(Prompt { ids, ..Prompt::default() })
 }
 
 fn split(row: Row, tokenizer: Option<&Tokenizer>) -> Result<Prompt> {

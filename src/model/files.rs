@@ -49,7 +49,7 @@ impl ModelFiles {
     /// The tokenizer `given`, else that of `adapter`, which it was trained with, else the model's own; `None` where
     /// none of them has one.
     pub fn tokenizer(&self, given: Option<&Path>, adapter: Option<&Path>) -> Result<Option<Tokenizer>> {
-        tokenizer(given, adapter.into_iter().chain([self.dir.as_path()]), Some(self.spec.vocab))
+        tokenizer(given, adapter.into_iter().chain([self.dir.as_path()]))
     }
 }
 
@@ -89,27 +89,16 @@ pub fn tokenizer_of(name: &str, given: Option<&Path>) -> Result<(Option<Tokenize
     let config = dir.as_ref().map(|dir| dir.join("config.json")).filter(|file| file.is_file());
     let vocab = |file: PathBuf| Keys::new(&file, &keys::read(&file)?, Value::Null, &[])?.size_or_null("vocab_size");
     let vocab = config.map(vocab).transpose()?.flatten();
-    let tokenizer = tokenizer(given, dir.as_deref(), vocab)?;
+    let tokenizer = tokenizer(given, dir.as_deref())?;
     let ids = vocab.or(tokenizer.as_ref().map(Tokenizer::id_end)).unwrap_or(u32::MAX as usize);
     Ok((tokenizer, ids))
 }
 
-/// The tokenizer `given`, else that of the first of `folders` that has one. Refuses a tokenizer that can produce ids
-/// for which a model of `vocab` ids has no embedding.
-fn tokenizer<'a>(
-    given: Option<&'a Path>, folders: impl IntoIterator<Item = &'a Path>, vocab: Option<usize>,
-) -> Result<Option<Tokenizer>> {
+/// The tokenizer `given`, else that of the first of `folders` that has one. It may have ids for which the model has no
+/// embedding: rows are checked for them, and those of Llama 2 with a `<pad>` of their own never use it.
+fn tokenizer<'a>(given: Option<&'a Path>, folders: impl IntoIterator<Item = &'a Path>) -> Result<Option<Tokenizer>> {
     let found = || folders.into_iter().find(|dir| dir.join("tokenizer.json").is_file());
-    let Some(place) = given.or_else(found) else { return Ok(None) };
-    let tokenizer = Tokenizer::load(place)?;
-    let Some(vocab) = vocab.filter(|&vocab| vocab < tokenizer.id_end()) else { return Ok(Some(tokenizer)) };
-    let file = if place.is_dir() { place.join("tokenizer.json") } else { place.to_path_buf() };
-    let why = format!(
-        "tokenizer and model disagree: the tokenizer has ids up to {}, the model's vocabulary is {vocab}; use the \
-         tokenizer that belongs to the model",
-        tokenizer.id_end() - 1
-    );
-    Err(Error::file(&file, why))
+    given.or_else(found).map(Tokenizer::load).transpose()
 }
 
 /// Where the model's values come from.
@@ -172,31 +161,14 @@ mod tests {
         // another EOS tells the two apart
         fs::write(b.path().join("tokenizer_config.json"), config.replace(end, "\"a\"")).expect("writes");
         let eos = |given: Option<&Path>, folders: &[&Path]| {
-            let found = tokenizer(given, folders.iter().copied(), None).expect("reads");
+            let found = tokenizer(given, folders.iter().copied()).expect("reads");
             found.map(|tokenizer| tokenizer.token_text(tokenizer.eos()))
         };
         assert_eq!(eos(None, &[none.path(), a.path(), b.path()]).as_deref(), Some("<|endoftext|>"));
         assert_eq!(eos(Some(b.path()), &[a.path()]).as_deref(), Some("a"));
         assert_eq!(eos(Some(&b.path().join("tokenizer.json")), &[a.path()]).as_deref(), Some("a"));
         assert_eq!(eos(None, &[none.path()]), None);
-        assert!(tokenizer(Some(none.path()), [a.path()], None).is_err(), "a given tokenizer must be there");
-    }
-
-    #[test]
-    fn tokenizer_and_model_must_agree() {
-        let dir = folder(None);
-        let end = Tokenizer::load(dir.path()).expect("reads").id_end();
-        assert!(tokenizer(None, [dir.path()], Some(end)).is_ok());
-        for place in [dir.path().to_path_buf(), dir.path().join("tokenizer.json")] {
-            let error = tokenizer(Some(&place), [], Some(end - 1)).err().expect("refused").to_string();
-            let why = format!(
-                "tokenizer.json: tokenizer and model disagree: the tokenizer has ids up to {}, the model's vocabulary \
-                 is {}; use the tokenizer that belongs to the model",
-                end - 1,
-                end - 1
-            );
-            assert_eq!(error.replace(&format!("{}/", dir.path().display()), ""), why);
-        }
+        assert!(tokenizer(Some(none.path()), [a.path()]).is_err(), "a given tokenizer must be there");
     }
 
     #[test]

@@ -218,7 +218,7 @@ fn last_supervised(example: &Example, tokenizer: &Tokenizer) -> Option<Option<u3
 /// Nothing silent: what was left out, and settings that do not do what their reader may expect.
 fn notes_of(prepared: &Prepared, marker: Option<(u32, usize)>) -> Vec<String> {
     let recipe = &prepared.recipe;
-    let mut notes = Vec::new();
+    let mut notes = prepared.tokenizer.as_ref().map_or(Vec::new(), |tokenizer| tokenizer.notes().to_vec());
     for corpus in prepared.corpora() {
         let (file, r) = (corpus.file.display(), &corpus.counts);
         if r.truncated > 0 {

@@ -218,16 +218,21 @@ fn text_without_a_tokenizer() {
     row("{\"prompt\": \"a\", \"completion\": \"b\"}", why);
 }
 
+/// A token beyond the model's vocabulary is refused in a row, and only there.
 #[test]
-fn tokenizer_and_model_disagree() {
-    let case = Case::ids();
-    case.train(&[&format!("model.tokenizer={}/assets/demo", env!("CARGO_MANIFEST_DIR"))]).refused(
+fn ids_beyond_the_model() {
+    let demo = format!("model.tokenizer={}/assets/demo", env!("CARGO_MANIFEST_DIR"));
+    Case::ids().train(&[&demo]).trained();
+    let case = Case::text();
+    case.write("model/tokenizer_config.json", r#"{"eos_token": "<|endoftext|>", "pad_token": "<pad>"}"#);
+    let (_, notes) = case.train(&[]).noted();
+    let note = "model/tokenizer.json: ids are those of transformers, which adds tokens with their ids: `<pad>` 640";
+    assert_eq!(notes[0].trim_start_matches("./"), note);
+    case.write("train.jsonl", r#"{"prompt": "", "completion": "a<pad>"}"#);
+    case.train(&["train.overwrite_output_dir=true"]).refused(
         3,
-        &format!(
-            "{}/assets/demo/tokenizer.json: tokenizer and model disagree: the tokenizer has ids up to 639, the \
-             model's vocabulary is 97; use the tokenizer that belongs to the model",
-            env!("CARGO_MANIFEST_DIR")
-        ),
+        "train.jsonl:1: id 640 (`<pad>`) at position 1 is outside the model's vocabulary of 640; use the tokenizer \
+         that belongs to the model",
     );
 }
 

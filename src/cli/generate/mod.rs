@@ -10,7 +10,7 @@ use crate::backend::plan::Plan;
 use crate::choices::Choice;
 use crate::data::corpus::DataSource;
 use crate::data::requests::{self, Prompt};
-use crate::data::template::{self, Task};
+use crate::data::template::Task;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::files;
@@ -130,10 +130,13 @@ pub fn run(args: &GenerateArgs, out: &mut Terminal) -> Result {
     if let (None, false) = (&tokenizer, args.stop.is_empty()) {
         return Err(Error::file(&files.dir, "there is no tokenizer.json, which --stop requires; omit --stop"));
     }
+    for note in tokenizer.iter().flat_map(|tokenizer| tokenizer.notes()) {
+        out.note(&format!("note: {note}"));
+    }
     let ends = ends::all(&files.dir, &files.config, args.adapter.as_deref(), tokenizer.as_ref())?;
     let source = DataSource::of(&args.data);
     let mut prompts = match (&source, &tokenizer) {
-        (None, Some(tokenizer)) => vec![text_prompt(args, tokenizer)?],
+        (None, Some(tokenizer)) => vec![text_prompt(args, tokenizer, files.spec.vocab)?],
         (None, None) => {
             let why = "there is no tokenizer.json, which text prompts require; add the model's tokenizer.json, or give \
                        --data with rows of `input_ids`";
@@ -189,7 +192,7 @@ fn sampling(args: &GenerateArgs) -> Result<Sampling> {
 }
 
 /// The prompt of the command line, of a file or of standard input.
-fn text_prompt(args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Prompt> {
+fn text_prompt(args: &GenerateArgs, tokenizer: &Tokenizer, vocab: usize) -> Result<Prompt> {
     let stdin = Path::new("standard input");
     let (place, bytes) = match (&args.prompt, &args.file) {
         (Some(text), _) => (Path::new("--prompt"), text.clone().into_bytes()),
@@ -208,11 +211,7 @@ fn text_prompt(args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Prompt> {
         let at = e.utf8_error().valid_up_to() + 1;
         Error::file(place, format!("not UTF-8 (at byte {at}); save the file as UTF-8"))
     })?;
-    let ids = tokenizer.encode_prompt(&template::render(args.task, &text))?;
-    if ids.is_empty() {
-        return Err(Error::file(place, "the prompt is empty; give a text to continue"));
-    }
-    Ok(Prompt { ids, ..Prompt::default() })
+    requests::text(&text, tokenizer, vocab, args.task).map_err(|why| Error::file(place, why))
 }
 
 /// A hash of the inputs that determine the text of a row, apart from its prompt: the bytes of the model, the adapter

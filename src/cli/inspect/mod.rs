@@ -110,6 +110,9 @@ pub fn run(args: &InspectArgs, out: &mut Terminal) -> Result {
     }
     let model = &recipe.model;
     let (tokenizer, vocab) = tokenizer_of(&model.model_name_or_path, model.tokenizer.as_deref())?;
+    for note in tokenizer.iter().flat_map(|tokenizer| tokenizer.notes()) {
+        out.note(&format!("note: {note}"));
+    }
     if let (DataSource::Parallel(..), None) = (&source, &tokenizer) {
         let why = "text needs a tokenizer: name one with --tokenizer FILE, or a model that has one with --model DIR";
         return Err(Error::Usage(why.into()));

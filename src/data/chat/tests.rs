@@ -2,6 +2,7 @@
 
 use super::*;
 use serde_json::json;
+use std::ops::Range;
 
 fn talk(messages: &[Value]) -> Talk<'_> {
     Talk { messages, tools: None, documents: None, arguments: None, date: "2026-11-30".parse().unwrap() }
@@ -64,14 +65,18 @@ fn templates_are_found_beside_the_tokenizer_and_compiled_when_needed() {
     let file = dir.path().join("tokenizer.json");
     let user = [json!({"role": "user", "content": "x"})];
     let tool = json!([{"name": "t"}]);
-    let beside = |config: Value| Chat::beside(&file, &config).unwrap();
+    let special = |config: &Value| {
+        let token = |name: &str| config[name].as_str().map(|text| (name.to_string(), text.to_string()));
+        ["bos_token", "eos_token"].into_iter().filter_map(token).collect::<Vec<_>>()
+    };
+    let beside = |config: Value| Chat::beside(&mut Beside::new(file.clone()), &config, &special(&config)).unwrap();
     let text = |config: Value, tools: bool| {
         let talk = Talk { tools: Some(&tool).filter(|_| tools), ..talk(&user) };
         beside(config).map(|chat| chat.render(&talk, false).map(|rendered| rendered.text))
     };
     let ok = |text: &str| Some(Ok(text.to_string()));
     assert_eq!(text(json!({}), false), None);
-    let eos = json!({"content": "</s>"});
+    let eos = "</s>";
     assert_eq!(text(json!({"chat_template": "a{{ eos_token }}", "eos_token": eos}), false), ok("a</s>"));
     let list = json!([{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d{{ bos_token }}"}]);
     let config = json!({"chat_template": list, "bos_token": "<s>"});
@@ -95,7 +100,7 @@ fn templates_are_found_beside_the_tokenizer_and_compiled_when_needed() {
     fs::remove_dir_all(more).unwrap();
     let why = text(named, false).unwrap().unwrap_err();
     assert_eq!(why, "of the model's chat templates (rag) none is named `default`; name one so");
-    assert!(Chat::beside(&file, &json!({"chat_template": 3})).is_err());
+    assert!(Chat::beside(&mut Beside::new(file), &json!({"chat_template": 3}), &[]).is_err());
 }
 
 #[test]

@@ -255,9 +255,9 @@ mod tests {
         let target = "x = x";
         let line = serde_json::json!({"code": "x", "content": target}).to_string();
         let row = row(&metaspace(), paths(Align::TargetAst), Task::Translation, &line).unwrap();
-        // "▁x" at the start and behind a space, the mark of a space alone
+        // "x" behind the prompt, "▁x" behind a space, the mark of a space alone
         let by: Vec<_> = shown(&metaspace(), &row, target);
-        assert_eq!(by, pairs(&[(" x", "x"), (" ", "rest"), ("=", "="), (" x", "x"), ("</s>", "given")]));
+        assert_eq!(by, pairs(&[("x", "x"), (" ", "rest"), ("=", "="), (" x", "x"), ("</s>", "given")]));
     }
 
     #[test]
