@@ -85,8 +85,8 @@ fn key(source: &DataSource, tokenizer: Option<&Tokenizer>, vocab: usize, reading
     for file in source.files() {
         add_file(file)?;
     }
-    let special = tokenizer.map(|t| (t.digest(), t.bos(), t.eos()));
-    hash.update(format!("{special:?} {vocab} {reading:?}").as_bytes());
+    let inputs = tokenizer.map(|t| (t.inputs(), t.bos(), t.eos()));
+    hash.update(format!("{inputs:?} {vocab} {reading:?}").as_bytes());
     Ok(hash.finalize().to_hex().to_string())
 }
 

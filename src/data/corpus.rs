@@ -27,6 +27,7 @@ pub use super::source::{DataSource, Reading};
 use super::tokenizer::Tokenizer;
 use super::weights::drawn::{Drawing, Look};
 use crate::error::{Error, Result};
+use crate::salience::{Label, Span};
 
 /// A data file, tokenised.
 #[derive(Clone, Debug, Default)]
@@ -136,6 +137,32 @@ fn parse(raw: &Raw, file: &Path, target: &Path, reader: &RowReader) -> Result<Ro
 }
 
 impl Corpus {
+    /// A hash of all rows: ids, labels, weights, and what weights are drawn from.
+    pub fn digest(&self) -> blake3::Hash {
+        let mut hash = blake3::Hasher::new();
+        let mut list = |length: usize, bytes: &[u8]| {
+            hash.update(&(length as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        for example in &self.examples {
+            list(example.ids.len(), &example.row.to_le_bytes());
+            list(example.ids.len(), bytemuck::cast_slice(&example.ids));
+            list(example.labels.len(), bytemuck::cast_slice(&example.labels));
+            list(example.weights.len(), bytemuck::cast_slice(&example.weights));
+            list(example.path.len(), &example.path.iter().map(|&on| u8::from(on)).collect::<Vec<_>>());
+        }
+        for look in &self.looks {
+            let span = |span: &Span| {
+                [span.start as u64, span.end as u64, span.label.map_or(0, Label::id).into(), span.line.into()]
+            };
+            let spans: Vec<[u64; 4]> = look.spans.iter().map(span).collect();
+            list(spans.len(), bytemuck::cast_slice(&spans));
+            let by: Vec<u32> = look.by.iter().map(|by| by.code()).collect();
+            list(by.len(), bytemuck::cast_slice(&by));
+        }
+        hash.finalize()
+    }
+
     /// Draws the weights of an epoch: a pure function of the rows, the drawing and the epoch, whatever the threads.
     /// Without effect where weights are the data's own.
     pub fn draw(&mut self, drawing: &Drawing, epoch: u32) {

@@ -12,13 +12,20 @@ use crate::model::files::{ModelFiles, Origin};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+/// The key of the hash of all rows.
+const ROWS: &str = "data.rows";
+
 /// Recipe keys with their TOML; keys that name files with the hash of the content.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Fingerprint(BTreeMap<String, String>);
 
 impl Fingerprint {
-    /// The fingerprint of a run on a backend. Reads all files once, to hash them; fails if a file cannot be read.
-    pub fn of<B: Backend>(recipe: &Recipe, origin: &Origin, tokenizer: Option<&Tokenizer>) -> Result<Fingerprint> {
+    /// The fingerprint of a run on a backend. Reads all files once, to hash them; fails if a file cannot be read. `rows`
+    /// is the hash of all prepared rows: whatever decides a row is in it, so that no input can be forgotten; the hashes
+    /// of files say which of them it was.
+    pub fn of<B: Backend>(
+        recipe: &Recipe, origin: &Origin, tokenizer: Option<&Tokenizer>, rows: blake3::Hash,
+    ) -> Result<Fingerprint> {
         let (mut fingerprint, recorded) = (recipe.assignments(), keys(Effect::Bits));
         fingerprint.retain(|key, _| recorded.contains(key));
         let precision = std::any::type_name::<B::Float>().rsplit("::").next().unwrap_or_default();
@@ -32,6 +39,7 @@ impl Fingerprint {
         if let Some(tokenizer) = tokenizer {
             add("model.tokenizer", tokenizer.digest());
         }
+        add(ROWS, rows);
         let data = &recipe.data;
         let sources =
             [("data.train_file", Some(&data.train_file)), ("data.validation_file", data.validation_file.as_ref())];
@@ -67,16 +75,22 @@ impl Fingerprint {
     }
 
     /// Whether all files have the same content. What a tokenizer puts around a text may come from files beside it, so
-    /// its BOS and EOS count as such.
+    /// its BOS and EOS count as such, and so do the rows.
     pub fn same_files(&self, now: &Fingerprint) -> bool {
         let files = keys(Effect::File);
-        !self.differing(now).any(|key| files.contains(key) || key.starts_with("model.tokenizer."))
+        !self.differing(now).any(|key| files.contains(key) || key.starts_with("model.tokenizer.") || *key == ROWS)
+    }
+
+    /// Whether the rows are recorded: earlier programs did not.
+    pub fn has_rows(&self) -> bool {
+        self.0.contains_key(ROWS)
     }
 
     /// The keys of different values, in order.
     fn differing<'a>(&'a self, now: &'a Fingerprint) -> impl Iterator<Item = &'a String> {
         let keys: BTreeSet<&String> = self.0.keys().chain(now.0.keys()).collect();
-        keys.into_iter().filter(|&key| self.0.get(key) != now.0.get(key))
+        let keys = keys.into_iter().filter(|key| self.has_rows() || *key != ROWS);
+        keys.filter(|&key| self.0.get(key) != now.0.get(key))
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Prepared {
     pub train: Corpus,
     /// Evaluation examples.
     pub validation: Option<Corpus>,
+    /// A hash of all rows, before weights are drawn.
+    pub rows: blake3::Hash,
     /// What weights are drawn from, where they are not the data's own.
     pub drawing: Option<Drawing>,
     /// What the user should know before the run.
@@ -73,6 +75,12 @@ impl Prepared {
     pub fn new(
         recipe: Recipe, origin: Origin, tokenizer: Option<Tokenizer>, mut train: Corpus, mut validation: Option<Corpus>,
     ) -> Result<Prepared> {
+        let rows: Vec<u8> = [Some(&train), validation.as_ref()]
+            .into_iter()
+            .flatten()
+            .flat_map(|corpus| *corpus.digest().as_bytes())
+            .collect();
+        let rows = blake3::hash(&rows);
         let drawing = salience::drawing(&recipe)?;
         if let Some(drawing) = &drawing {
             for corpus in [Some(&mut train), validation.as_mut()].into_iter().flatten() {
@@ -84,7 +92,8 @@ impl Prepared {
             validation.iter_mut().for_each(|corpus| corpus.looks = Vec::new());
         }
         let (notes, ends, resumed) = (Vec::new(), None, None);
-        let mut prepared = Prepared { recipe, origin, tokenizer, train, validation, drawing, notes, ends, resumed };
+        let mut prepared =
+            Prepared { recipe, origin, tokenizer, train, validation, rows, drawing, notes, ends, resumed };
         for corpus in prepared.corpora() {
             let longest = corpus.examples.iter().map(|e| e.ids.len()).max().unwrap_or(0);
             prepared.origin.spec().check_length(longest, &prepared.origin.file())?;

@@ -190,6 +190,11 @@ pub fn open(
         Some(Resumed { found, .. }) => {
             let step = found.state.progress.step;
             notes.push(format!("going on from {}, after step {step}", found.dir.display()));
+            if !found.state.fingerprint.has_rows() {
+                let why =
+                    "an earlier program wrote it, which did not record the rows: whether they are the same is unknown";
+                notes.push(format!("{}: {why}", found.dir.display()));
+            }
             notes.extend(changes.iter().map(|change| format!("changed since the checkpoint: {change}")));
             if header.steps < step {
                 let (end, dir) = (header.steps, found.dir.display());

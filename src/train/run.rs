@@ -63,7 +63,7 @@ impl<B: Backend> Run<B> {
     ) -> Result<Run<B>> {
         let (recipe, resumed) = (&prepared.recipe, prepared.resumed.as_ref());
         // here and not earlier: hashing reads all weights, which a run that cannot fit never should
-        let fingerprint = Fingerprint::of::<B>(recipe, &prepared.origin, prepared.tokenizer.as_ref())?;
+        let fingerprint = Fingerprint::of::<B>(recipe, &prepared.origin, prepared.tokenizer.as_ref(), prepared.rows)?;
         let changes = resume::changes(resumed, &fingerprint)?;
         let seed = recipe.train.seed;
         let base = match &prepared.origin {

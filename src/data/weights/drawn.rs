@@ -65,6 +65,24 @@ pub enum Weighs {
     Like(u32),
 }
 
+impl Weighs {
+    /// As one number: a token of the look, or one of the last three.
+    pub(crate) fn code(self) -> u32 {
+        match self {
+            Weighs::Given => u32::MAX,
+            Weighs::Rest => u32::MAX - 1,
+            Weighs::Whole => u32::MAX - 2,
+            Weighs::Like(place) => place,
+        }
+    }
+
+    /// The reverse of [`Weighs::code`].
+    pub(crate) fn of_code(code: u32) -> Weighs {
+        let known = [Weighs::Given, Weighs::Rest, Weighs::Whole];
+        known.into_iter().find(|by| by.code() == code).unwrap_or(Weighs::Like(code))
+    }
+}
+
 /// What is looked at for the weights of one example, whatever the path.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Look {
