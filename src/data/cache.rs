@@ -208,6 +208,9 @@ fn decode(bytes: &[u8], source: &DataSource) -> Option<Corpus> {
 }
 
 #[cfg(test)]
+mod inputs;
+
+#[cfg(test)]
 mod tests {
     use super::super::samples::plain;
     use super::super::weights::drawn::{PathReading, Writing};

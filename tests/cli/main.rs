@@ -11,6 +11,7 @@ mod bad_config;
 mod bad_data;
 mod bad_model;
 mod bench;
+mod chats;
 mod cuda;
 mod dry_run;
 mod ends;

@@ -72,21 +72,39 @@ impl<'a> Written<'a> {
 
     /// The answers by marks in them; `None` where an answer has no mark that is written, or marks change the text.
     pub fn marked(&self, whole: &str, learned: &[usize]) -> Made<Option<Answers>> {
-        // some templates ask whether there is content, so that marks in an empty one change what they write
-        for blanks in [true, false] {
-            let mut messages = self.talk.messages.to_vec();
-            learned.iter().for_each(|&at| mark(&mut messages[at], at, blanks));
-            let mut variables = self.variables.first("", 0);
-            variables.set("messages", &Value::from(messages.iter().map(message).collect::<Vec<_>>()))?;
-            let marks = Marked { written: self, variables };
-            if let Some((text, contents)) = marks.read(messages.len(), false)
-                && text == whole
-                && let Some(answers) = self.located(whole, learned, &contents, &marks)?
-            {
-                return Ok(Some(answers));
+        let places = [Place::Any, Place::Content, Place::Written];
+        for place in places {
+            let (found, marks) = self.marks(whole, learned.iter().map(|&at| (at, place)))?;
+            if let Some(contents) = found.filter(|contents| contents.len() == learned.len()) {
+                return self.located(whole, learned, &contents, &marks);
             }
         }
-        Ok(None)
+        // each answer takes its own place
+        let mut fitting = Vec::new();
+        for &at in learned {
+            for place in places {
+                let (found, _) = self.marks(whole, [(at, place)])?;
+                if found.is_some_and(|contents| contents.contains_key(&at)) {
+                    fitting.push((at, place));
+                    break;
+                }
+            }
+        }
+        match self.marks(whole, fitting)? {
+            (Some(contents), marks) => self.located(whole, learned, &contents, &marks),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// The conversation with marks in these answers, and what they surround; `None` where they change the text.
+    fn marks(&self, whole: &str, at: impl IntoIterator<Item = (usize, Place)>) -> Made<(Option<Contents>, Marked<'_>)> {
+        let mut messages = self.talk.messages.to_vec();
+        at.into_iter().for_each(|(at, place)| mark(&mut messages[at], at, place));
+        let mut variables = self.variables.first("", 0);
+        variables.set("messages", &Value::from(messages.iter().map(message).collect::<Vec<_>>()))?;
+        let marks = Marked { written: self, variables };
+        let read = marks.read(messages.len(), false).filter(|(text, _)| text == whole);
+        Ok((read.map(|(_, contents)| contents), marks))
     }
 
     /// The answers around their `contents`.
@@ -108,24 +126,28 @@ impl<'a> Written<'a> {
                 // its text is empty: it begins and ends where an answer is opened
                 None => {
                     let next = contents.range(at..).next().map_or(whole.len(), |(_, content)| content.start);
-                    match whole.get(before..next).and_then(|text| text.find(&opening)) {
+                    let window = whole.get(before..next).filter(|text| text.matches(&opening).count() == 1);
+                    match window.and_then(|text| text.find(&opening)) {
                         Some(found) if !opening.is_empty() => {
                             let at = before + found + opening.len();
                             at..at
                         }
+                        _ if self.without(at).is_some_and(|text| text == whole) => continue,
                         _ => return Ok(None),
                     }
                 }
             };
+            // a template that changes the order of messages
+            let Some(head) = whole.get(before..content.start) else { return Ok(None) };
             let rest = &whole[content.end..];
             let fits = |ends: &[String]| ends.iter().find(|end| rest.starts_with(*end)).map(String::len);
             let end = fits(&common).filter(|_| shape(at) == shape(last)).unwrap_or_else(|| {
                 let own = marks.behind(at, &opening);
                 fits(&own).unwrap_or_else(|| own.first().map_or(0, |end| shared(rest, end)))
             });
-            let start = match whole[before..content.start].rfind(&opening) {
+            let start = match head.rfind(&opening) {
                 Some(found) if !opening.is_empty() => before + found + opening.len(),
-                _ if whole[before..content.start].ends_with(gap) => content.start - gap.len(),
+                _ if head.ends_with(gap) => content.start - gap.len(),
                 _ => content.start,
             };
             before = content.end + end;
@@ -144,13 +166,28 @@ impl<'a> Written<'a> {
     /// What the template writes where an answer begins.
     fn opening(&self, first: usize) -> Made<String> {
         for length in [first, self.talk.messages.len()].into_iter().filter(|&length| length > 0) {
-            if let (Ok(with), Ok(without)) = (self.render(length, true), self.render(length, false))
-                && let Some(opening) = with.text.strip_prefix(&without.text)
-            {
-                return Ok(opening.to_string());
+            if let (Ok(with), Ok(without)) = (self.render(length, true), self.render(length, false)) {
+                // a template may end the text where no answer is opened
+                let common = match with.text.strip_prefix(&without.text) {
+                    Some(_) => without.text.len(),
+                    None => shared(&with.text, &without.text),
+                };
+                if common < with.text.len() && !without.text.starts_with(&with.text) {
+                    let opening = &with.text[common..];
+                    return Ok(if common < without.text.len() { opening.trim_start() } else { opening }.to_string());
+                }
             }
         }
         Ok(String::new())
+    }
+
+    /// The text without a message.
+    fn without(&self, at: usize) -> Option<String> {
+        let mut messages: Vec<Value> = self.talk.messages.iter().map(message).collect();
+        messages.remove(at);
+        let mut variables = self.variables.first("", 0);
+        variables.set("messages", &messages.into()).ok()?;
+        Some(self.render_with(&variables, false).ok()?.text)
     }
 
     /// What stands between the conversation before an answer and its content, for a template without an opening.
@@ -228,9 +265,20 @@ fn shared(a: &str, b: &str) -> usize {
     a[..common].trim_end_matches(|c: char| c.is_whitespace() || "<[{(|#".contains(c)).len()
 }
 
+/// Where marks are put in an answer without content.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    /// Around the name of its first call, else in the empty content.
+    Any,
+    /// In the empty content: some templates write no calls.
+    Content,
+    /// Around the name of its first call: some templates ask whether there is content, and marks would be some.
+    Written,
+}
+
 /// Puts marks around the content of message `at`, inside of the white space at its ends, or else around the name of its
-/// first call; in a blank content only if `blanks`.
-fn mark(message: &mut Value, at: usize, blanks: bool) {
+/// first call, as `place` says.
+fn mark(message: &mut Value, at: usize, place: Place) {
     let blank = |value: &Value| value.as_str().is_none_or(|text| text.trim().is_empty());
     let bare = match &message["content"] {
         Value::Array(parts) => parts.iter().all(|part| blank(&part["text"])),
@@ -239,8 +287,8 @@ fn mark(message: &mut Value, at: usize, blanks: bool) {
     let name =
         ["/tool_calls/0/function/name", "/tool_calls/0/name"].into_iter().find(|at| message.pointer(at).is_some());
     let place = match (bare, name) {
-        (true, Some(name)) => name,
-        (true, None) if !blanks => return,
+        (true, Some(name)) if place != Place::Content || !message["content"].is_string() => name,
+        (true, None) if place == Place::Written => return,
         _ => "/content",
     };
     let mut texts: Vec<&mut String> = match message.pointer_mut(place) {
@@ -269,8 +317,8 @@ fn mark(message: &mut Value, at: usize, blanks: bool) {
     }
 }
 
-/// A text without its marks, and the stretches between them; `None` where marks are repeated or broken. A start may be
-/// missing, where a template leaves out the beginning of an answer.
+/// A text without its marks, and the stretches between them; `None` where marks are broken. A start may be missing,
+/// where a template leaves out the beginning of an answer.
 fn unmarked(text: &str) -> Option<(String, Contents)> {
     let (mut plain, mut starts, mut contents) = (String::with_capacity(text.len()), BTreeMap::new(), Contents::new());
     let mut rest = text.chars().peekable();
@@ -287,12 +335,14 @@ fn unmarked(text: &str) -> Option<(String, Contents)> {
             (at, any) = (at.checked_mul(10)?.checked_add(digit)?, true);
             rest.next();
         }
-        let repeated = match c {
-            START => starts.insert(at, plain.len()).is_some(),
-            _ => contents.insert(at, starts.get(&at).copied().unwrap_or(plain.len())..plain.len()).is_some(),
-        };
-        if repeated || !any {
+        if !any {
             return None;
+        }
+        // the name of a call may be written again with its result
+        if c == START {
+            starts.entry(at).or_insert(plain.len());
+        } else {
+            contents.entry(at).or_insert(starts.get(&at).copied().unwrap_or(plain.len())..plain.len());
         }
     }
     Some((plain, contents))
