@@ -332,6 +332,14 @@ mod tests {
     }
 
     #[test]
+    fn only_the_first_text_gets_the_mark_of_a_word() {
+        let ids = |line: &str| read_with(&metaspace(), &reading(), line).unwrap().example.ids;
+        assert_eq!(ids(r#"{"prompt": "x", "completion": "x x"}"#), [1, 5, 4, 5, 2]);
+        assert_eq!(ids(r#"{"prompt": "x", "completion": " x"}"#), [1, 5, 5, 2]);
+        assert_eq!(ids(r#"{"prompt": "", "completion": "x x"}"#), [1, 5, 5, 2]);
+    }
+
+    #[test]
     fn a_leading_space_belongs_to_its_word() {
         let line = r#"{"prompt": "", "completion": "x int", "weights": [[0, 1, 4], [2, 5, 3, true]]}"#;
         for trim in [true, false] {

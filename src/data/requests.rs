@@ -65,7 +65,7 @@ fn split(row: Row, tokenizer: Option<&Tokenizer>) -> Result<Prompt> {
             words.target.truncate(words.target.len().saturating_sub(spelled));
             Some(words.target)
         }
-        (None, Some(tokenizer)) => Some(tokenizer.decode(&target)?),
+        (None, Some(tokenizer)) => Some(tokenizer.decode_behind(&example.ids[..first], &target)?),
         (None, None) => None,
     };
     Ok(Prompt { row: example.row, ids: example.ids[..first].to_vec(), target, target_text })

@@ -8,6 +8,7 @@ use crate::error::Result;
 pub struct Growing<'a> {
     tokenizer: &'a Tokenizer,
     stops: &'a [String],
+    prompt: &'a [u32],
     ids: Vec<u32>,
     /// What the ids decode to, up to the stop string.
     text: String,
@@ -19,16 +20,17 @@ pub struct Growing<'a> {
 }
 
 impl<'a> Growing<'a> {
-    /// Empty. The text ends before the first of `stops` (none empty) that occurs in it.
-    pub fn new(tokenizer: &'a Tokenizer, stops: &'a [String]) -> Growing<'a> {
-        Growing { tokenizer, stops, ids: Vec::new(), text: String::new(), settled: 0, shown: 0, stopped: false }
+    /// Empty, behind the tokens of `prompt`. The text ends before the first of `stops` (none empty) that occurs in it.
+    pub fn new(tokenizer: &'a Tokenizer, stops: &'a [String], prompt: &'a [u32]) -> Growing<'a> {
+        let (ids, text) = (Vec::new(), String::new());
+        Growing { tokenizer, stops, prompt, ids, text, settled: 0, shown: 0, stopped: false }
     }
 
     /// Adds a token; returns the text that is sure now.
     pub fn push(&mut self, id: u32) -> Result<String> {
         self.ids.push(id);
         // As a whole, since a decoder may write a token differently at the beginning.
-        self.text = self.tokenizer.decode(&self.ids)?;
+        self.text = self.tokenizer.decode_behind(self.prompt, &self.ids)?;
         let whole = self.text.trim_end_matches(char::REPLACEMENT_CHARACTER);
         if let Some(at) = self.stops.iter().filter_map(|stop| whole.find(stop.as_str())).min() {
             self.stopped = true;
@@ -81,7 +83,7 @@ mod tests {
     /// What is handed out after each token and at the end, and whether a stop string ended it.
     fn grown(tokenizer: &Tokenizer, stops: &[&str], ids: &[u32]) -> (Vec<String>, bool) {
         let stops: Vec<String> = stops.iter().map(|s| s.to_string()).collect();
-        let mut growing = Growing::new(tokenizer, &stops);
+        let mut growing = Growing::new(tokenizer, &stops, &[]);
         let mut parts = Vec::new();
         for &id in ids {
             parts.push(growing.push(id).unwrap());
@@ -108,6 +110,17 @@ mod tests {
         let marks = metaspace();
         assert_eq!(grown(&marks, &[], &[5, 5, 7, 8, 9, 6]).0, ["x", " x", "", "", "", "漢y", ""]);
         assert_eq!(grown(&marks, &[], &[7, 8, 9, 7, 8, 9]).0, ["", "", "", "", "", "", "漢漢"]);
+    }
+
+    /// The space of a first word is the row's own behind a prompt, and a mark without a prompt.
+    #[test]
+    fn a_space_behind_a_prompt_is_kept() {
+        let marks = metaspace();
+        for (prompt, expected) in [(&[1, 5][..], " x x"), (&[6], " x x"), (&[1], "x x"), (&[], "x x")] {
+            let mut growing = Growing::new(&marks, &[], prompt);
+            assert_eq!([5, 5].map(|id| growing.push(id).unwrap()).concat(), expected, "{prompt:?}");
+            assert_eq!(marks.decode_behind(prompt, &[5, 5]).unwrap(), expected);
+        }
     }
 
     #[test]

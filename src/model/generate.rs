@@ -63,9 +63,11 @@ pub fn batch<B: Backend>(
     session: &mut Session<B>, prompts: &[Prompt], config: &GenerationConfig, mut piece: impl FnMut(usize, &str),
 ) -> Result<Vec<Continuation>> {
     let ids: Vec<&[u32]> = prompts.iter().map(|p| p.ids.as_slice()).collect();
-    let text = || config.tokenizer.map(|tokenizer| Growing::new(tokenizer, config.stops));
-    let open = |p: &Prompt| Open { seen: p.ids.clone(), prompt: p.ids.len(), text: text(), finish: None };
-    let mut all: Vec<Open> = prompts.iter().map(open).collect();
+    let open = |ids| {
+        let text = config.tokenizer.map(|tokenizer| Growing::new(tokenizer, config.stops, ids));
+        Open { seen: ids.to_vec(), prompt: ids.len(), text, finish: None }
+    };
+    let mut all: Vec<Open> = ids.iter().copied().map(open).collect();
     let mut logits = session.start(&ids, config.max_new_tokens)?;
     let mut going: Vec<usize> = (0..all.len()).collect();
     loop {

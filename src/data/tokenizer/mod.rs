@@ -41,7 +41,7 @@ pub struct Piece {
 /// special tokens spelled out in the text are kept.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    /// For a text behind another one, where that makes a difference.
+    /// For text behind other text, where that makes a difference.
     behind: Option<tokenizers::Tokenizer>,
     file: PathBuf,
     digest: blake3::Hash,
@@ -149,7 +149,14 @@ impl Tokenizer {
 
     /// Text of `ids`, special tokens left out; bytes that are not UTF-8 become U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        outcome(|| self.inner.decode(ids, true)).map_err(|e| self.fault("cannot decode", &e))
+        self.decode_behind(&[], ids)
+    }
+
+    /// Text of `ids` that stand behind the tokens `front`, as [`Tokenizer::decode`]: a space that begins it is kept.
+    pub fn decode_behind(&self, front: &[u32], ids: &[u32]) -> Result<String> {
+        let first = front.iter().all(|&id| Some(id) == self.bos);
+        let inner = self.behind.as_ref().filter(|_| !first).unwrap_or(&self.inner);
+        outcome(|| inner.decode(ids, true)).map_err(|e| self.fault("cannot decode", &e))
     }
 
     /// Whether the text before this token may still change by the tokens behind it: it is a byte of its own, or has no
@@ -253,7 +260,7 @@ impl Tokenizer {
         let mut json: Value = serde_json::from_slice(bytes).map_err(|e| unusable(&format!("not valid JSON: {e}")))?;
         let (listed, mut rebuilt, mut notes) = (json["added_tokens"].clone(), None, Vec::new());
         if let Some(class) = class {
-            let (ours, parts) = class.rebuild(json);
+            let (ours, parts) = outcome(|| Ok(class.rebuild(json))).map_err(|e| unusable(&e))?;
             if !parts.is_empty() {
                 let (file, name, parts) = (file.display(), &class.name, parts.join(" and "));
                 notes.push(format!("{file}: ids are those of {name} in transformers, which replaces its {parts}"));

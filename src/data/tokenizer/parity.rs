@@ -85,6 +85,12 @@ fn a_text_behind_another_decodes_to_both() {
             if decoded != whole {
                 wrong.push(format!("{}: {front:?} {behind:?} decoded {decoded:?}", case["name"]));
             }
+            let (first, second_ids) = (ids(&first), ids(&second));
+            let alone = tokenizer.decode_behind(&first, &second_ids).unwrap();
+            let together = tokenizer.decode(&[first.clone(), second_ids].concat()).unwrap();
+            if tokenizer.decode(&first).unwrap() + &alone != together {
+                wrong.push(format!("{}: {front:?} {behind:?} decoded {alone:?} alone", case["name"]));
+            }
             compared += 1;
             marked += usize::from(ids(&second) != ids(&tokenizer.encode(behind).unwrap()));
             let inside = |piece: &Piece| piece.start <= piece.end && behind.get(piece.start..piece.end).is_some();
