@@ -87,5 +87,11 @@ mod tests {
         assert_eq!(read.2.as_deref(), Some(&b"{}"[..]));
         let hashes = std::collections::HashSet::from([none, first, second, third]);
         assert_eq!((hashes.len(), hash().1), (4, third));
+        let asked = |name: &str| {
+            let mut files = Beside::new(dir.path().join("my.json"));
+            assert_eq!(files.read(name).unwrap(), None);
+            files.hash()
+        };
+        assert_ne!(asked("c.json"), asked("d.json"));
     }
 }
