@@ -194,9 +194,10 @@ fn rope_in_two_forms() {
     let scaled = ("rope_scaling", linear);
     assert_eq!(loss(&[parameters(&plain), scaled.clone(), theta.clone()]), wanted);
     assert_eq!(loss(&[parameters(&json!({})), scaled.clone(), theta.clone()]), wanted);
-    assert_eq!(loss(&[parameters(&Value::Null), scaled, theta.clone()]), wanted);
+    assert_eq!(loss(&[parameters(&Value::Null), scaled, theta]), wanted);
     assert_ne!(loss(&[parameters(&plain)]), wanted);
-    assert_eq!(loss(&[parameters(&plain), ("rope_scaling", json!({})), theta]), loss(&[parameters(&plain)]));
+    let inside = parameters(&json!({"rope_type": "linear", "factor": 4.0, "rope_theta": 500.0}));
+    assert_eq!(loss(&[inside, ("rope_scaling", json!({}))]), wanted);
     // the context of the original training stands inside or outside; outside it wins
     let llama3 = |original: Value| {
         let mut rope = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
