@@ -250,7 +250,7 @@ fn wrong_recordings_are_refused() {
     );
     refuse(
         &text.replacen("\n40,80,", "\n40,8 0,", 1),
-        "P.csv:4: x_px is `8 0`, which is no number; correct the row, or `decimal` in the mapping",
+        "P.csv:4: x_px is `8 0`, which is no number; correct the row, or set `decimal` or `missing` in the mapping",
     );
     refuse(
         &text.replacen("\n40,80,210,A", "\n40,80", 1),
@@ -441,7 +441,7 @@ fn wrong_mappings_are_refused_as_configuration() {
         case.write("m.toml", text);
         build(&case, &["P.csv", "--mapping", "m.toml"]).refused(2, message);
     };
-    refuse("\ntime_unit = \"min\"\n", "m.toml:2: unknown variant `min`, expected one of `s`, `ms`, `us`");
+    refuse("\ntime_unit = \"min\"\n", "m.toml:2: unknown variant `min`, expected one of `s`, `ms`, `us`, `ns`");
     refuse(
         "delimiter = \"tab\"",
         "m.toml: delimiter is \"tab\", but must be one ASCII character, such as \",\" or \"\\t\"",

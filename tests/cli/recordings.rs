@@ -29,6 +29,8 @@ fn lost_samples_are_known_however_they_are_written() {
     for (x, y) in [
         ("", ""),
         (".", "."),
+        ("None", "(null)"),
+        ("-1.#IND", "1.#QNAN"),
         ("0", "0"),
         ("0.00", "-0.0"),
         ("-1", "-1"),
@@ -119,6 +121,11 @@ fn wrong_files_of_fixations_are_refused() {
                  time";
     ran("5,200,80,210,A\n5,220,80,210,A\n")
         .refused(3, &format!("P.csv:3: its time 5 is also that of line 2; if {again}"));
+    ran("0,200,80,210,A\n8,200,80,210,A\n").refused(
+        3,
+        "P.csv:3: the fixation starts before that of line 2 ends; a file of fixations has one row per fixation, and \
+         those of one eye",
+    );
     ran("5,-200,80,210,A\n").refused(3, "P.csv:2: d is `-200`, so the fixation ends before it starts; correct the row");
     for number in ["NaN", "1e300", "x", "inf"] {
         let why = format!("P.csv:2: d is `{number}`, which is no time; correct the row, or `decimal` in the mapping");
@@ -253,6 +260,19 @@ fn wrong_bids_recordings_are_refused() {
         3,
         &format!("{name}.tsv:1: 3 fields where Columns of the sidecar lists 4; correct the row or the sidecar"),
     );
+    let stamps = "its time stamps, read in ms, are of 50.0 Hz, but the sidecar says 500; correct SamplingFrequency, or \
+                  `time` and `time_unit` in the mapping";
+    ran(&|sidecar| sidecar["SamplingFrequency"] = 500.into()).refused(3, &format!("{name}.tsv: {stamps}"));
+    build(&case, &[&format!("{name}.tsv")]).refused(
+        3,
+        &format!(
+            "{name}.tsv: is a BIDS recording, without a header; describe it in a mapping (--mapping) with format = \
+             \"bids\""
+        ),
+    );
+    case.write(&format!("{name}.json"), b"\xff\xfe{\0");
+    let wide = format!("{name}.json: is UTF-16 text; save it as UTF-8");
+    build(&case, &[&format!("{name}.tsv"), "--mapping", "m.toml"]).refused(3, &wide);
     // a header where BIDS has none
     case.write(&format!("{name}.tsv"), format!("timestamp\tx\ty\n{rows}"));
     ran(&|_| {}).refused(
@@ -305,7 +325,10 @@ fn files_that_are_no_tables_are_refused_in_little_memory() {
     };
     xml(b"<a/>", ": has no element `gaze`; set `element` in the mapping to the elements that are rows");
     xml(b"\xff\xfe<\0", ": is UTF-16 text; export or save it as UTF-8");
+    xml(b"<\0a\0/\0>\0", ": is UTF-16 text; export or save it as UTF-8");
     xml(b"<a><gaze x=\"1\"/></a>", ": no column `time_ms`; there are `x`; set `time` in a mapping (--mapping)");
+    build(&case, &["P.xml"])
+        .refused(3, "P.xml: is XML; describe it in a mapping (--mapping) with format = \"xml\" and `element`");
     let bomb = "<!DOCTYPE l [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><l><gaze x=\"&b;\"/></l>";
     xml(bomb.as_bytes(), ":1: a document type or an entity declaration; recordings need none, remove it");
 }

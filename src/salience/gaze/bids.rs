@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::mapping::{Coordinates, Mapping, TimeUnit};
-use super::table::clip;
+use super::table::{clip, is_utf_16};
 use crate::error::{Error, Result};
 
 /// What the sidecar says.
@@ -47,6 +47,9 @@ impl Sidecar {
         }
         let text = std::fs::read(&file).map_err(Error::io(&file, "read"))?;
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
+        if is_utf_16(text) {
+            return fail("is UTF-16 text; save it as UTF-8".into());
+        }
         let json: Value = match serde_json::from_slice(text) {
             Ok(json @ Value::Object(_)) => json,
             Ok(_) => return fail("is no JSON object; a sidecar is one".into()),
@@ -107,6 +110,7 @@ fn check_units(json: &Value, mapping: &Mapping) -> std::result::Result<(), Strin
             .into_iter()
             .chain([("seconds", TimeUnit::Seconds), ("ms", TimeUnit::Milliseconds), ("us", TimeUnit::Microseconds)])
             .chain([("millisecond", TimeUnit::Milliseconds), ("milliseconds", TimeUnit::Milliseconds)])
+            .chain([("ns", TimeUnit::Nanoseconds), ("nanoseconds", TimeUnit::Nanoseconds)])
             .find_map(|(name, found)| (name == unit).then_some(found))
     });
     if let Some(unit) = time.filter(|&unit| unit != mapping.time_unit) {

@@ -121,11 +121,15 @@ pub enum TimeUnit {
     /// Microseconds.
     #[serde(rename = "us")]
     Microseconds,
+    /// Nanoseconds.
+    #[serde(rename = "ns")]
+    Nanoseconds,
 }
 
 impl TimeUnit {
     /// All units.
-    pub const ALL: [TimeUnit; 3] = [TimeUnit::Seconds, TimeUnit::Milliseconds, TimeUnit::Microseconds];
+    pub const ALL: [TimeUnit; 4] =
+        [TimeUnit::Seconds, TimeUnit::Milliseconds, TimeUnit::Microseconds, TimeUnit::Nanoseconds];
 
     /// Milliseconds per unit.
     pub fn in_ms(self) -> f64 {
@@ -133,6 +137,7 @@ impl TimeUnit {
             TimeUnit::Seconds => 1e3,
             TimeUnit::Milliseconds => 1.0,
             TimeUnit::Microseconds => 1e-3,
+            TimeUnit::Nanoseconds => 1e-6,
         }
     }
 
@@ -142,6 +147,7 @@ impl TimeUnit {
             TimeUnit::Seconds => "s",
             TimeUnit::Milliseconds => "ms",
             TimeUnit::Microseconds => "us",
+            TimeUnit::Nanoseconds => "ns",
         }
     }
 }
@@ -337,9 +343,26 @@ impl Mapping {
 
     /// Whether the text of a field means "no value".
     pub fn marks_missing(&self, field: &[u8]) -> bool {
-        const MARKS: [&[u8]; 7] = [b"", b".", b"-", b"na", b"n/a", b"nan", b"null"];
+        // the last row is what C's printf writes for a number that is none
+        const MARKS: [&str; 15] = [
+            "",
+            ".",
+            "-",
+            "na",
+            "n/a",
+            "nan",
+            "null",
+            "none",
+            "(null)", //
+            "-nan",
+            "-nan(ind)",
+            "1.#qnan",
+            "-1.#qnan",
+            "1.#ind",
+            "-1.#ind",
+        ];
         let own = |mark: &Mark| matches!(mark, Mark::Text(text) if text.as_bytes().eq_ignore_ascii_case(field));
-        MARKS.iter().any(|mark| field.eq_ignore_ascii_case(mark)) || self.missing.iter().flatten().any(own)
+        MARKS.iter().any(|mark| field.eq_ignore_ascii_case(mark.as_bytes())) || self.missing.iter().flatten().any(own)
     }
 
     /// Whether a snippet with this name is skipped.

@@ -30,12 +30,14 @@ const RATES: [f64; 2] = [10.0, 5000.0];
 const DURATIONS: [f64; 2] = [30.0, 5000.0];
 /// Number of intervals between samples that determine the rate.
 const INTERVALS: usize = 4096;
+/// Fixations in a row overlap by less than this, in milliseconds: the rounding of their times.
+const OVERLAP: f64 = 20.0;
 /// Two samples at one time are this far apart, in pixels, only if they are of different recordings.
 const APART: f64 = 100.0;
 /// No screen has more pixels in a row.
 const WIDEST: f64 = 1e5;
-/// No clock shows more milliseconds: 30,000 years.
-const LATEST: f64 = 1e15;
+/// No clock shows more milliseconds, in the wrong unit either.
+const LATEST: f64 = 1e21;
 /// No source file has more lines or columns.
 const FARTHEST: f64 = 1e7;
 /// Normalised coordinates lie within this distance of 0, even for a gaze beside the screen.
@@ -70,8 +72,12 @@ pub struct Recording<'a> {
     ended: BTreeSet<[String; 3]>,
     /// Whether the next row starts a stretch in any case: it is the first row, or follows skipped rows.
     interrupted: bool,
+    /// Milliseconds between two samples, where a sidecar says so.
+    step_ms: Option<f64>,
     scale: Size,
     last: Option<(f64, usize)>,
+    /// The end of the fixation before, and its line.
+    ends: Option<(f64, usize)>,
     before: Option<(f64, f64)>,
     /// Intervals between samples, or durations of fixations, in milliseconds.
     intervals: Vec<f64>,
@@ -95,7 +101,7 @@ impl<'a> Recording<'a> {
         let table = match (&sidecar, mapping.format) {
             (Some(sidecar), _) => Table::headerless(file, sidecar.columns.clone())?,
             (None, Format::Xml) => Table::xml(file, &mapping.element)?,
-            (None, _) => Table::open(file, mapping.dialect())?,
+            (None, _) => text_table(file, mapping)?,
         };
         let column = |key: &str, name: &str| table.column(name, &format!("set `{key}` in a mapping (--mapping)"));
         let optional = |key: &str, name: Option<&str>| name.map(|name| column(key, name)).transpose();
@@ -131,8 +137,10 @@ impl<'a> Recording<'a> {
             names: [participant, snippet, String::new()],
             ended: BTreeSet::new(),
             interrupted: true,
+            step_ms: sidecar.map(|sidecar| sidecar.step_ms),
             scale: [1.0, 1.0],
             last: None,
+            ends: None,
             before: None,
             intervals: Vec::new(),
             apart: (0, 0),
@@ -182,7 +190,7 @@ impl<'a> Recording<'a> {
             let new_stretch = new_snippet || new_participant || new_recording || self.interrupted;
             if new_stretch {
                 self.scale = self.scale(line)?;
-                self.last = None;
+                (self.last, self.ends) = (None, None);
                 self.interrupted = false;
             }
             let same_time = self.last.map(|(ms, _)| ms);
@@ -206,10 +214,11 @@ impl<'a> Recording<'a> {
         column.map_or(Ok(false), |at| Ok(self.mapping.marks_missing(self.table.field(at, line)?)))
     }
 
-    /// Refuses a recording that goes on after another one: the rows of both are mixed.
+    /// Refuses a recording that goes on after another one: the rows of both are mixed. Rows between recordings may have
+    /// no name.
     fn change(&mut self, before: [String; 3], line: usize) -> Result {
         self.ended.insert(before);
-        if !self.ended.contains(&self.names) {
+        if self.names[2].is_empty() || !self.ended.contains(&self.names) {
             return Ok(());
         }
         let why =
@@ -271,6 +280,13 @@ impl<'a> Recording<'a> {
 
     /// The end of a fixation that starts at `start` milliseconds.
     fn end(&mut self, at: usize, start: f64, line: usize) -> Result<f64> {
+        if let Some((end, before)) = self.ends
+            && start < end - OVERLAP
+        {
+            let why = format!("the fixation starts before that of line {before} ends");
+            let remedy = "a file of fixations has one row per fixation, and those of one eye";
+            return Err(Error::row(self.table.file(), line, format!("{why}; {remedy}")));
+        }
         let unit = self.mapping.duration_unit.unwrap_or(self.mapping.time_unit);
         let value = self.time(at, unit, line)?;
         let duration = if self.mapping.end.is_some() { value - start } else { value };
@@ -283,6 +299,7 @@ impl<'a> Recording<'a> {
         if self.intervals.len() < INTERVALS {
             self.intervals.push(duration);
         }
+        self.ends = Some((start + duration, line));
         Ok(start + duration)
     }
 
@@ -347,7 +364,8 @@ impl<'a> Recording<'a> {
         let comma = self.mapping.decimal == Decimal::Comma;
         let Some(value) = number(field, comma) else {
             let (name, found) = (clip(self.table.name(at)), clip(&String::from_utf8_lossy(field)));
-            let why = format!("{name} is `{found}`, which is no number; correct the row, or `decimal` in the mapping");
+            let why = format!("{name} is `{found}`, which is no number");
+            let why = format!("{why}; correct the row, or set `decimal` or `missing` in the mapping");
             return Err(Error::row(self.table.file(), line, why));
         };
         Ok(Some(value).filter(|v| v.is_finite()))
@@ -410,6 +428,12 @@ impl<'a> Recording<'a> {
                 (false, false) => ("time_unit", "Hz"),
             };
             let found = value(unit.in_ms());
+            if let Some(step) = self.step_ms.filter(|step| !fixations && !(0.8..=1.25).contains(&(median / step))) {
+                let stated = digits(1000.0 / step);
+                let why = format!("its time stamps, read in {}, are of {} Hz", unit.name(), digits(found));
+                let remedy = "correct SamplingFrequency, or `time` and `time_unit` in the mapping";
+                return fail(format!("{why}, but the sidecar says {stated}; {remedy}"));
+            }
             if !plausible(found) {
                 let better: Vec<String> = TimeUnit::ALL
                     .iter()
@@ -450,6 +474,23 @@ impl<'a> Recording<'a> {
 /// A number with three digits, however large or small.
 fn digits(value: f64) -> String {
     if value >= 100.0 { format!("{value:.0}") } else { format!("{:.*}", if value < 1.0 { 4 } else { 1 }, value) }
+}
+
+/// Text with a header; XML and BIDS recordings that are read without their format are told.
+fn text_table(file: &Path, mapping: &Mapping) -> Result<Table> {
+    let table = Table::open(file, mapping.dialect())?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let remedy = "describe it in a mapping (--mapping)";
+    if table.name(0).starts_with('<') {
+        return Err(Error::file(file, format!("is XML; {remedy} with format = \"xml\" and `element`")));
+    }
+    if name.trim_end_matches(".gz").ends_with("_physio.tsv") {
+        return Err(Error::file(
+            file,
+            format!("is a BIDS recording, without a header; {remedy} with format = \"bids\""),
+        ));
+    }
+    Ok(table)
 }
 
 fn is_one_of(field: &[u8], values: &[String]) -> bool {

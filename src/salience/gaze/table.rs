@@ -230,6 +230,15 @@ struct Lines {
     given: usize,
 }
 
+/// Whether text begins as UTF-16: with its mark, or with a zero in one half of its first unit.
+pub(super) fn is_utf_16(text: &[u8]) -> bool {
+    match text {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        [a, b, ..] => (*a == 0) != (*b == 0),
+        _ => false,
+    }
+}
+
 /// The text of a file, unpacked if it is gzipped.
 fn text(file: &Path) -> Result<Box<dyn BufRead>> {
     let mut bytes = BufReader::new(File::open(file).map_err(Error::io(file, "read"))?);
@@ -237,7 +246,7 @@ fn text(file: &Path) -> Result<Box<dyn BufRead>> {
     let mut text: Box<dyn BufRead> =
         if gz { Box::new(BufReader::new(MultiGzDecoder::new(bytes))) } else { Box::new(bytes) };
     let start = text.fill_buf().map_err(|e| broken(file, &e))?;
-    if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) {
+    if is_utf_16(start) {
         return Err(Error::file(file, "is UTF-16 text; export or save it as UTF-8"));
     }
     Ok(text)

@@ -88,10 +88,11 @@ impl Xml {
                         }
                         None => {}
                     }
-                    if closed && !inside {
-                        if let Some((_, row)) = row {
-                            return Ok(Some(row));
-                        }
+                    if closed
+                        && !inside
+                        && let Some((_, row)) = row
+                    {
+                        return Ok(Some(row));
                     }
                 }
             }

@@ -18,7 +18,7 @@ fn mistakes_are_named_with_their_line() {
     assert_eq!(line, Some(2));
     assert!(why.starts_with("unknown field `time_units`, expected one of `format`"), "{why}");
     let (line, why) = Mapping::parse("\n\ntime_unit = \"hours\"").unwrap_err();
-    assert_eq!((line, why.as_str()), (Some(3), "unknown variant `hours`, expected one of `s`, `ms`, `us`"));
+    assert_eq!((line, why.as_str()), (Some(3), "unknown variant `hours`, expected one of `s`, `ms`, `us`, `ns`"));
     assert!(refusal("delimiter = \"tab\"").contains("delimiter is \"tab\", but must be one ASCII character"));
     assert!(refusal("comment = \",\"").contains("comment is \",\""));
     assert!(refusal("decimal = \",\"").contains("decimal and delimiter are both"));
