@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::mapping::{Coordinates, Mapping, TimeUnit};
-use super::table::{clip, is_utf_16};
+use super::text::{clip, is_utf_16};
 use crate::error::{Error, Result};
 
 /// What the sidecar says.

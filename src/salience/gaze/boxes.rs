@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::screens::Size;
-use super::table::{Dialect, Table, clip};
+use super::table::{Dialect, Table};
+use super::text::clip;
 use crate::error::{Error, Result};
 use crate::salience::labels::{self, Calls};
 use crate::salience::syntax::Language;

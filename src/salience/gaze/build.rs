@@ -11,7 +11,7 @@ use super::mapping::Mapping;
 use super::recording::Recording;
 use super::screens::{Screens, Size};
 use super::source;
-use super::table::clip;
+use super::text::clip;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::salience::Label;

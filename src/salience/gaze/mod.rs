@@ -18,6 +18,7 @@ pub mod recording;
 pub mod screens;
 pub mod source;
 pub mod table;
+mod text;
 mod xml;
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use super::bids::Sidecar;
 use super::mapping::{Coordinates, Decimal, Format, Mapping, TimeUnit};
 use super::screens::{Screens, Size};
 use super::source;
-use super::table::{Table, clip, number};
+use super::table::{Table, number};
+use super::text::clip;
 use crate::error::{Error, Result};
 
 /// One row of a recording that belongs to a snippet.
@@ -375,7 +376,8 @@ impl<'a> Recording<'a> {
     fn check(&mut self) -> Result {
         let fail = |why: String| Err(Error::file(self.table.file(), why));
         if self.rows == 0 {
-            return fail("has a header but no rows; export the recording again".into());
+            let head = if self.mapping.format == Format::Bids { "has no rows" } else { "has a header but no rows" };
+            return fail(format!("{head}; export the recording again"));
         }
         if self.kept == 0 {
             let why = format!("none of its {} rows is a sample of a snippet", self.rows);

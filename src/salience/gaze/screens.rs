@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::table::{Dialect, Table, clip};
+use super::table::{Dialect, Table};
+use super::text::clip;
 use crate::error::{Error, Result};
 
 /// The size of a screen in pixels: width, height.

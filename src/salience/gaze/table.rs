@@ -2,13 +2,12 @@
 //! numbers and errors that list the available columns.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use csv::ByteRecord;
-use flate2::bufread::MultiGzDecoder;
 
+use super::text::{self, LONGEST_ROW, broken, clip};
 use super::xml::Xml;
 use crate::error::{Error, Result};
 
@@ -25,9 +24,6 @@ impl Dialect {
     /// Comma-separated, without comments.
     pub const CSV: Dialect = Dialect { delimiter: b',', comment: None };
 }
-
-/// A row longer than this, in bytes, is no row: a quote that is never closed, or a file that is no text.
-pub(super) const LONGEST_ROW: usize = 1 << 20;
 
 /// Columns that XML may have.
 const MOST_COLUMNS: usize = 1000;
@@ -71,7 +67,7 @@ impl Table {
         if !file.metadata().map_err(Error::io(file, "read"))?.is_file() {
             return Err(Error::file(file, "is no ordinary file, and XML is read twice; save it as a file"));
         }
-        let open = || Ok::<_, Error>(Box::new(Xml::new(file, text(file)?, element)));
+        let open = || Ok::<_, Error>(Box::new(Xml::new(file, text::open(file)?, element)));
         let (mut columns, mut known) = (Vec::new(), HashSet::new());
         let (mut first, mut rows) = (open()?, 0);
         while let Some((line, fields)) = first.row()? {
@@ -200,24 +196,8 @@ pub fn number(field: &[u8], comma: bool) -> Option<f64> {
     if comma && text.contains(',') { text.replacen(',', ".", 1).parse().ok() } else { text.parse().ok() }
 }
 
-/// At most 40 characters of a text, for a message.
-pub fn clip(text: &str) -> String {
-    if text.chars().count() <= 40 { text.into() } else { text.chars().take(37).chain("...".chars()).collect() }
-}
-
 fn text_of(field: &[u8]) -> String {
     String::from_utf8_lossy(field.trim_ascii()).into_owned()
-}
-
-/// A failure while reading the text: of the gzip stream or of the system.
-pub(super) fn broken(file: &Path, error: &io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::FileTooLarge => Error::file(file, error.to_string()),
-        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-            Error::file(file, format!("the gzip stream is damaged or cut short ({error}); copy or compress it again"))
-        }
-        kind => Error::io(file, "read")(kind.into()),
-    }
 }
 
 /// Turns every line end (`\r\n`, `\r`) into `\n` and adds one to the last line, so that lines can be counted behind the
@@ -230,31 +210,9 @@ struct Lines {
     given: usize,
 }
 
-/// Whether text begins as UTF-16: with its mark, or with a zero in one half of its first unit.
-pub(super) fn is_utf_16(text: &[u8]) -> bool {
-    match text {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
-        [a, b, ..] => (*a == 0) != (*b == 0),
-        _ => false,
-    }
-}
-
-/// The text of a file, unpacked if it is gzipped.
-fn text(file: &Path) -> Result<Box<dyn BufRead>> {
-    let mut bytes = BufReader::new(File::open(file).map_err(Error::io(file, "read"))?);
-    let gz = bytes.fill_buf().map_err(Error::io(file, "read"))?.starts_with(&[0x1f, 0x8b]);
-    let mut text: Box<dyn BufRead> =
-        if gz { Box::new(BufReader::new(MultiGzDecoder::new(bytes))) } else { Box::new(bytes) };
-    let start = text.fill_buf().map_err(|e| broken(file, &e))?;
-    if is_utf_16(start) {
-        return Err(Error::file(file, "is UTF-16 text; export or save it as UTF-8"));
-    }
-    Ok(text)
-}
-
 impl Lines {
     fn reader(file: &Path, dialect: Dialect) -> Result<csv::Reader<Lines>> {
-        let lines = Lines { text: text(file)?, after_cr: false, ended: false, given: 0 };
+        let lines = Lines { text: text::open(file)?, after_cr: false, ended: false, given: 0 };
         let mut builder = csv::ReaderBuilder::new();
         builder.has_headers(false).flexible(true).delimiter(dialect.delimiter).comment(dialect.comment);
         Ok(builder.from_reader(lines))

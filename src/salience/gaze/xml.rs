@@ -8,7 +8,7 @@
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use super::table::{LONGEST_ROW, broken, clip};
+use super::text::{LONGEST_ROW, broken, clip};
 use crate::error::{Error, Result};
 
 /// Elements that may be open at a time.
