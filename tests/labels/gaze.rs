@@ -45,8 +45,8 @@ fn reference(shared: &Path) -> Result<BTreeMap<String, Value>, Failed> {
 }
 
 /// Participants with samples off the screen, which the reference keeps: the number of these samples, and fixations and
-/// their mean duration without them. From a separate computation by the definition of I-DT (quadratic, in Python), which
-/// gives the numbers of the reference where it keeps them.
+/// their mean duration without them. From a separate computation by the definition of I-DT (quadratic, in Python),
+/// which gives the numbers of the reference where it keeps them.
 const OFF_SCREEN: [(&str, u64, u64, f64); 7] = [
     ("1f8beed4", 214, 928, 209.42),
     ("49b9b7d0", 57, 958, 206.82),
