@@ -33,7 +33,6 @@ fn folder() -> (tempfile::TempDir, Vec<(&'static str, Value)>) {
         fs::write(dir.path().join(name), value.to_string()).unwrap();
     }
     fs::create_dir(dir.path().join("additional_chat_templates")).unwrap();
-    fs::write(dir.path().join("additional_chat_templates/rag.jinja"), "rag").unwrap();
     let rows = [
         json!({"prompt": "int <added> x", "completion": "int   <more> <x> y <pad>"}),
         json!({"messages": [{"role": "user", "content": "<added>"}, {"role": "assistant", "content": "int x"}]}),
@@ -45,9 +44,9 @@ fn folder() -> (tempfile::TempDir, Vec<(&'static str, Value)>) {
 
 /// The name of the entry and the hash of the rows; `None` where the tokenizer or a row is refused.
 fn of(dir: &Path, reading: &Reading) -> Option<(String, blake3::Hash)> {
-    let tokenizer = Tokenizer::load(dir).ok()?;
+    let tokenizer = Tokenizer::load(dir).inspect_err(|e| println!("{e}")).ok()?;
     let source = DataSource::Jsonl(dir.join("rows.jsonl"));
-    let rows = corpus::read(&source, Some(&tokenizer), 512, reading).ok()?.digest();
+    let rows = corpus::read(&source, Some(&tokenizer), 512, reading).inspect_err(|e| println!("{e}")).ok()?.digest();
     Some((key(&source, Some(&tokenizer), 512, reading).unwrap(), rows))
 }
 
