@@ -1,9 +1,11 @@
 //! Prepared corpora on disk: rows that were parsed, labelled and tokenised once are not again.
 //!
-//! An entry is one safetensors file, named by a hash of everything that it depends on: the bytes of the data files,
-//! tokenizer.json, the settings of reading, and the program itself. So an entry is never out of date, and the folder
-//! may be deleted at any time. Weights of scan paths are not in it, since they are drawn in no time: other priors,
-//! another w_base or seed use the same entry.
+//! An entry is one file, named by a hash of everything that it depends on: the bytes of the data files, tokenizer.json,
+//! the settings of reading, and the program itself. So an entry is never out of date, and the folder may be deleted at
+//! any time. Weights of scan paths are not in it, since they are drawn in no time: other priors, another w_base or seed
+//! use the same entry.
+//!
+//! The file is a hash of the rest, then a safetensors file. An entry that the disk changed is made again.
 
 use std::collections::HashMap;
 use std::fs;
@@ -12,10 +14,10 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
-use super::Example;
 use super::corpus::{self, Corpus, DataSource, Reading};
 use super::tokenizer::Tokenizer;
 use super::weights::drawn::{Look, Weighs};
+use super::{Example, IGNORE};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::salience::{Label, Span};
@@ -49,8 +51,8 @@ pub fn read(
         return Ok(Cached { corpus: afresh()?, hit: false, trouble: None });
     };
     let key = key(source, tokenizer, vocab, reading)?;
-    let entry = dir.join(format!("{key}.safetensors"));
-    if let Some(corpus) = fs::read(&entry).ok().and_then(|bytes| decode(&bytes, source)) {
+    let entry = dir.join(format!("{key}.rows"));
+    if let Some(corpus) = fs::read(&entry).ok().and_then(|bytes| decode(&bytes, source, vocab)) {
         return Ok(Cached { corpus, hit: true, trouble: None });
     }
     let corpus = afresh()?;
@@ -113,6 +115,14 @@ const GIVEN: u32 = u32::MAX;
 const REST: u32 = u32::MAX - 1;
 const WHOLE: u32 = u32::MAX - 2;
 
+/// Bytes of the hash that an entry begins with.
+const HASH: usize = blake3::OUT_LEN;
+
+/// An entry around these bytes.
+fn seal(body: &[u8]) -> Vec<u8> {
+    [blake3::hash(body).as_bytes(), body].concat()
+}
+
 fn encode(corpus: &Corpus) -> std::result::Result<Vec<u8>, SafeTensorError> {
     let tokens = || corpus.examples.iter();
     let spans = || corpus.looks.iter().flat_map(|look| &look.spans);
@@ -142,11 +152,15 @@ fn encode(corpus: &Corpus) -> std::result::Result<Vec<u8>, SafeTensorError> {
         views.push((c.name, TensorView::new(c.dtype, vec![length], &c.bytes)?));
     }
     let counts = serde_json::to_string(&corpus.counts).unwrap_or_default();
-    safetensors::serialize(views, Some(HashMap::from([("report".to_string(), counts)])))
+    Ok(seal(&safetensors::serialize(views, Some(HashMap::from([("report".to_string(), counts)])))?))
 }
 
-/// The corpus of an entry; `None` where anything in it does not fit.
-fn decode(bytes: &[u8], source: &DataSource) -> Option<Corpus> {
+/// The corpus of an entry for a model of `vocab` ids; `None` where anything in it does not fit.
+fn decode(entry: &[u8], source: &DataSource, vocab: usize) -> Option<Corpus> {
+    let (hash, bytes) = entry.split_at_checked(HASH)?;
+    if blake3::hash(bytes).as_bytes() != hash {
+        return None;
+    }
     let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
     let counts = serde_json::from_str(metadata.metadata().as_ref()?.get("report")?).ok()?;
     let tensors = SafeTensors::deserialize(bytes).ok()?;
@@ -166,6 +180,16 @@ fn decode(bytes: &[u8], source: &DataSource) -> Option<Corpus> {
     let stops: Vec<u64> = values(&tensors, "span_end_byte", Dtype::U64)?;
     let span_labels: Vec<u8> = values(&tensors, "span_label", Dtype::U8)?;
     let lines = column("span_line")?;
+    // the hash says that these are the bytes that were written, and nothing about who wrote them
+    let known = |&id: &u32| (id as usize) < vocab;
+    let in_range = ids.iter().all(known)
+        && labels.iter().all(|label| *label == IGNORE || known(label))
+        && weights.iter().all(|weight| weight.is_finite())
+        && rows.is_sorted_by(|a, b| a < b)
+        && rows.last() != Some(&u32::MAX);
+    if !in_range {
+        return None;
+    }
     let spans: Vec<Span> = starts
         .iter()
         .zip(&stops)
@@ -192,14 +216,15 @@ fn decode(bytes: &[u8], source: &DataSource) -> Option<Corpus> {
         });
         if let Some(&end) = span_ends.get(i) {
             let stop = usize::try_from(end).ok()?;
+            let spans = spans.get(first_span..stop)?.to_vec();
             let weighs = |&by: &u32| match by {
-                GIVEN => Weighs::Given,
-                REST => Weighs::Rest,
-                WHOLE => Weighs::Whole,
-                place => Weighs::Like(place),
+                GIVEN => Some(Weighs::Given),
+                REST => Some(Weighs::Rest),
+                WHOLE => Some(Weighs::Whole),
+                place => ((place as usize) < spans.len()).then_some(Weighs::Like(place)),
             };
-            let by = by.get(range)?.iter().map(weighs).collect();
-            corpus.looks.push(Look { spans: spans.get(first_span..stop)?.to_vec(), by });
+            let by = by.get(range)?.iter().map(weighs).collect::<Option<_>>()?;
+            corpus.looks.push(Look { spans, by });
             first_span = stop;
         }
     }
@@ -269,16 +294,47 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_and_flip_of_an_entry_is_noticed_or_harmless() {
+    fn every_cut_and_flip_of_an_entry_is_noticed() {
         let (_dir, source) = data(2);
         let corpus = corpus::read(&source, Some(&plain()), 512, &reading(Some(Align::TargetAst))).unwrap();
         let bytes = encode(&corpus).unwrap();
-        assert!(same(&decode(&bytes, &source).unwrap(), &corpus));
+        assert!(same(&decode(&bytes, &source, 512).unwrap(), &corpus));
         for at in 0..bytes.len() {
-            assert!(decode(&bytes[..at], &source).is_none());
-            let mut flipped = bytes.clone();
-            flipped[at] ^= 0x55;
-            let _ = decode(&flipped, &source); // must not panic
+            assert!(decode(&bytes[..at], &source, 512).is_none());
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                assert!(decode(&flipped, &source, 512).is_none(), "bit {bit} of byte {at}");
+            }
+        }
+    }
+
+    /// Entries with the right hash around wrong values: whatever is read can be trained on.
+    #[test]
+    fn no_value_of_an_entry_is_beyond_what_it_counts() {
+        let (_dir, source) = data(2);
+        let corpus = corpus::read(&source, Some(&plain()), 512, &reading(Some(Align::TargetAst))).unwrap();
+        let body = encode(&corpus).unwrap().split_off(HASH);
+        for at in 0..body.len() {
+            for bit in 0..8 {
+                let mut flipped = body.clone();
+                flipped[at] ^= 1 << bit;
+                let Some(corpus) = decode(&seal(&flipped), &source, 512) else { continue };
+                for (i, e) in corpus.examples.iter().enumerate() {
+                    let n = e.ids.len();
+                    assert!(e.row < u32::MAX, "bit {bit} of byte {at}");
+                    assert!([e.labels.len(), e.weights.len(), e.path.len()] == [n; 3], "bit {bit} of byte {at}");
+                    let known = |id: &u32| *id < 512;
+                    assert!(e.ids.iter().all(known), "bit {bit} of byte {at}");
+                    assert!(e.labels.iter().all(|l| *l == IGNORE || known(l)), "bit {bit} of byte {at}");
+                    assert!(e.weights.iter().all(|w| w.is_finite()), "bit {bit} of byte {at}");
+                    let Some(look) = corpus.looks.get(i) else { continue };
+                    assert_eq!(look.by.len(), n);
+                    let within =
+                        |by: &Weighs| !matches!(by, Weighs::Like(place) if *place as usize >= look.spans.len());
+                    assert!(look.by.iter().all(within), "bit {bit} of byte {at}");
+                }
+            }
         }
     }
 
