@@ -241,19 +241,19 @@ impl Scale {
 
     /// A horizontal axis: a grid line from `top` to `bottom` at each round value, and its number below.
     pub fn horizontal_axis(&self, svg: &mut Svg, top: f64, bottom: f64, count: usize) {
-        for tick in ticks(self.domain.0, self.domain.1, count) {
+        for (tick, text) in labelled(&ticks(self.domain.0, self.domain.1, count)) {
             let x = self.at(tick);
             svg.line((x, top), (x, bottom), &Paint::line(GRID, 1.0));
-            svg.text((x, bottom + 17.0), &short(tick), &Font::new(12.0, MUTED).at(Anchor::Middle));
+            svg.text((x, bottom + 17.0), &text, &Font::new(12.0, MUTED).at(Anchor::Middle));
         }
     }
 
     /// A vertical axis: a grid line from `left` to `right` at each round value, and its number to the left.
     pub fn vertical_axis(&self, svg: &mut Svg, left: f64, right: f64, count: usize) {
-        for tick in ticks(self.domain.0, self.domain.1, count) {
+        for (tick, text) in labelled(&ticks(self.domain.0, self.domain.1, count)) {
             let y = self.at(tick);
             svg.line((left, y), (right, y), &Paint::line(GRID, 1.0));
-            svg.text((left - 7.0, y + 4.0), &short(tick), &Font::new(12.0, MUTED).at(Anchor::End));
+            svg.text((left - 7.0, y + 4.0), &text, &Font::new(12.0, MUTED).at(Anchor::End));
         }
     }
 }
@@ -273,6 +273,14 @@ pub fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     let last = (high / step + 1e-9).floor();
     let count = (last - first).clamp(0.0, 1000.0) as usize;
     (0..=count).map(|i| (first + i as f64) * step).filter(|t| *t <= high + 1e-9 * step.abs()).collect()
+}
+
+/// Each tick with its number, in as many decimals as all of them need: rounded ones could be the same number twice.
+fn labelled(ticks: &[f64]) -> impl Iterator<Item = (f64, String)> {
+    let exact = |decimals: usize| ticks.iter().all(|&t| short_to(t, decimals) == short_to(t, decimals + 3));
+    let apart = |decimals: usize| ticks.windows(2).all(|t| short_to(t[0], decimals) != short_to(t[1], decimals));
+    let decimals = (2..12).find(|&decimals| exact(decimals) && apart(decimals)).unwrap_or(12);
+    ticks.iter().map(move |&tick| (tick, short_to(tick, decimals)))
 }
 
 /// One bar of [`bars`].
@@ -324,23 +332,32 @@ fn coordinates(points: &[(f64, f64)]) -> String {
 
 /// At most two decimals, without trailing zeros; 0 for a number that is not finite.
 pub fn number(value: f64) -> String {
-    let text = format!("{:.2}", if value.is_finite() { value } else { 0.0 });
+    number_to(value, 2)
+}
+
+fn number_to(value: f64, decimals: usize) -> String {
+    let text = format!("{:.decimals$}", if value.is_finite() { value } else { 0.0 });
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".into() } else { text.into() }
 }
 
 /// A number in a few characters: 0.25, 2e-5, 12k.
 pub fn short(value: f64) -> String {
+    short_to(value, 2)
+}
+
+fn short_to(value: f64, decimals: usize) -> String {
     match value.abs() {
         0.0 => "0".into(),
         size if size < 0.01 => {
-            let text = format!("{value:.1e}");
-            text.replace(".0e", "e")
+            let text = format!("{value:.*e}", decimals - 1);
+            let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+            format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.'))
         }
-        size if size >= 1e9 => format!("{}G", number(value / 1e9)),
-        size if size >= 1e6 => format!("{}M", number(value / 1e6)),
-        size if size >= 1e4 => format!("{}k", number(value / 1e3)),
-        _ => number(value),
+        size if size >= 1e9 => format!("{}G", number_to(value / 1e9, decimals)),
+        size if size >= 1e6 => format!("{}M", number_to(value / 1e6, decimals)),
+        size if size >= 1e4 => format!("{}k", number_to(value / 1e3, decimals)),
+        _ => number_to(value, decimals),
     }
 }
 
@@ -437,6 +454,27 @@ mod tests {
     fn the_ramp_goes_from_dark_to_bright() {
         assert_eq!((ramp(0.0).as_str(), ramp(0.5).as_str(), ramp(7.0).as_str()), ("#00224e", "#7c7b78", "#fee838"));
         assert_eq!(ramp(f64::NAN), "#00224e");
+    }
+
+    #[test]
+    fn no_two_ticks_have_the_same_number() {
+        for (low, high, texts) in [
+            (0.6796, 0.6971, &["0.68", "0.685", "0.69", "0.695"][..]),
+            (0.0, 1.0, &["0", "0.2", "0.4", "0.6", "0.8", "1"]),
+            (0.00121, 0.00129, &["1.22e-3", "1.24e-3", "1.26e-3", "1.28e-3"]),
+            (-0.001, 0.001, &["-1e-3", "-5e-4", "0", "5e-4", "1e-3"]),
+            (100_001.0, 100_010.0, &["100.002k", "100.004k", "100.006k", "100.008k", "100.01k"]),
+        ] {
+            assert_eq!(labelled(&ticks(low, high, 5)).map(|(_, text)| text).collect::<Vec<_>>(), texts);
+        }
+        for (power, count) in (-12..12).flat_map(|power| [(power, 5), (power, 8)]) {
+            let low = 10f64.powi(power);
+            for part in [1e-4, 3e-3, 0.02, 0.7, 40.0] {
+                let texts: Vec<_> = labelled(&ticks(low, low * (1.0 + part), count)).map(|(_, text)| text).collect();
+                let distinct: std::collections::BTreeSet<_> = texts.iter().collect();
+                assert!(texts.len() > 1 && distinct.len() == texts.len(), "{low} {part}: {texts:?}");
+            }
+        }
     }
 
     #[test]
