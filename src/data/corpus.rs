@@ -126,6 +126,10 @@ fn parse(raw: &Raw, file: &Path, target: &Path, reader: &RowReader) -> Result<Ro
                     let why = "the line is empty; each line must hold one example, remove it from both files";
                     return Err(Error::row(file, raw.number, why));
                 }
+                if text.contains('\r') {
+                    let why = "a carriage return stands inside the line; end each line in \\n or \\r\\n";
+                    return Err(Error::row(file, raw.number, why));
+                }
             }
             reader.lines(line, other)
         }
@@ -340,6 +344,12 @@ mod tests {
                 b"x\ny\n",
                 "a.java:1: the line is empty; each line must hold one example, remove it from both files",
             ),
+            (
+                b"a\rb\r",
+                b"x\ry\r",
+                "a.java:1: a carriage return stands inside the line; end each line in \\n or \\r\\n",
+            ),
+            (b"a\n", b"x\r\r\n", "a.cs:1: a carriage return stands inside the line; end each line in \\n or \\r\\n"),
             (b"a\n", b"x\xff\n", "a.cs:1: not UTF-8 (at byte 2 of the line); save the file as UTF-8"),
         ] {
             assert_eq!(parallel(source, target).unwrap_err(), why);

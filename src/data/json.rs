@@ -29,6 +29,13 @@ pub(crate) fn object(line: &str) -> Result<Object, String> {
         let what = text.split(" at line ").next().unwrap_or_default();
         match e.classify() {
             serde_json::error::Category::Data => what.to_string(),
+            _ if line.trim_end().contains('\r') => {
+                "lines end in a carriage return alone; convert the file: `tr '\\r' '\\n' < FILE > NEW`".to_string()
+            }
+            _ if SURROGATE.contains(&what) => format!(
+                "half of a character stands as a `\\u` escape at column {column} (a lone surrogate, which is no text); \
+                 mend the text in Python: `text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')`"
+            ),
             _ => format!("not valid JSON ({what} at column {column}); each line must hold one whole object {{...}}"),
         }
     })
@@ -105,6 +112,9 @@ pub(crate) fn brief(value: &Value) -> String {
         other => other.to_string(),
     }
 }
+
+/// What the parser says of a surrogate without its other half.
+const SURROGATE: [&str; 2] = ["lone leading surrogate in hex escape", "unexpected end of hex escape"];
 
 const BARE: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
 
@@ -245,6 +255,18 @@ mod tests {
         ] {
             assert_eq!(object(line).unwrap_err(), why);
         }
+    }
+
+    #[test]
+    fn halves_of_characters_and_lone_carriage_returns_have_remedies() {
+        for text in [r"\ud83d", r"\ud83dx", r"\udc00", r"\ud83d\u0041", r"\ud83d\n", r"\ud83d\ud83d"] {
+            let why = object(&format!("{{\"a\": \"{text}\"}}")).unwrap_err();
+            assert!(why.starts_with("half of a character stands as a `\\u` escape at column "), "{text}: {why}");
+        }
+        assert_eq!(object(r#"{"a": "\ud83d\ude00"}"#).unwrap()["a"], json!("😀"));
+        let why = "lines end in a carriage return alone; convert the file: `tr '\\r' '\\n' < FILE > NEW`";
+        assert_eq!(object("{\"a\": 1}\r{\"a\": 2}").unwrap_err(), why);
+        assert!(object("{\"a\": 1}\r").is_ok());
     }
 
     #[test]
