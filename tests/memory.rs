@@ -20,10 +20,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-use support::estimate::{FRESH, TOKENS, batches, cases, close, machine, predicted, specs, steps};
+use support::estimate::{FRESH, How, TOKENS, batches, cases, machine, predicted, specs, steps};
 use support::models::Method::{Full, Lora};
-use support::models::{self, DRY, WET};
+use support::models::{self, DRY, Method, WET};
 
 /// The system's allocator, with the bytes that are lent and the most that ever were.
 struct Counting;
@@ -76,11 +75,20 @@ fn peak(f: impl FnOnce() + Send) -> usize {
     std::thread::scope(|scope| scope.spawn(f).join().expect("it runs"));
     let peak = PEAK.load(Relaxed) - before;
     // the threads of a pool end some time after it, and what they kept must not count as there before the next
-    let start = Instant::now();
-    while LIVE.load(Relaxed) > before + (64 << 10) && start.elapsed() < Duration::from_secs(10) {
-        std::thread::sleep(Duration::from_millis(1));
+    while LIVE.load(Relaxed) > before + (64 << 10) {
+        std::thread::yield_now();
     }
     peak
+}
+
+/// Fails where a buffer is not predicted, or one too many: the smallest that a thread has for products takes 300 KiB.
+/// What attention works in is predicted for one segment of all tokens, up to 100 KiB more for each thread than these
+/// take; lists on the host are not predicted, up to 18 KiB.
+fn near(spec: &Spec, method: Method, how: How, planned: u64, taken: u64, threads: i64) {
+    let more = planned as i64 - taken as i64;
+    println!("{:11} {method:?} {how:?}: {planned} planned, {taken} taken, {more} more", spec.model_type);
+    let within = (-32 << 10..=threads * (110 << 10)).contains(&more);
+    assert!(within, "{} {method:?} {how:?}: {planned} planned, {taken} taken", spec.model_type);
 }
 
 #[test]
@@ -93,7 +101,7 @@ fn the_processor_takes_what_was_predicted() {
             let b = Cpu::<f32>::new(1).expect("threads");
             steps(&mut machine(b, spec, method, how, &source, &start), &batches);
         });
-        close(spec, method, how, predicted(Plan::cpu(1), spec, method, how).total(), taken as u64);
+        near(spec, method, how, predicted(Plan::cpu(1), spec, method, how).total(), taken as u64, 1);
     });
 }
 
@@ -121,7 +129,7 @@ fn narrow_weights_take_what_was_predicted() {
         let source = Init::Shapes { bf16: true };
         let mut planned = machine(Plan::cpu(2), &spec, Lora, how, &source, &AdapterInit::Shapes);
         steps(&mut planned, &batches);
-        close(&spec, Lora, how, Bytes::of(&mut planned).total(), taken as u64);
+        near(&spec, Lora, how, Bytes::of(&mut planned).total(), taken as u64, 2);
     }
 }
 

@@ -30,31 +30,48 @@ use std::sync::{Mutex, PoisonError};
 pub struct Cpu<R> {
     threads: usize,
     pool: Option<rayon::ThreadPool>,
-    scratch: Mutex<Vec<Vec<R>>>,
+    scratch: Mutex<Scratch<R>>,
+}
+
+/// Buffers that operations borrow: one for each thread, each as long as the longest that was borrowed.
+struct Scratch<R> {
+    length: usize,
+    idle: Vec<Vec<R>>,
+    lent: usize,
 }
 
 /// Rows that one task handles; fixed, so that results do not depend on the number of threads.
 pub(in crate::backend) const BLOCK: usize = 32;
 
-/// Threads that are meant by a number of them: by 0, one for each core.
+/// Threads that are meant by a number of them: by 0, as many as `RAYON_NUM_THREADS` names, else one for each core.
 pub fn cores(threads: usize) -> usize {
-    if threads == 0 { std::thread::available_parallelism().map_or(1, |n| n.get()) } else { threads }
+    let named = || std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok().filter(|&threads| threads > 0);
+    let all = || std::thread::available_parallelism().map_or(1, |n| n.get());
+    if threads > 0 { threads } else { named().unwrap_or_else(all) }
+}
+
+/// Sets the threads of what happens outside a backend: reading, labelling and tokenising rows. The first call counts.
+pub fn set_threads(threads: usize) {
+    // fails where they run already
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(cores(threads)).build_global();
 }
 
 impl<R: Real> Cpu<R> {
-    /// `threads = 0` takes all cores.
+    /// `threads = 0` takes those of [`cores`].
     pub fn new(threads: usize) -> Result<Cpu<R>> {
         let threads = cores(threads);
         let pool = if threads == 1 {
             None
         } else {
             let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            Some(
-                built
-                    .map_err(|e| Error::Device(format!("cannot start {threads} threads: {e}; lower train.threads")))?,
-            )
+            let why = |e| Error::Device(format!("cannot start {threads} threads: {e}; lower train.threads"));
+            Some(built.map_err(why)?)
         };
-        Ok(Cpu { threads, pool, scratch: Mutex::new(Vec::new()) })
+        if let Some(pool) = &pool {
+            // what a run takes must not depend on which threads happen to work
+            pool.broadcast(|_| [gemm::Side::Left, gemm::Side::Right].map(|side| R::with_room(side, |_| ())));
+        }
+        Ok(Cpu { threads, pool, scratch: Mutex::new(Scratch { length: 0, idle: Vec::new(), lent: 0 }) })
     }
 
     /// How many threads work.
@@ -63,17 +80,45 @@ impl<R: Real> Cpu<R> {
     }
 
     /// Lends `n` values of scratch to `f`; what they hold is unspecified. Buffers are kept, so that a warm step
-    /// allocates nothing.
+    /// allocates nothing, whichever threads work in it.
     fn with_scratch<T>(&self, n: usize, f: impl FnOnce(&mut [R]) -> T) -> T {
-        let kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut buffer = kept.unwrap_or_default();
-        if buffer.len() < n {
-            buffer.resize(n, R::of(0.0));
-        }
+        let scratch = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = scratch().lend(n, self.threads);
         let result = f(&mut buffer[..n]);
-        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        scratch().take_back(buffer);
         result
     }
+}
+
+impl<R: Real> Scratch<R> {
+    fn lend(&mut self, n: usize, threads: usize) -> Vec<R> {
+        if n > self.length {
+            self.length = n;
+            self.idle.resize(threads.saturating_sub(self.lent).max(1), Vec::new());
+            self.idle.iter_mut().for_each(|buffer| renew(buffer, n));
+        }
+        self.lent += 1;
+        let mut buffer = self.idle.pop().unwrap_or_default();
+        if buffer.is_empty() {
+            renew(&mut buffer, self.length);
+        }
+        buffer
+    }
+
+    fn take_back(&mut self, mut buffer: Vec<R>) {
+        // a longer one was borrowed in the meantime
+        if buffer.len() < self.length {
+            renew(&mut buffer, self.length);
+        }
+        self.lent -= 1;
+        self.idle.push(buffer);
+    }
+}
+
+/// Another buffer of `n` values in place of this one, which is given back first.
+fn renew<R: Real>(buffer: &mut Vec<R>, n: usize) {
+    *buffer = Vec::new();
+    *buffer = vec![R::of(0.0); n];
 }
 
 impl<R: Real> Memory for Cpu<R> {
