@@ -94,6 +94,16 @@ impl Error {
         Error::File { file: file.to_path_buf(), why: why.into() }
     }
 
+    /// The error as one of the folder `to`, where it names a file in the folder `from` that stands for it.
+    pub fn moved(mut self, from: &Path, to: &Path) -> Error {
+        if let Error::Row { file, .. } | Error::File { file, .. } | Error::Io { file, .. } = &mut self
+            && let Ok(inside) = file.strip_prefix(from)
+        {
+            *file = if inside.as_os_str().is_empty() { to.to_path_buf() } else { to.join(inside) };
+        }
+        self
+    }
+
     /// An adapter for `map_err` on I/O: `fs::read(p).map_err(Error::io(p, "read"))`.
     pub fn io(file: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Error + use<> {
         let file = file.to_path_buf();

@@ -4,6 +4,7 @@ use super::terminal::Terminal;
 use crate::data::json;
 use crate::data::lines::Lines;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::salience::labels::{self, Calls, compat};
 use crate::salience::syntax::{self, Language, Parsed, Parsing};
 use crate::salience::{Label, Span};
@@ -91,7 +92,7 @@ pub fn run(args: &LabelArgs, out: &mut Terminal) -> Result {
         name => Some(name.parse::<Language>()?),
     };
     for file in &args.files {
-        let code = std::fs::read(file).map_err(Error::io(file, "read"))?;
+        let code = files::read(file).map_err(Error::io(file, "read"))?;
         let language = named.map_or_else(|| Language::from_path(file), Ok)?;
         if code.starts_with(b"\xff\xfe") || code.starts_with(b"\xfe\xff") {
             return Err(Error::file(file, "this is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)"));

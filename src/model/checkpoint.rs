@@ -73,7 +73,7 @@ impl Checkpoint {
                 save the model with save_pretrained(..., safe_serialization=True)",
             ));
         }
-        let text = std::fs::read_to_string(&index).map_err(Error::io(&index, "read"))?;
+        let text = files::read_to_string(&index).map_err(Error::io(&index, "read"))?;
         let names = serde_json::from_str::<serde_json::Value>(&text).ok();
         let map = names.as_ref().and_then(|v| v.get("weight_map")).and_then(|m| m.as_object());
         let Some(map) = map else { return Err(Error::file(&index, "not an index of shards: no `weight_map` object")) };

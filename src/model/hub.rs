@@ -1,6 +1,7 @@
 //! Where a model lies: a directory, or an id in the offline Hugging Face cache. Nothing is ever downloaded.
 
 use crate::error::{Error, Result};
+use crate::files;
 use std::path::{Path, PathBuf};
 
 /// The directory of `name`: the path itself if it is a directory, else the snapshot of `org/name` in the cache that
@@ -29,7 +30,7 @@ fn find(name: &str, env: impl Fn(&str) -> Option<String>) -> Result<PathBuf> {
                    model.model_name_or_path as a directory";
     let cache = cache_dir(env).ok_or_else(|| Error::Usage(unknown.into()))?;
     let repo = cache.join(format!("models--{}", name.replace('/', "--")));
-    let revision = std::fs::read_to_string(repo.join("refs").join("main")).ok();
+    let revision = files::read_to_string(repo.join("refs").join("main")).ok();
     let snapshot = revision.map(|r| repo.join("snapshots").join(r.trim())).filter(|p| p.is_dir());
     snapshot.ok_or_else(|| {
         Error::file(

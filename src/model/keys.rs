@@ -2,6 +2,7 @@
 
 use crate::data::json;
 use crate::error::{Error, Result};
+use crate::files;
 use serde_json::{Map, Value};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -12,7 +13,7 @@ const LARGEST: u64 = 1 << 24;
 /// The JSON of a file. Python also writes NaN and infinities, which become strings here: a key that needs a number
 /// refuses them by name, and [`text`] writes them back as they were.
 pub fn read(file: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(file).map_err(|e| match e.kind() {
+    let text = files::read_to_string(file).map_err(|e| match e.kind() {
         ErrorKind::NotFound => {
             Error::file(file, "there is no such file; give a directory with config.json and model.safetensors")
         }

@@ -79,7 +79,7 @@ impl Priors {
 
     /// Loads the priors of a condition from a file; without a name, the file must have a single condition.
     pub fn load(path: &Path, condition: Option<&str>) -> Result<Priors> {
-        let text = std::fs::read(path).map_err(Error::io(path, "read"))?;
+        let text = files::read(path).map_err(Error::io(path, "read"))?;
         Priors::from_json(&text, condition).map_err(|why| Error::file(path, why))
     }
 

@@ -3,6 +3,7 @@
 
 use super::step::Outcome;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::salience::syntax::Parsing;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -204,7 +205,7 @@ pub struct History {
 impl History {
     /// Of a file that a run has written, or is writing.
     pub fn read(path: &Path) -> Result<History> {
-        let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+        let bytes = files::read(path).map_err(Error::io(path, "read"))?;
         let (mut history, mut headed) = (History::default(), false);
         for (i, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
             match history.line(line, headed) {

@@ -31,7 +31,7 @@ impl Writer {
     /// number of all steps. An event file is written again from these lines, so that no step is in it twice.
     pub fn resume(recipe: &Recipe, copy: &Path, steps: u64) -> Result<Writer> {
         let path = recipe.train.output_dir.join("metrics.jsonl");
-        let lines = std::fs::read_to_string(copy).map_err(Error::io(copy, "read"))?;
+        let lines = files::read_to_string(copy).map_err(Error::io(copy, "read"))?;
         let lines = with_steps(lines, steps);
         files::write(&path, &lines)?;
         let file = File::options().append(true).open(&path).map_err(Error::io(&path, "write"))?;

@@ -96,7 +96,7 @@ impl Plans {
         let mut plans =
             Plans { device: device.into(), version, known: HashMap::new(), used: HashMap::new(), cache, record };
         for file in [&plans.cache, &plans.record].into_iter().flatten() {
-            let kept = std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
+            let kept = files::read(file).ok().and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
             let fitting = kept.filter(|kept| kept.device == plans.device && kept.cublaslt == plans.version);
             plans.known.extend(fitting.into_iter().flat_map(|kept| kept.products).map(|e| (e.problem, e.choice)));
         }

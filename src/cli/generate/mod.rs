@@ -196,7 +196,7 @@ fn text_prompt(args: &GenerateArgs, tokenizer: &Tokenizer, vocab: usize) -> Resu
     let stdin = Path::new("standard input");
     let (place, bytes) = match (&args.prompt, &args.file) {
         (Some(text), _) => (Path::new("--prompt"), text.clone().into_bytes()),
-        (_, Some(file)) => (file.as_path(), std::fs::read(file).map_err(Error::io(file, "read"))?),
+        (_, Some(file)) => (file.as_path(), files::read(file).map_err(Error::io(file, "read"))?),
         _ if std::io::stdin().is_terminal() => {
             let why = "no prompt: give --prompt, --file or --data, or text on standard input";
             return Err(Error::Usage(why.into()));

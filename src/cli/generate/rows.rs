@@ -4,6 +4,7 @@
 
 use crate::data::requests::Prompt;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::generate::Continuation;
 use serde_json::{Map, Value};
 use std::fs::File;
@@ -25,9 +26,10 @@ impl Output {
     pub fn open(
         path: &Path, prompts: &[Prompt], fingerprint: blake3::Hash, overwrite: bool,
     ) -> Result<(Output, usize)> {
-        let text = match std::fs::read(path) {
+        let text = match files::read(path) {
+            // a pipe or a device holds no rows, and may never end
+            _ if overwrite || path.metadata().is_ok_and(|about| !about.is_file()) => Vec::new(),
             Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
-            _ if overwrite => Vec::new(),
             read => read.map_err(Error::io(path, "read"))?,
         };
         let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);

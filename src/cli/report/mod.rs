@@ -54,7 +54,7 @@ pub fn run(args: &ReportArgs, out: &mut Terminal) -> Result {
 
 /// The recipe of the run; older runs write it at their end only.
 fn recipe(path: &Path) -> Result<Option<String>> {
-    match std::fs::read(path) {
+    match files::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io(path, "read")(e)),

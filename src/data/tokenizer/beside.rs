@@ -1,6 +1,5 @@
 //! The files of a tokenizer: every read goes through [`Beside`], so that a hash covers whatever decided the ids.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +7,7 @@ use serde_json::Value;
 
 use super::super::json;
 use crate::error::{Error, Result};
+use crate::files;
 
 /// tokenizer.json and the files of its folder, with a hash of those that were read so far.
 pub(in crate::data) struct Beside {
@@ -51,7 +51,7 @@ impl Beside {
     }
 
     fn read_as(&mut self, name: &str, file: &Path) -> Result<Option<Vec<u8>>> {
-        let bytes = match fs::read(file) {
+        let bytes = match files::read(file) {
             Err(e) if e.kind() == ErrorKind::NotFound => None,
             bytes => Some(bytes.map_err(Error::io(file, "read"))?),
         };
@@ -64,6 +64,7 @@ impl Beside {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn the_hash_covers_names_contents_and_absence() {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::mapping::{Coordinates, Mapping, TimeUnit};
 use super::text::{clip, is_utf_16};
 use crate::error::{Error, Result};
+use crate::files;
 
 /// What the sidecar says.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +46,7 @@ impl Sidecar {
         if !about.is_file() || about.len() > LARGEST {
             return fail("is no sidecar: a JSON file of at most 16 MiB is needed".into());
         }
-        let text = std::fs::read(&file).map_err(Error::io(&file, "read"))?;
+        let text = files::read(&file).map_err(Error::io(&file, "read"))?;
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
         if is_utf_16(text) {
             return fail("is UTF-16 text; save it as UTF-8".into());

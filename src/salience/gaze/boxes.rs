@@ -8,6 +8,7 @@ use super::screens::Size;
 use super::table::{Dialect, Table};
 use super::text::clip;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::salience::labels::{self, Calls};
 use crate::salience::syntax::Language;
 use crate::salience::{Label, Span};
@@ -281,7 +282,7 @@ fn open(name: &str, file: &Path, calls: Calls) -> Result<Snippet> {
 
 /// A source file and its labelled tokens.
 pub(super) fn label_file(file: &Path, calls: Calls) -> Result<(Vec<u8>, Vec<Span>)> {
-    let code = std::fs::read(file).map_err(Error::io(file, "read"))?;
+    let code = files::read(file).map_err(Error::io(file, "read"))?;
     let spans =
         labels::label(&code, Language::from_path(file)?, calls).map_err(|e| Error::file(file, e.to_string()))?;
     Ok((code, spans))

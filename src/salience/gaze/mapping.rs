@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::table::Dialect;
 use crate::error::{Error, Result};
+use crate::files;
 
 /// Names of columns and units of a recording. The default fits files with the columns `time_ms`, `x_px`, `y_px` and
 /// `snippet`. A name that ends in `*` matches the single column with that prefix.
@@ -210,7 +211,7 @@ impl Mapping {
 
     /// Reads a mapping file. Errors name the line or the key.
     pub fn load(file: &Path) -> Result<Mapping> {
-        let text = std::fs::read(file).map_err(Error::io(file, "read"))?;
+        let text = files::read(file).map_err(Error::io(file, "read"))?;
         let fail = |line: Option<usize>, why: String| {
             let place = line.map(|line| format!(":{line}")).unwrap_or_default();
             Error::Recipe { origin: format!("{}{place}", file.display()), why }

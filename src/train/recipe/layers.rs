@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::value::Section;
 use super::{Recipe, nearest, show};
 use crate::error::{Error, Result};
+use crate::files;
 
 const PREFIX: &str = "EYEKERN_";
 
@@ -55,7 +56,7 @@ fn failure(origin: impl Into<String>) -> impl FnOnce(String) -> Error {
 
 fn read_file(recipe: &mut Recipe, file: &Path) -> Result {
     // A recipe that cannot be read is a wrong command line, not wrong data: hence not Error::io.
-    let text = std::fs::read_to_string(file)
+    let text = files::read_to_string(file)
         .map_err(|e| failure(file.display().to_string())(format!("cannot read the recipe: {e}")))?;
     let fail = |at: usize, why: String| {
         let line = 1 + text.bytes().take(at).filter(|&b| b == b'\n').count();
