@@ -13,7 +13,16 @@ use crate::backend::cuda::{Cuda, architecture, driver, failure, padded_head};
 use crate::data::cache;
 use crate::error::{Error, Result};
 use crate::train::meter::Meter;
+use clap::Args;
 use std::path::PathBuf;
+
+/// The threads of a command without a recipe; a recipe has `train.threads`.
+#[derive(Args, Debug)]
+pub struct Threads {
+    /// CPU threads; 0 means RAYON_NUM_THREADS if it is set, else all cores. Results do not depend on it.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
+    pub threads: u16,
+}
 
 /// Work that is the same on every device.
 pub trait Job: Sized {
@@ -24,7 +33,7 @@ pub trait Job: Sized {
     fn bytes(&self) -> Result<u64>;
     /// Features of an attention head: not every width has CUDA kernels.
     fn head_dim(&self) -> usize;
-    /// Threads on the CPU; 0 is all cores.
+    /// Threads on the CPU; 0 is those of [`cores`](crate::backend::cpu::cores).
     fn threads(&self) -> usize {
         0
     }

@@ -4,6 +4,7 @@ use super::Format;
 use super::device::kernel_files;
 use super::machine::{self, gib};
 use super::terminal::{Terminal, counted};
+use crate::backend::cpu::cores;
 use crate::backend::cuda::driver::{self, Driver, Properties};
 use crate::backend::cuda::kernels::{COMPILER, CUBINS, REMEDY, SOURCES};
 use crate::backend::cuda::libraries::{self, CUBLASLT};
@@ -104,7 +105,7 @@ impl Processor {
     fn object(&self) -> Value {
         json!({
             "cores": self.cores,
-            "threads": self.cores,
+            "threads": cores(0),
             "instructions": self.instructions,
             "memory_bytes": self.memory,
             "available_bytes": self.available,
@@ -121,7 +122,7 @@ impl Processor {
             list => Ok(list.join(" ")),
         };
         vec![
-            Finding::new("cores", Ok(format!("{}, one thread each unless train.threads is set", self.cores))),
+            Finding::new("cores", Ok(format!("{}; {} threads unless train.threads is set", self.cores, cores(0)))),
             Finding::new("instructions", instructions),
             Finding::new("memory", memory),
         ]

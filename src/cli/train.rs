@@ -7,7 +7,7 @@ use super::progress::Reporter;
 use super::terminal::Terminal;
 use super::{Device, Format, signals};
 use crate::backend::Backend;
-use crate::backend::cpu::cores;
+use crate::backend::cpu::{cores, set_threads};
 use crate::backend::plan::Plan;
 use crate::error::Result;
 use crate::train::checkpoint::From;
@@ -71,6 +71,7 @@ pub fn run(args: &TrainArgs, out: &mut Terminal) -> Result {
         return Ok(());
     }
     let recipe = Recipe::load(args.recipe.as_deref(), environment, &sets)?;
+    set_threads(recipe.train.threads);
     let from = match &args.resume {
         None => From::Start,
         Some(auto) if auto.as_os_str() == "auto" => From::Newest,

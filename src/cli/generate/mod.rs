@@ -3,9 +3,10 @@
 mod rows;
 
 use super::Device;
-use super::device::{self, Job, Site};
+use super::device::{self, Job, Site, Threads};
 use super::terminal::Terminal;
 use crate::backend::Backend;
+use crate::backend::cpu::set_threads;
 use crate::backend::plan::Plan;
 use crate::choices::Choice;
 use crate::data::corpus::DataSource;
@@ -24,7 +25,7 @@ use crate::model::sample::Sampling;
 use clap::Args;
 use rows::Output;
 use safetensors::Dtype;
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -93,6 +94,8 @@ pub struct GenerateArgs {
     /// Compute device.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
+    #[command(flatten)]
+    pub threads: Threads,
 }
 
 /// A task by its name.
@@ -108,6 +111,7 @@ struct Generation {
     prompts: Vec<Prompt>,
     /// Prompts generated together.
     batch: usize,
+    threads: usize,
     /// The file for rows; `None` prints text on the terminal.
     output: Option<Output>,
     sampling: Sampling,
@@ -118,6 +122,8 @@ struct Generation {
 
 /// Reads and checks the inputs, then generates.
 pub fn run(args: &GenerateArgs, out: &mut Terminal) -> Result {
+    let threads = args.threads.threads.into();
+    set_threads(threads);
     let sampling = sampling(args)?;
     if args.stop.iter().any(String::is_empty) {
         return Err(Error::Usage("--stop is empty, so every text would end at once; give the text to stop at".into()));
@@ -166,7 +172,19 @@ pub fn run(args: &GenerateArgs, out: &mut Terminal) -> Result {
     note_lengths(&files, &prompts, max_new_tokens, out);
     let batch = usize::from(args.batch_size).min(prompts.len());
     let stops = args.stop.clone();
-    let job = Generation { files, adapter, tokenizer, prompts, batch, output, sampling, max_new_tokens, ends, stops };
+    let job = Generation {
+        files,
+        adapter,
+        tokenizer,
+        prompts,
+        batch,
+        threads,
+        output,
+        sampling,
+        max_new_tokens,
+        ends,
+        stops,
+    };
     device::run(job, args.device, out)
 }
 
@@ -201,11 +219,7 @@ fn text_prompt(args: &GenerateArgs, tokenizer: &Tokenizer, vocab: usize) -> Resu
             let why = "no prompt: give --prompt, --file or --data, or text on standard input";
             return Err(Error::Usage(why.into()));
         }
-        _ => {
-            let mut bytes = Vec::new();
-            std::io::stdin().read_to_end(&mut bytes).map_err(Error::io(stdin, "read"))?;
-            (stdin, bytes)
-        }
+        _ => (stdin, files::read_all(std::io::stdin()).map_err(Error::io(stdin, "read"))?),
     };
     let text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to() + 1;
@@ -286,6 +300,10 @@ impl Job for Generation {
 
     fn head_dim(&self) -> usize {
         self.files.spec.head_dim
+    }
+
+    fn threads(&self) -> usize {
+        self.threads
     }
 
     fn on<B: Backend + 'static>(mut self, backend: B, site: Site<B>, out: &mut Terminal) -> Result {

@@ -381,7 +381,7 @@ section! {
         /// What backward computes anew to save memory, with the same result: nothing, or the activations of each layer
         /// (gradient checkpointing), which takes up to a third more time.
         recompute: Recompute = Recompute::None, Any, Free;
-        /// CPU threads; 0 means all cores. Results do not depend on it.
+        /// CPU threads; 0 means RAYON_NUM_THREADS if it is set, else all cores. Results do not depend on it.
         threads: usize = 0, Within(0.0, 1024.0), Free;
     }
 }
