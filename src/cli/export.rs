@@ -1,9 +1,11 @@
 //! `eyekern export`: merges an adapter into its model, saves the model in the Hugging Face layout, and checks it.
 
+use super::device::Threads;
 use super::terminal::Terminal;
 use crate::backend::Backend;
-use crate::backend::cpu::Cpu;
+use crate::backend::cpu::{Cpu, set_threads};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::decode::{Room, Session};
 use crate::model::decoder::{Decoder, Init};
 use crate::model::ends::{self, Aligned};
@@ -14,7 +16,7 @@ use crate::random::{Purpose, Stream};
 use crate::train::resume;
 use clap::{Args, ValueEnum};
 use safetensors::Dtype as Stored;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The examples at the end of the help.
 pub const HELP: &str = "\
@@ -40,6 +42,8 @@ pub struct ExportArgs {
     /// Data type of the saved weights.
     #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     pub dtype: Dtype,
+    #[command(flatten)]
+    pub threads: Threads,
 }
 
 /// The data type of saved weights.
@@ -61,52 +65,78 @@ const PROBE: usize = 16;
 
 /// Merges, saves, reads back and compares.
 pub fn run(args: &ExportArgs, out: &mut Terminal) -> Result {
-    let files = ModelFiles::open(&args.model)?;
-    let adapter = AdapterFiles::open(&args.adapter, &files.spec, &files.checkpoint)?;
-    resume::check_vacant(&args.output, [&files.dir, &args.adapter])?;
+    let threads = args.threads.threads.into();
+    set_threads(threads);
+    let model_files = ModelFiles::open(&args.model)?;
+    let adapter = AdapterFiles::open(&args.adapter, &model_files.spec, &model_files.checkpoint)?;
+    let sources = [model_files.dir.as_path(), &args.adapter];
+    resume::check_vacant(&args.output, sources)?;
     let dtype = match args.dtype {
-        Dtype::Auto => files.checkpoint.main_dtype(),
+        Dtype::Auto => model_files.checkpoint.main_dtype(),
         Dtype::Float32 => Stored::F32,
         Dtype::BFloat16 => Stored::BF16,
         Dtype::Float16 => Stored::F16,
     };
-    let folders = [files.dir.as_path(), &args.adapter];
-    let tokenizer = files.tokenizer(None, Some(&args.adapter))?;
-    let learned = ends::learned(&files.dir, &files.config, &args.adapter, tokenizer.as_ref())?;
-    let ends = Aligned::of(&files.dir.join(save::CONFIG), &files.config, &folders, &learned)?;
-    let cpu = Cpu::<f32>::new(0)?;
-    let positions = PROBE.min(files.spec.max_positions).max(2);
+    let tokenizer = model_files.tokenizer(None, Some(&args.adapter))?;
+    let learned = ends::learned(&model_files.dir, &model_files.config, &args.adapter, tokenizer.as_ref())?;
+    let ends = Aligned::of(&model_files.dir.join(save::CONFIG), &model_files.config, &sources, &learned)?;
+    let cpu = Cpu::<f32>::new(threads)?;
+    let positions = PROBE.min(model_files.spec.max_positions).max(2);
     let build =
         |files: &ModelFiles| Decoder::build(&cpu, files.spec.clone(), &Init::File(&files.checkpoint), None, positions);
-    let mut model = build(&files)?;
+    let mut model = build(&model_files)?;
     adapter.attach(&cpu, &mut model)?;
     let before = probe(&cpu, &model, positions)?;
     model.merge(&cpu)?;
-    save::full(&cpu, &mut model, &ends.config, dtype, &args.output)?;
-    save::copy_companions(&folders, &args.output)?;
-    ends.write(&args.output)?;
     adapter.note.iter().chain(&ends.note).for_each(|note| out.note(&format!("note: {note}")));
-    drop(model);
 
-    let merged = ModelFiles::open(&args.output.to_string_lossy())?;
-    let after = probe(&cpu, &build(&merged)?, positions)?;
-    let apart = distance(&before, &after, files.spec.vocab);
-    let limit = tolerance(dtype);
+    let (to, mut notes) = (args.output.as_path(), Vec::new());
+    let made = !to.exists();
+    let _lock = resume::lock(to, "output directory", &mut notes)?;
+    notes.iter().for_each(|note| out.note(&format!("note: {note}")));
     let name = save::dtype_name(dtype);
+    // another process may have been there in the meantime
+    let done = resume::check_vacant(to, sources).and_then(|()| {
+        let mut apart = 0.0;
+        files::publish(to, &save::OF_FULL, |dir| {
+            save::full(&cpu, &mut model, &ends.config, dtype, dir)?;
+            save::copy_companions(&sources, dir)?;
+            ends.write(dir)?;
+            drop(model);
+            let merged = ModelFiles::open(&dir.to_string_lossy())?;
+            let after = probe(&cpu, &build(&merged)?, positions)?;
+            apart = distance(&before, &after, model_files.spec.vocab);
+            check(apart, dtype, to)
+        })?;
+        Ok(apart)
+    });
+    resume::remove_lock(to)?;
+    if made && done.is_err() {
+        // only where nothing else has come to be in it
+        let _ = std::fs::remove_dir(to);
+    }
+    let (apart, limit) = (done?, tolerance(dtype));
+    out.line(&format!(
+        "{}: {} merged in {name}; log p of a probe of {positions} tokens differs by {apart:.1e} from the unmerged \
+         model (limit {limit:e})",
+        to.display(),
+        args.adapter.display()
+    ));
+    Ok(())
+}
+
+/// Refuses a merged model that is not the unmerged one.
+fn check(apart: f64, dtype: Stored, to: &Path) -> Result {
+    let limit = tolerance(dtype);
     if apart <= limit {
-        out.line(&format!(
-            "{}: {} merged in {name}; log p of a probe of {positions} tokens differs by {apart:.1e} from the unmerged \
-             model (limit {limit:e})",
-            args.output.display(),
-            args.adapter.display()
-        ));
         return Ok(());
     }
     let why = format!(
-        "log p of a probe differs by {apart:.1e} from the unmerged model, more than the {limit:e} that {name} allows; \
-         do not use these files, and export as float32"
+        "log p of a probe differs by {apart:.1e} from the unmerged model, more than the {limit:e} that {} allows; \
+         nothing is saved, export as float32",
+        save::dtype_name(dtype)
     );
-    Err(Error::file(&args.output, why))
+    Err(Error::file(to, why))
 }
 
 /// Log p of every token at every position of a probe of pseudo-random ids, `[positions - 1, vocab]`.

@@ -48,6 +48,11 @@ pub const INDEX: &str = "model.safetensors.index.json";
 /// See [`MODEL`].
 pub const CONFIG: &str = "config.json";
 
+/// The file that stands for an adapter: where it is, all that was saved with it is ([`files::publish`]).
+pub const OF_ADAPTER: [&str; 1] = [ADAPTER];
+/// The files of which one stands for a full model, likewise.
+pub const OF_FULL: [&str; 2] = [MODEL, INDEX];
+
 /// A tensor on its way to a file.
 struct Record {
     name: String,

@@ -104,7 +104,7 @@ fn seal(dir: &Path, state: &State) -> Result {
     let text = serde_json::to_string_pretty(state).unwrap_or_default() + "\n";
     files::write(&dir.join(STATE), text)?;
     let mut lines = String::new();
-    for name in names(dir)? {
+    for name in files::names(dir)? {
         let file = dir.join(&name);
         files::sync(&file)?;
         lines += &format!("{}  {name}\n", files::hash(&file)?.to_hex());
@@ -114,19 +114,9 @@ fn seal(dir: &Path, state: &State) -> Result {
     files::sync(dir)
 }
 
-/// Names in a folder, sorted; what is not UTF-8 is none of ours.
-pub fn names(dir: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir).map_err(Error::io(dir, "read"))? {
-        names.extend(entry.map_err(Error::io(dir, "read"))?.file_name().into_string());
-    }
-    names.sort();
-    Ok(names)
-}
-
 /// The checkpoint in `dir`, every file of it compared with its hash; else why it cannot be used.
 pub fn open(dir: &Path) -> std::result::Result<Found, String> {
-    let text = fs::read_to_string(dir.join(SEAL)).map_err(|e| format!("{SEAL} cannot be read: {e}"))?;
+    let text = files::read_to_string(dir.join(SEAL)).map_err(|e| format!("{SEAL} cannot be read: {e}"))?;
     let lines = text.lines().map(|line| line.split_once("  ").map(|(hash, name)| (name, hash)));
     let sealed: BTreeMap<&str, &str> = lines.collect::<Option<_>>().ok_or(format!("{SEAL} is torn"))?;
     if let Some(absent) = [METRICS, STATE, TENSORS].into_iter().find(|name| !sealed.contains_key(name)) {
@@ -136,12 +126,17 @@ pub fn open(dir: &Path) -> std::result::Result<Found, String> {
         if Path::new(name).components().count() != 1 {
             return Err(format!("{SEAL} names a file elsewhere: {name}"));
         }
-        let found = files::hash(&dir.join(name)).map_err(|e| e.to_string())?;
+        let file = dir.join(name);
+        // a device may never end
+        if file.exists() && !file.is_file() {
+            return Err(format!("{name} is no file"));
+        }
+        let found = files::hash(&file).map_err(|e| e.to_string())?;
         if found.to_hex().as_str() != hash {
             return Err(format!("{name} is not as it was written"));
         }
     }
-    let state = fs::read(dir.join(STATE)).map_err(|e| format!("{STATE} cannot be read: {e}"))?;
+    let state = files::read(dir.join(STATE)).map_err(|e| format!("{STATE} cannot be read: {e}"))?;
     let state: State = serde_json::from_slice(&state).map_err(|e| format!("{STATE} is of another version: {e}"))?;
     if state.progress.epoch == u32::MAX || state.progress.since_best == u64::MAX {
         return Err(format!("{STATE} has counts that no run reaches"));
@@ -149,11 +144,31 @@ pub fn open(dir: &Path) -> std::result::Result<Found, String> {
     Ok(Found { dir: dir.to_path_buf(), state })
 }
 
-/// The checkpoints in `out`, whole or not, the newest first.
+/// The folders in `out` that are named as checkpoints, whole or not, the newest first.
 pub fn list(out: &Path) -> Vec<(u64, PathBuf)> {
-    let mut steps: Vec<u64> = names(out).unwrap_or_default().iter().filter_map(|name| step_of(name)).collect();
+    named(out).into_iter().filter(|(_, place)| place.is_dir()).collect()
+}
+
+/// Everything in `out` that is named as a checkpoint, the newest first.
+fn named(out: &Path) -> Vec<(u64, PathBuf)> {
+    let mut steps: Vec<u64> = files::names(out).unwrap_or_default().iter().filter_map(|name| step_of(name)).collect();
     steps.sort_unstable();
     steps.into_iter().rev().map(|step| (step, place(out, step))).collect()
+}
+
+/// Files in `out` that are named as checkpoints and are none. Refuses one in the place of a checkpoint that a run
+/// writes between `step` and `total`; 0 for `every` is at no step that is known beforehand.
+pub fn strangers(out: &Path, step: u64, total: u64, every: u64) -> Result<Vec<PathBuf>> {
+    let files: Vec<(u64, PathBuf)> = named(out).into_iter().filter(|(_, place)| !place.is_dir()).collect();
+    let due = |at: u64| at > step && at <= total && every > 0 && at.is_multiple_of(every);
+    match files.iter().find(|(at, _)| due(*at)) {
+        Some((_, file)) => {
+            let why = "is a file, and the run would write a checkpoint there; move it away or choose another \
+                       train.output_dir";
+            Err(Error::file(file, why))
+        }
+        None => Ok(files.into_iter().map(|(_, file)| file).collect()),
+    }
 }
 
 /// The step of a folder that is named as [`place`] names one; `checkpoint-007` is somebody else's.
@@ -195,8 +210,9 @@ fn remove(dir: &Path) -> Result {
 
 /// Clears `out` of what is later than `step`, and of temporary folders that an end left behind; the removed ones.
 pub fn clear(out: &Path, step: u64) -> Result<Vec<PathBuf>> {
-    for name in names(out)?.iter().filter(|name| name.strip_suffix(".partial").and_then(step_of).is_some()) {
-        let left = out.join(name);
+    let partial = |name: &String| name.strip_suffix(".partial").and_then(step_of).is_some();
+    let left = files::names(out)?.into_iter().filter(partial).map(|name| out.join(name));
+    for left in left.filter(|left| left.is_dir()) {
         fs::remove_dir_all(&left).map_err(Error::io(&left, "remove"))?;
     }
     let later: Vec<PathBuf> = list(out).into_iter().filter(|(s, _)| *s > step).map(|(_, dir)| dir).collect();

@@ -133,16 +133,16 @@ pub fn changes(resumed: Option<&Resumed>, fingerprint: &Fingerprint) -> Result<V
     })
 }
 
-/// Makes `output_dir` and locks it: two runs in one folder would write over each other's files. The system gives the
-/// lock back when the process ends, however it does. The file stays: a run that is about to lock it may have it open.
-fn lock(out: &Path, notes: &mut Vec<String>) -> Result<File> {
+/// Makes the folder `out` and locks it: two processes in one folder would write over each other's files. `remedy` ends
+/// the sentence about one that is locked.
+pub fn lock(out: &Path, remedy: &str, notes: &mut Vec<String>) -> Result<File> {
     std::fs::create_dir_all(out).map_err(Error::io(out, "create"))?;
     let path = out.join(LOCK);
-    let file = File::options().create(true).append(true).open(&path).map_err(Error::io(&path, "create"))?;
-    match file.try_lock() {
+    let (file, locked) = files::try_lock(&path).map_err(Error::io(&path, "create"))?;
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let why = "another run writes there; wait for its end, or choose another train.output_dir";
+            let why = format!("another run writes there; wait for its end, or choose another {remedy}");
             return Err(Error::file(out, why));
         }
         // some network file systems have no locks, and a single run needs none
@@ -151,6 +151,12 @@ fn lock(out: &Path, notes: &mut Vec<String>) -> Result<File> {
         }
     }
     Ok(file)
+}
+
+/// Removes the lock of a folder that is no run's, while it is held.
+pub fn remove_lock(out: &Path) -> Result {
+    let path = out.join(LOCK);
+    std::fs::remove_file(&path).map_err(Error::io(&path, "remove"))
 }
 
 /// Removes what an earlier run saved in `out`, as the recipe that it left there tells: a file of the same name that
@@ -165,7 +171,7 @@ fn remove_results(recipe: &Recipe, out: &Path) -> Result {
     let read = tokenizer.is_some_and(|t| files::same(t, out) || t.parent().is_some_and(|dir| files::same(dir, out)));
     let own = |name: &str| of_method(name) || name == save::GENERATION;
     let kept = |name: &str| read && [save::CONFIG, save::GENERATION].contains(&name);
-    let results = checkpoint::names(out)?.into_iter().filter(|name| own(name) && !kept(name));
+    let results = files::names(out)?.into_iter().filter(|name| own(name) && !kept(name));
     for file in results.map(|name| out.join(name)) {
         std::fs::remove_file(&file).map_err(Error::io(&file, "remove"))?;
     }
@@ -180,7 +186,11 @@ pub fn open(
 ) -> Result<(File, Writer, Vec<String>)> {
     let out = &recipe.train.output_dir;
     let mut notes = Vec::new();
-    let lock = lock(out, &mut notes)?;
+    let lock = lock(out, "train.output_dir", &mut notes)?;
+    let step = resumed.map_or(0, |r| r.found.state.progress.step);
+    for file in checkpoint::strangers(out, step, header.steps, recipe.train.save_steps)? {
+        notes.push(format!("{}: skipped, it is a file and no checkpoint", file.display()));
+    }
     let (metrics, kept) = match resumed {
         None => {
             let mut metrics = Writer::create(recipe)?;
@@ -212,6 +222,7 @@ pub fn open(
     if kept == 0 && recipe.train.overwrite_output_dir {
         remove_results(recipe, out)?;
     }
+    files::remove_stage(out)?;
     let removed = checkpoint::clear(out, kept)?;
     notes.extend(removed.iter().map(|dir| format!("{}: removed, the run will write its own", dir.display())));
     Ok((lock, metrics, notes))

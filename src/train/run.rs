@@ -306,7 +306,16 @@ impl<B: Backend> Run<B> {
 
     fn save(&mut self, on: &mut dyn FnMut(Event) -> Result) -> Result {
         let out = self.prepared.recipe.train.output_dir.clone();
-        if let Some(note) = self.save_to(&out)? {
+        let last: &[&str] = match self.prepared.recipe.train.method {
+            Method::Lora => &save::OF_ADAPTER,
+            Method::Full => &save::OF_FULL,
+        };
+        let mut note = None;
+        files::publish(&out, last, |dir| {
+            note = self.save_to(dir)?;
+            Ok(())
+        })?;
+        if let Some(note) = note {
             on(Event::Note(&note))?;
         }
         on(Event::Saved(&out))

@@ -119,3 +119,100 @@ fn what_cannot_be_stored_is_refused() {
     let why = "model.norm.weight has values beyond float16's 65504; save as bfloat16 or float32";
     export(&case, &["--dtype", "float16"]).stopped(3, &format!("merged: {why}"));
 }
+
+/// A disk that is full between the weights and what belongs beside them.
+#[test]
+fn a_result_that_does_not_fit_is_none() {
+    let case = trained();
+    // a companion that is larger than the weights
+    case.write("out/tokenizer.json", case.read("model/config.json"));
+    case.write("out/vocab.json", vec![b' '; 3 << 20]);
+    let args = "export --model model --adapter out --merge -o merged";
+    // no file may grow beyond 2 MiB; a shell's user who had the signal ignored gets an error in place of it
+    let line = format!("trap '' XFSZ; ulimit -f 2048; exec '{}' {args}", env!("CARGO_BIN_EXE_eyekern"));
+    let mut command = std::process::Command::new("bash");
+    let output = command.args(["-c", &line]).current_dir(case.path("")).output().expect("a shell");
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(
+        (text.as_str(), output.status.code()),
+        ("eyekern: merged/vocab.json.partial: cannot write: File too large (os error 27)\n", Some(3))
+    );
+    assert!(!case.path("merged").exists(), "nothing is left");
+    export(&case, &[]).trained();
+    assert_eq!(case.read("merged/vocab.json").len(), 3 << 20);
+    assert!(!case.path("merged/.lock").exists() && !case.path("merged/result.partial").exists());
+}
+
+#[test]
+fn a_folder_that_is_written_to_is_refused() {
+    let case = trained();
+    std::fs::create_dir(case.path("merged")).expect("creates");
+    let lock = std::fs::File::create(case.path("merged/.lock")).expect("creates");
+    lock.lock().expect("locks");
+    let why = "merged: another run writes there; wait for its end, or choose another output directory";
+    export(&case, &[]).stopped(3, why);
+    drop(lock);
+    export(&case, &[]).trained();
+}
+
+/// What an export that was killed at any file leaves is no model, and does not stay.
+#[test]
+fn a_killed_export_leaves_nothing_that_looks_like_a_model() {
+    let case = trained();
+    export(&case, &[]).trained();
+    let whole = |out: &str| -> Vec<(String, Vec<u8>)> {
+        let entries = std::fs::read_dir(case.path(out)).expect("a folder");
+        let mut names: Vec<String> = entries.map(|e| e.expect("an entry").file_name().into_string().unwrap()).collect();
+        names.sort();
+        names.into_iter().map(|name| (name.clone(), case.read(&format!("{out}/{name}")))).collect()
+    };
+    let wanted = whole("merged");
+    let places = [".lock", "result.partial", "result.partial/model.safetensors", "result.partial/config.json"];
+    let places = places.into_iter().chain(["config.json", "generation_config.json", "model.safetensors"]);
+    for (i, place) in places.enumerate() {
+        let out = format!("killed-{i}");
+        let args = ["export", "--model", "model", "--adapter", "out", "--merge", "-o", &out];
+        let mut command = case.command(&args, &[]);
+        let mut child = command.stdout(std::process::Stdio::null()).spawn().expect("starts");
+        while !case.path(&out).join(place).exists() && child.try_wait().expect("a child").is_none() {
+            std::thread::yield_now();
+        }
+        child.kill().expect("kills");
+        child.wait().expect("ends");
+        if case.path(&out).join("model.safetensors").exists() {
+            // whatever else is there: all that belongs to the model is
+            for (name, bytes) in &wanted {
+                assert!(case.read(&format!("{out}/{name}")) == *bytes, "{place}: {name}");
+            }
+            continue;
+        }
+        case.run(&args, &[]).trained();
+        assert!(whole(&out) == wanted, "{place}: not as after a single run");
+    }
+}
+
+#[test]
+fn threads_are_those_that_are_asked_for() {
+    let case = trained();
+    let generate = ["generate", "--model", "model", "--adapter", "out", "--data", "train.jsonl", "-o"];
+    let row = |out: &str, args: &[&str], env: &[(&str, &str)]| {
+        case.run(&[&generate, &[out][..], args].concat(), env).trained();
+        case.read(out)
+    };
+    let one = row("one", &["--threads", "1"], &[]);
+    assert!(one == row("three", &["--threads", "3"], &[]) && one == row("env", &[], &[("RAYON_NUM_THREADS", "3")]));
+    export(&case, &["--threads", "2"]).trained();
+    let ran = export(&case, &["--threads", "1025"]);
+    assert!(ran.code == Some(2) && ran.stderr.contains("--threads"), "{}", ran.stderr);
+    // an option or a key goes before the variable
+    let device = |sets: &[&str], env: &[(&str, &str)]| {
+        let sets = sets.iter().flat_map(|set| ["--set", set]);
+        let args: Vec<&str> = ["train", "recipe.toml", "--dry-run"].into_iter().chain(sets).collect();
+        let text = case.run(&[&args[..], &["--set", "train.output_dir=dry"]].concat(), env).trained();
+        text.lines().find(|line| line.starts_with("device")).expect("a line").to_string()
+    };
+    let five = [("RAYON_NUM_THREADS", "5")];
+    let key = |threads: u32| format!("train.threads={threads}");
+    assert!(device(&[&key(0)], &five).ends_with("cpu with 5 threads, f32"));
+    assert!(device(&[&key(2)], &five).ends_with("cpu with 2 threads, f32"));
+}

@@ -1,24 +1,25 @@
-//! Numbers of files that decide how much is allocated or how long a loop runs, set to what no honest file has: the
-//! command ends at once, with a sentence, in an address space that a mistaken allocation would burst.
+//! Numbers of files that decide how much is allocated or how long a loop runs, set to what no honest file has, and
+//! files that never end: the command ends soon, with a sentence, in an address space that a mistaken allocation would
+//! burst.
 
 use crate::models::{forge, parts};
 use crate::{Case, Ran};
 use serde_json::{Value, json};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 /// KiB of address space: the program, its libraries and its threads take less than 1 GiB of it.
 const SPACE: u32 = 4 << 20;
 
+/// Seconds of work: of the processor's and not of the clock, which other programs share.
+const WORK: u32 = 30;
+
 /// The command in that space, and not for long.
 fn confined(case: &Case, args: &[&str]) -> Ran {
-    let limited = format!("ulimit -v {SPACE}; exec \"$0\" \"$@\"");
+    let limited = format!("ulimit -v {SPACE}; ulimit -t {WORK}; exec \"$0\" \"$@\"");
     let mut command = Command::new("sh");
     command.args(["-c", &limited, env!("CARGO_BIN_EXE_eyekern")]).args(args).current_dir(case.path(""));
     command.env_clear().env("HOME", "home").stdin(std::process::Stdio::null());
-    let start = Instant::now();
     let output = command.output().expect("sh starts");
-    assert!(start.elapsed() < Duration::from_secs(20), "{args:?} took {:?}", start.elapsed());
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr), touched: false }
 }
@@ -204,6 +205,79 @@ fn state_of_a_checkpoint() {
             let ran = confined(&case, &resume);
             assert!(matches!(ran.code, Some(0 | 3)), "{key} = {value}: {:?} {}", ran.code, ran.stderr);
             assert!(!ran.stderr.contains("panicked"), "{key} = {value}: {}", ran.stderr);
+        }
+    }
+}
+
+/// A device without an end, as every file that a command reads.
+#[test]
+fn files_that_never_end() {
+    let endless = "/dev/zero";
+    let large = ": it has more than 1 GiB; is it the right file";
+    let line = "the line has more than 256 MiB; write one example per line";
+    let model = ["--model", "model"];
+    let generate = |args: &[&'static str]| [&["generate"], &model[..], args].concat();
+    for (args, code, why) in [
+        (vec!["inspect", endless, "--tokenizer", "model"], 3, line),
+        (vec!["inspect", "train.jsonl", "--recipe", endless], 2, large),
+        (vec!["train", "recipe.toml", "--set", "data.train_file=/dev/zero"], 3, line),
+        (vec!["train", endless], 2, large),
+        (vec!["train", "recipe.toml", "--priors", endless, "--set", "salience.align=target-ast"], 3, large),
+        (vec!["label", endless, "--lang", "java"], 3, large),
+        (vec!["label", "--jsonl", endless], 3, line),
+        (generate(&["--file", endless]), 3, large),
+        (generate(&["--data", endless, "-o", "o"]), 3, line),
+        (vec!["priors", "show", "--priors", endless], 3, large),
+    ] {
+        let ran = confined(&Case::text(), &args);
+        assert_eq!(ran.code, Some(code), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(endless) && ran.stderr.contains(why), "{args:?}: {}", ran.stderr);
+    }
+    let case = Case::empty();
+    std::os::unix::fs::symlink(endless, case.path("metrics.jsonl")).expect("links");
+    refused(&case, &["report", "."], 3, large, &"metrics.jsonl");
+    // a model's files, as links that lead there
+    for name in
+        ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+    {
+        let case = Case::text();
+        let file = case.path("model").join(name);
+        let _ = std::fs::remove_file(&file);
+        std::os::unix::fs::symlink(endless, &file).expect("links");
+        let ran = confined(&case, &TRAIN);
+        // what is no file counts as absent where it may be
+        let unused = ran.code == Some(0) && !case.path("out").join(name).exists();
+        let refused = ran.code == Some(3) && ran.stderr.starts_with("eyekern: ") && ran.stderr.lines().count() == 1;
+        assert!(unused || refused, "{name}: {:?} {}", ran.code, ran.stderr);
+    }
+    for name in ["model.safetensors", "model.safetensors.index.json"] {
+        let case = Case::text();
+        std::fs::remove_file(case.path("model/model.safetensors")).expect("removes");
+        std::os::unix::fs::symlink(endless, case.path("model").join(name)).expect("links");
+        refused(&case, &TRAIN, 3, name, &name);
+    }
+    let case = Case::text();
+    assert_eq!(confined(&case, &["train", "recipe.toml", "--set", "train.save_steps=1"]).code, Some(0));
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        std::fs::remove_file(case.path("out").join(name)).expect("removes");
+        std::os::unix::fs::symlink(endless, case.path("out").join(name)).expect("links");
+        refused(&case, &generate(&["--adapter", "out", "--prompt", "a"]), 3, "out/adapter_", &name);
+    }
+    for name in ["checkpoint.b3", "state.json"] {
+        let file = case.path("out/checkpoint-1").join(name);
+        std::fs::remove_file(&file).expect("removes");
+        std::os::unix::fs::symlink(endless, file).expect("links");
+        let resume = ["train", "recipe.toml", "--resume", "out/checkpoint-1"];
+        refused(&case, &resume, 3, "is no whole checkpoint", &name);
+        // put back for the next
+        let file = case.path("out/checkpoint-1/checkpoint.b3");
+        if name == "checkpoint.b3" {
+            std::fs::remove_file(&file).expect("removes");
+            let lines = ["metrics.jsonl", "state.safetensors", "state.json"].map(|name| {
+                let hash = blake3::hash(&case.read(&format!("out/checkpoint-1/{name}")));
+                format!("{}  {name}\n", hash.to_hex())
+            });
+            std::fs::write(file, lines.concat()).expect("writes");
         }
     }
 }
