@@ -38,6 +38,8 @@ pub fn plan(
         return order.chunks(batch_size.max(1)).map(<[usize]>::to_vec).collect();
     }
     let length = |index: usize| examples.get(index).map_or(0, |e| e.ids.len());
+    // with less room than this, no look at the window finds one that fits
+    let shortest = order.iter().map(|&index| length(index)).min().unwrap_or(0).max(1);
     let mut rest = order.iter().copied();
     let mut window: VecDeque<usize> = rest.by_ref().take(LOOK_AHEAD).collect();
     let mut batches = Vec::new();
@@ -47,7 +49,7 @@ pub fn plan(
         let mut left = max_tokens.saturating_sub(length(first));
         let mut batch = vec![first];
         let mut at = 0;
-        while left > 0
+        while left >= shortest
             && let Some(&index) = window.get(at)
         {
             if length(index) <= left {

@@ -1,6 +1,7 @@
 //! log p under the reference of the preference term: once, before the first step, as it does not change.
 
-use super::epochs;
+use super::checkpoint::Progress;
+use super::epochs::{self, Epochs};
 use super::events::Event;
 use super::prepare::Prepared;
 use super::setup::{lay_out, positions};
@@ -12,8 +13,8 @@ use crate::model::decoder::{Decoder, Init};
 use crate::model::files::ModelFiles;
 use std::path::Path;
 
-/// log p of the supervised tokens of every example under the reference, for the training and the validation examples;
-/// empty without a preference term.
+/// log p of the supervised tokens of each example under the reference, for the training and the validation examples;
+/// empty without a preference term, and for training examples that the run does not reach.
 #[derive(Default)]
 pub struct References {
     /// Of the training examples.
@@ -23,27 +24,39 @@ pub struct References {
 }
 
 impl References {
-    /// One pass over both corpora with adapters switched off; the values do not change while the model trains.
+    /// One pass over the training examples that a run of `total` steps reaches from `progress` on, and one over the
+    /// validation examples, with adapters switched off; the values do not change while the model trains.
+    ///
+    /// A training example is computed in its micro-batch of the first epoch. So its bits do not depend on how far a run
+    /// goes or from which step it resumes.
     pub fn of<B: Backend>(
-        machine: &mut Machine<B>, prepared: &Prepared, on: &mut dyn FnMut(Event) -> Result,
+        machine: &mut Machine<B>, prepared: &Prepared, progress: &Progress, total: u64,
+        on: &mut dyn FnMut(Event) -> Result,
     ) -> Result<References> {
-        let mut pass = |corpus: &Corpus| -> Result<Vec<Vec<f32>>> {
-            let order: Vec<usize> = (0..corpus.examples.len()).collect();
-            let mut reference = vec![Vec::new(); order.len()];
-            let mut done = 0;
-            for indices in epochs::plan(&corpus.examples, &order, &prepared.recipe) {
+        let mut pass = |corpus: &Corpus, plan: Vec<Vec<usize>>| -> Result<Vec<Vec<f32>>> {
+            let mut reference = vec![Vec::new(); corpus.examples.len()];
+            let (mut done, all) = (0, plan.iter().map(Vec::len).sum());
+            for indices in plan {
                 let batch = lay_out(&corpus.examples, &indices, None);
                 let logp = machine.logp(&batch, false)?;
                 for (bounds, &i) in batch.row_start.windows(2).zip(&indices) {
                     reference[i] = logp[bounds[0] as usize..bounds[1] as usize].to_vec();
                 }
                 done += indices.len();
-                on(Event::Reference(done, order.len()))?;
+                on(Event::Reference(done, all))?;
             }
             Ok(reference)
         };
-        let train = pass(&prepared.train)?;
-        Ok(References { train, validation: prepared.validation.as_ref().map(pass).transpose()?.unwrap_or_default() })
+        let epochs = Epochs::new(&prepared.train.examples, &prepared.recipe);
+        let reached = epochs.reached(progress, total);
+        let mut plan = epochs.micro_batches(0);
+        plan.retain(|indices| indices.iter().any(|&i| reached[i]));
+        let train = pass(&prepared.train, plan)?;
+        let validation = prepared.validation.as_ref().map(|corpus| {
+            let order: Vec<usize> = (0..corpus.examples.len()).collect();
+            pass(corpus, epochs::plan(&corpus.examples, &order, &prepared.recipe))
+        });
+        Ok(References { train, validation: validation.transpose()?.unwrap_or_default() })
     }
 }
 

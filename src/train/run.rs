@@ -50,6 +50,8 @@ struct Run<B: Backend> {
     metrics: metrics::Writer,
     fingerprint: Fingerprint,
     progress: Progress,
+    /// Optimiser steps of the whole run.
+    total: u64,
     /// The checkpoint to go back to, if there is one.
     last: Option<PathBuf>,
     log: Vec<log::Step>,
@@ -75,6 +77,7 @@ impl<B: Backend> Run<B> {
             meter.peak = Some(1e12 * recipe.train.peak_tflops);
         }
         let mut header = setup::header(&prepared, &mut model, &meter);
+        let total = header.steps;
         let flops = Flops::of(&model);
         let other = recipe.reference_model().map(|dir| reference::model(&backend, dir, &prepared)).transpose()?;
         // a state that does not fit is refused before anything of the output is touched
@@ -90,24 +93,36 @@ impl<B: Backend> Run<B> {
         let settings = setup::settings(&prepared);
         let mut references = References::default();
         let own = settings.rule.gamma != 0.0 && other.is_none();
+        let progress = resumed.map(|r| r.found.state.progress).unwrap_or_default();
         if let Some(plain) = other {
             // it comes and goes before the trained model's workspace is allocated
             let mut machine =
                 Machine::new(backend, plain, StepSettings { train: false, rates: Rates::default(), ..settings })?;
-            references = References::of(&mut machine, &prepared, on)?;
+            references = References::of(&mut machine, &prepared, &progress, total, on)?;
             backend = machine.backend;
         }
         let mut machine = Machine::new(backend, model, settings)?;
         if own {
-            references = References::of(&mut machine, &prepared, on)?;
+            references = References::of(&mut machine, &prepared, &progress, total, on)?;
         }
-        let (progress, last, log) = Default::default();
-        let mut run =
-            Run { _lock: lock, machine, meter, flops, references, metrics, fingerprint, progress, last, log, prepared };
+        let (last, log) = Default::default();
+        let mut run = Run {
+            _lock: lock,
+            machine,
+            meter,
+            flops,
+            references,
+            metrics,
+            fingerprint,
+            progress,
+            total,
+            last,
+            log,
+            prepared,
+        };
         if let (Some(Resumed { found, .. }), Some(saved)) = (run.prepared.resumed.take(), saved) {
             // after the references, which are those of the model before training
             saved.restore(&run.machine.backend, &mut run.machine.model)?;
-            run.progress = found.state.progress;
             run.last = Some(found.dir);
             run.check_best(on)?;
         }
@@ -118,7 +133,7 @@ impl<B: Backend> Run<B> {
         let t = self.prepared.recipe.train.clone();
         let adamw =
             AdamW { beta1: t.adam_beta1, beta2: t.adam_beta2, eps: t.adam_epsilon, weight_decay: t.weight_decay };
-        let total = Epochs::new(&self.prepared.train.examples, &self.prepared.recipe).total();
+        let total = self.total;
         let warmup = schedule::warmup_steps(t.warmup_ratio, t.warmup_steps, total);
         let mut done = self.progress.step_of_epoch;
         let (mut pace, mut ended) = (Pace::default(), Instant::now());

@@ -1,6 +1,6 @@
 //! Which checkpoint a run goes on from, and which it refuses.
 
-use super::{Case, WAYS, checkpoints, end, rows, whole};
+use super::{Case, WAYS, checkpoints, end, rows, signal, whole};
 use serde_json::json;
 
 #[test]
@@ -179,14 +179,75 @@ fn a_second_run_in_the_same_folder_is_refused() {
         assert!(first.try_wait().expect("a child").is_none(), "it ended before there was a checkpoint");
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
+    // it waits for the others, and has its lock
+    signal(&first, "STOP");
     let why = "out: another run writes there; wait for its end, or choose another train.output_dir";
     case.fails("out", &sets, &["--resume", "auto"], 3, why);
     case.fails("out", &sets, &["--set", "train.overwrite_output_dir=true"], 3, why);
-    assert!(first.try_wait().expect("a child").is_none(), "it ended before the second began");
     // whoever is killed holds nothing any more
     first.kill().expect("kills");
     first.wait().expect("ends");
     case.trained("reference", &sets);
     case.resumed("out", &sets);
     case.same("out", "reference");
+}
+
+/// Settings with which a shorter run does the first steps of a longer one.
+const STEADY: [&str; 3] = ["train.lr_scheduler_type=constant", "train.warmup_steps=0", "train.eval_steps=5"];
+
+#[test]
+fn a_file_that_is_named_as_a_checkpoint_is_none() {
+    let case = Case::new();
+    case.trained("reference", &STEADY);
+    case.trained("out", &[&STEADY[..], &["train.max_steps=5"]].concat());
+    for name in ["checkpoint-8", "checkpoint-100", "checkpoint-3.partial"] {
+        case.write(&format!("out/{name}"), "notes of the user");
+    }
+    let said = case.resumed("out", &STEADY);
+    for name in ["checkpoint-8", "checkpoint-100"] {
+        let note = format!("note: out/{name}: skipped, it is a file and no checkpoint");
+        assert!(said.lines().any(|line| line == note), "{said}");
+        assert_eq!(case.read(&format!("out/{name}")), b"notes of the user");
+        std::fs::remove_file(case.path(&format!("out/{name}"))).expect("removes");
+    }
+    case.same("out", "reference");
+    // in the place of one that the run would write
+    case.write("out/checkpoint-15", "notes of the user");
+    let why = "is a file, and the run would write a checkpoint there; move it away or choose another train.output_dir";
+    let sets = [&STEADY[..], &["train.max_steps=20"]].concat();
+    case.fails("out", &sets, &["--resume", "auto"], 3, &format!("out/checkpoint-15: {why}"));
+    std::fs::remove_file(case.path("out/checkpoint-15")).expect("removes");
+    case.resumed("out", &sets);
+}
+
+/// Reference log p is computed for the rows that a run reaches, and its bits do not depend on which those are.
+#[test]
+fn references_are_those_of_the_rows_that_are_reached() {
+    let case = Case::new();
+    case.write("train.jsonl", &rows(60, 0));
+    let sets = [&STEADY[..], &["objective.gamma=0.5"]].concat();
+    let with = |steps: &'static str| [&sets[..], &[steps]].concat();
+    let rows_of = |out: &str, sets: &[&str], flags: &[&str]| -> usize {
+        let ended = end(case.train(out, sets, flags).spawn().expect("starts"));
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let mut lines = ended.stdout.lines();
+        let line = lines.find_map(|line| line.strip_prefix("reference log-probabilities of ")).expect("a line");
+        line.strip_suffix(" rows").expect("rows").parse().expect("a number")
+    };
+    let mut plan = case.train("none", &with("train.max_steps=1000"), &["--dry-run", "--format", "json"]);
+    let plan: serde_json::Value = serde_json::from_str(&end(plan.spawn().expect("starts")).stdout).expect("JSON");
+    let per_epoch = 1000.0 / plan["epochs"].as_f64().expect("a number");
+    assert!(per_epoch > 10.0, "{per_epoch}");
+    let all = rows_of("whole", &with("train.max_steps=30"), &[]);
+    let part = rows_of("out", &with("train.max_steps=5"), &[]);
+    let rest = rows_of("out", &with("train.max_steps=10"), &["--resume", "auto"]);
+    let both = rows_of("reference", &with("train.max_steps=10"), &[]);
+    assert_eq!((all, part + rest), (60, both));
+    assert!(part < 30 && both < 60, "{part} {both}");
+    case.same("out", "reference");
+    let losses = |out: &str| -> Vec<serde_json::Value> {
+        let steps = case.metrics(out).into_iter().filter(|line| !line["dpo_loss"].is_null());
+        steps.take(10).map(|line| line["dpo_loss"].clone()).collect()
+    };
+    assert_eq!(losses("whole"), losses("reference"));
 }
