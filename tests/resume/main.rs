@@ -15,7 +15,7 @@ mod support;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A folder with a model, data and a recipe; commands run in it.
 struct Case {
@@ -241,9 +241,7 @@ fn whole(dir: &Path) -> bool {
 /// Starts a run and kills it as soon as a folder is there.
 fn kill_at(mut command: Command, folder: &Path) {
     let mut child = command.spawn().expect("starts");
-    let deadline = Instant::now() + Duration::from_secs(60);
     while !folder.exists() && child.try_wait().expect("a child").is_none() {
-        assert!(Instant::now() < deadline, "no {}", folder.display());
         std::thread::sleep(Duration::from_micros(200));
     }
     child.kill().expect("kills");

@@ -55,7 +55,7 @@ fn an_ignored_signal_stays_ignored() {
     let case = Case::new();
     let mut nohup = Command::new("sh");
     let line =
-        format!("trap '' HUP; exec {} train recipe.toml --set train.max_steps=300", env!("CARGO_BIN_EXE_eyekern"));
+        format!("trap '' HUP; exec {} train recipe.toml --set train.max_steps=1000", env!("CARGO_BIN_EXE_eyekern"));
     nohup.args(["-c", &line]).current_dir(case.dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = nohup.spawn().expect("starts");
     while !case.path("out/metrics.jsonl").exists() {
@@ -71,15 +71,15 @@ fn a_second_signal_stops_at_once() {
     // one step over many tokens: it takes seconds
     case.write("train.jsonl", &rows(60_000, 0));
     let sets = ["train.gradient_accumulation_steps=100000", "data.max_tokens=4096", "train.max_steps=9"];
-    let child = case.train("out", &sets, &[]).spawn().expect("starts");
+    let mut child = case.train("out", &sets, &[]).spawn().expect("starts");
     while !case.path("out/metrics.jsonl").exists() {
         std::thread::sleep(Duration::from_millis(1));
     }
-    std::thread::sleep(Duration::from_millis(50));
-    signal(&child, "INT");
-    // two that are pending at once are one to the system
-    std::thread::sleep(Duration::from_millis(200));
-    signal(&child, "INT");
+    // two that are pending at once are one to the system, so more are sent until two have arrived
+    while child.try_wait().expect("a child").is_none() {
+        signal(&child, "INT");
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let ended = end(child);
     assert_eq!((ended.stderr.as_str(), ended.code), ("", Some(130)));
     assert!(checkpoints(&case.path("out")).is_empty());
