@@ -91,7 +91,7 @@ fn move_all(stage: &Path, out: &Path, last: &[&str]) -> Result {
     for name in parts.iter().flatten() {
         sync(&stage.join(name))?;
         let place = out.join(name);
-        if place.is_dir() {
+        if place.is_dir() && !stage.join(name).is_dir() {
             return Err(Error::file(&place, "is a folder, and a file is to be saved there; move it away"));
         }
     }
@@ -104,6 +104,9 @@ fn move_all(stage: &Path, out: &Path, last: &[&str]) -> Result {
         sync(out)?;
         for name in part {
             let place = out.join(name);
+            if place.is_dir() {
+                fs::remove_dir_all(&place).map_err(Error::io(&place, "remove"))?;
+            }
             fs::rename(stage.join(name), &place).map_err(Error::io(&place, "write"))?;
         }
     }

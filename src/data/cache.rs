@@ -111,10 +111,6 @@ fn ends(lengths: impl Iterator<Item = usize>) -> impl Iterator<Item = u64> {
     })
 }
 
-const GIVEN: u32 = u32::MAX;
-const REST: u32 = u32::MAX - 1;
-const WHOLE: u32 = u32::MAX - 2;
-
 /// Bytes of the hash that an entry begins with.
 const HASH: usize = blake3::OUT_LEN;
 
@@ -126,12 +122,7 @@ fn seal(body: &[u8]) -> Vec<u8> {
 fn encode(corpus: &Corpus) -> std::result::Result<Vec<u8>, SafeTensorError> {
     let tokens = || corpus.examples.iter();
     let spans = || corpus.looks.iter().flat_map(|look| &look.spans);
-    let by = corpus.looks.iter().flat_map(|look| &look.by).map(|by| match by {
-        Weighs::Given => GIVEN,
-        Weighs::Rest => REST,
-        Weighs::Whole => WHOLE,
-        Weighs::Like(place) => *place,
-    });
+    let by = corpus.looks.iter().flat_map(|look| &look.by).map(|by| by.code());
     let columns = [
         column("row", Dtype::U32, tokens().map(|e| e.row)),
         column("end", Dtype::U64, ends(tokens().map(|e| e.ids.len()))),
@@ -217,11 +208,9 @@ fn decode(entry: &[u8], source: &DataSource, vocab: usize) -> Option<Corpus> {
         if let Some(&end) = span_ends.get(i) {
             let stop = usize::try_from(end).ok()?;
             let spans = spans.get(first_span..stop)?.to_vec();
-            let weighs = |&by: &u32| match by {
-                GIVEN => Some(Weighs::Given),
-                REST => Some(Weighs::Rest),
-                WHOLE => Some(Weighs::Whole),
-                place => ((place as usize) < spans.len()).then_some(Weighs::Like(place)),
+            let weighs = |&code: &u32| match Weighs::of_code(code) {
+                Weighs::Like(place) if place as usize >= spans.len() => None,
+                by => Some(by),
             };
             let by = by.get(range)?.iter().map(weighs).collect::<Option<_>>()?;
             corpus.looks.push(Look { spans, by });

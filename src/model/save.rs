@@ -5,6 +5,7 @@ use super::decoder::Decoder;
 use super::keys;
 use super::names::{self, Tensor};
 use crate::backend::Backend;
+use crate::data::chat::MORE_TEMPLATES;
 use crate::error::{Error, Result};
 use crate::files;
 use half::{bf16, f16};
@@ -126,7 +127,20 @@ pub fn copy_companions(sources: &[&Path], to: &Path) -> Result {
             files::copy(&file, &to.join(name))?;
         }
     }
-    Ok(())
+    match tokenizer {
+        Some(source) => copy_templates(&companion(source, MORE_TEMPLATES), &to.join(MORE_TEMPLATES)),
+        None => Ok(()),
+    }
+}
+
+/// Copies the named chat templates of a tokenizer, if it has any.
+fn copy_templates(from: &Path, to: &Path) -> Result {
+    if !from.is_dir() || files::same(from, to) {
+        return Ok(());
+    }
+    create(to)?;
+    let names = files::names(from)?.into_iter().filter(|name| name.ends_with(".jinja"));
+    names.map(|name| (from.join(&name), to.join(&name))).try_for_each(|(from, to)| files::copy(&from, &to))
 }
 
 /// The file that is saved as `name`, of the last of `sources` that has one.

@@ -237,7 +237,7 @@ fn fingerprint(
     let mut hash = blake3::Hasher::new();
     hash.update(model.digest()?.as_bytes());
     let adapter = adapter.map(AdapterFiles::digest).transpose()?;
-    let inputs = (adapter, tokenizer.map(Tokenizer::digest), chosen, args.max_new_tokens, &args.stop);
+    let inputs = (adapter, tokenizer.map(Tokenizer::inputs), chosen, args.max_new_tokens, &args.stop);
     hash.update(format!("{inputs:?}").as_bytes());
     Ok(hash.finalize())
 }

@@ -315,7 +315,6 @@ fn parse_float(text: &str) -> Option<f64> {
 }
 
 fn to_int(value: &Value, base: i128, default: Value) -> Made<Value> {
-    value.defined().or_else(|_| Ok::<_, String>(value))?;
     let of_float =
         |number: f64| (number.is_finite() && number.abs() < 1e38).then_some(Value::Int(number.trunc() as i128));
     let found = match value {
