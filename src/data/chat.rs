@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
+use super::beside::Beside;
 use super::jinja::{Date, Rendered, Template, Variables};
-use super::tokenizer::Beside;
 use crate::error::{Error, Result};
 use answers::Written;
 

@@ -1,12 +1,12 @@
 //! From files to tokens: rows of text become [`Example`]s, examples become packed [`Batch`]es.
 //!
 //! `source` says where rows come from and `corpus` reads all of them. `template` holds the task templates and `chat`
-//! the model's own, which `jinja` runs. `tokenizer` turns text into ids, and `contain` turns the panics of its library
-//! into errors.
-//! `reader` and `turns` read one `row`, `weights` gives its subwords their loss weights, `cache` keeps prepared
-//! examples and `pack` lays them out. `requests` reads rows to continue, `survey` counts possible defects of data, and
-//! `shown` keeps a row for display. Nothing here knows a model or a device.
+//! the model's own, which `jinja` runs. `tokenizer` turns text into ids, by the files `beside` it, and `contain` turns
+//! the panics of its library into errors. `reader` and `turns` read one `row`, `weights` gives its subwords their loss
+//! weights, `cache` keeps prepared examples and `pack` lays them out. `requests` reads rows to continue, `survey`
+//! counts possible defects of data, and `shown` keeps a row for display. Nothing here knows a model or a device.
 
+mod beside;
 pub mod cache;
 pub mod chat;
 mod contain;

@@ -1,7 +1,7 @@
 //! `config.json` of a Hugging Face checkpoint -> [`Spec`]: all that distinguishes one architecture from another.
 //!
 //! Reads the form of hub files (`rope_theta`, `rope_scaling`, `torch_dtype`) and that of transformers 5
-//! (`rope_parameters`, `dtype`), with the defaults of transformers for absent keys ([`defaults`](super::defaults)).
+//! (`rope_parameters`, `dtype`), with the defaults of transformers for absent keys (`defaults`).
 //! Features that eyekern lacks, and values of a wrong type, are refused by name.
 
 use super::defaults;

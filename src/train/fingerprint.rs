@@ -20,9 +20,9 @@ const ROWS: &str = "data.rows";
 pub struct Fingerprint(BTreeMap<String, String>);
 
 impl Fingerprint {
-    /// The fingerprint of a run on a backend. Reads all files once, to hash them; fails if a file cannot be read. `rows`
-    /// is the hash of all prepared rows: whatever decides a row is in it, so that no input can be forgotten; the hashes
-    /// of files say which of them it was.
+    /// The fingerprint of a run on a backend. Reads all files once, to hash them; fails if a file cannot be read.
+    /// `rows` is the hash of all prepared rows: whatever decides a row is in it, so that no input can be forgotten; the
+    /// hashes of files say which of them it was.
     pub fn of<B: Backend>(
         recipe: &Recipe, origin: &Origin, tokenizer: Option<&Tokenizer>, rows: blake3::Hash,
     ) -> Result<Fingerprint> {
@@ -71,7 +71,9 @@ impl Fingerprint {
             value.map_or("not there", |v| v.get(..19).filter(hash).unwrap_or(v)).to_string()
         };
         let phrase = |key| format!("{key} was {} and is {}", show(self.0.get(key)), show(now.0.get(key)));
-        self.differing(now).map(phrase).collect()
+        // other rows follow from another file or key, if one is named
+        let named = self.differing(now).filter(|key| *key != ROWS).count();
+        self.differing(now).filter(|key| named == 0 || *key != ROWS).map(phrase).collect()
     }
 
     /// Whether all files have the same content. What a tokenizer puts around a text may come from files beside it, so

@@ -3,7 +3,7 @@
 use super::*;
 use serde_json::json;
 
-const CHAT: &str = "{\"messages\": [{\"role\": \"user\", \"content\": \"int a\"}, {\"role\": \"assistant\", \"content\": \" = 1;\"}]}\n";
+const CHAT: &str = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": " = 1;"}]}"#;
 const TEMPLATE: &str = "{% for m in messages %}{{ bos_token }}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}\
                         {% if add_generation_prompt %}{{ bos_token }}<assistant>{% endif %}";
 
@@ -11,7 +11,7 @@ const TEMPLATE: &str = "{% for m in messages %}{{ bos_token }}<{{ m.role }}>{{ m
 fn case(template: &str) -> Case {
     let case = Case::text();
     case.write("model/chat_template.jinja", template);
-    case.write("chat.jsonl", CHAT.repeat(8));
+    case.write("chat.jsonl", format!("{CHAT}\n").repeat(8));
     case
 }
 
@@ -39,7 +39,8 @@ fn a_template_without_an_end_is_stopped() {
     let case = case("{% for i in range(99999) %}{{ 'a' * 99999 }}{% endfor %}");
     case.train(&["data.train_file=chat.jsonl"]).refused(
         3,
-        "chat.jsonl:1: the chat template fails on `messages` (line 1: it makes more text than any conversation needs)",
+        "chat.jsonl:1: the chat template fails on `messages` (line 1: it makes more text than any conversation needs); \
+         change the row or the template, or give `segments` instead",
     );
 }
 
@@ -84,7 +85,7 @@ fn a_resumed_run_writes_the_date_of_the_first() {
     let why = "data.chat_date was \"2024-02-29\" and is \"2024-03-01\"";
     assert!(ran.code == Some(3) && ran.stderr.contains(why), "{}", ran.stderr);
     case.train(&["data.chat_date=yesterday"])
-        .refused(2, "--set: data.chat_date = \"yesterday\": expected a date such as \"2026-11-30\", or \"\" for none");
+        .refused(2, "--set: data.chat_date = yesterday: expected a date such as \"2026-11-30\", or \"\" for none");
 }
 
 #[test]

@@ -40,8 +40,11 @@ def make_tokenizer(folder, template, rows):
     return AutoTokenizer.from_pretrained(folder)
 
 
-def inspect(folder, rows):
+def inspect(folder, rows, most=500):
     """(ids, supervised) of each row by eyekern, or its error."""
+    if len(rows) > most:
+        parts = [inspect(folder, rows[at:at + most]) for at in range(0, len(rows), most)]
+        return next((part for part in parts if isinstance(part, str)), None) or sum(parts, [])
     data, page = folder / "rows.jsonl", folder / "page.html"
     data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     made = subprocess.run(

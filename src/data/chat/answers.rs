@@ -47,7 +47,8 @@ impl<'a> Written<'a> {
         let mut variables = variables.first("", 0);
         variables.set("add_generation_prompt", &prompt.into())?;
         let rendered = self.template.render(&variables, self.talk.date);
-        rendered.map_err(|why| format!("the chat template fails on `messages` ({why})"))
+        let remedy = "change the row or the template, or give `segments` instead";
+        rendered.map_err(|why| format!("the chat template fails on `messages` ({why}); {remedy}"))
     }
 
     fn is_answer(&self, message: usize) -> bool {

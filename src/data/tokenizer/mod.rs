@@ -2,7 +2,6 @@
 //! offsets.
 
 mod behind;
-mod beside;
 mod class;
 mod growth;
 mod special;
@@ -13,9 +12,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tokenizers::{Encoding, PostProcessorWrapper};
 
-pub(in crate::data) use self::beside::Beside;
 use self::class::{Class, Frame};
 use self::special::{Older, Special};
+use super::beside::Beside;
 use super::chat::Chat;
 use super::contain::contained;
 use crate::error::{Error, Result};

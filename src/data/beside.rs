@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::super::json;
+use super::json;
 use crate::error::{Error, Result};
 use crate::files;
 
 /// tokenizer.json and the files of its folder, with a hash of those that were read so far.
-pub(in crate::data) struct Beside {
+pub(crate) struct Beside {
     tokenizer: PathBuf,
     hash: blake3::Hasher,
 }
