@@ -73,8 +73,7 @@ impl<'a> Written<'a> {
 
     /// The answers by marks in them; `None` where an answer has no mark that is written, or marks change the text.
     pub fn marked(&self, whole: &str, learned: &[usize]) -> Made<Option<Answers>> {
-        let places = [Place::Any, Place::Content, Place::Written];
-        for place in places {
+        for place in Place::ALL {
             let (found, marks) = self.marks(whole, learned.iter().map(|&at| (at, place)))?;
             if let Some(contents) = found.filter(|contents| contents.len() == learned.len()) {
                 return self.located(whole, learned, &contents, &marks);
@@ -83,7 +82,7 @@ impl<'a> Written<'a> {
         // each answer takes its own place
         let mut fitting = Vec::new();
         for &at in learned {
-            for place in places {
+            for place in Place::ALL {
                 let (found, _) = self.marks(whole, [(at, place)])?;
                 if found.is_some_and(|contents| contents.contains_key(&at)) {
                     fitting.push((at, place));
@@ -266,33 +265,41 @@ fn shared(a: &str, b: &str) -> usize {
     a[..common].trim_end_matches(|c: char| c.is_whitespace() || "<[{(|#".contains(c)).len()
 }
 
-/// Where marks are put in an answer without content.
+/// Where marks are put in an answer. Templates differ in what of it they write, and in what they cut off.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
-    /// Around the name of its first call, else in the empty content.
-    Any,
-    /// In the empty content: some templates write no calls.
+    /// At the ends of its content, or around the name of its first call if there is none.
+    Ends,
+    /// The same, inside of the white space at the ends of the content: many templates cut that off.
+    Inside,
+    /// Inside of the white space of the content, although that may be all of it.
     Content,
-    /// Around the name of its first call: some templates ask whether there is content, and marks would be some.
-    Written,
+    /// Around the name of its first call.
+    Call,
 }
 
-/// Puts marks around the content of message `at`, inside of the white space at its ends, or else around the name of its
-/// first call, as `place` says.
+impl Place {
+    const ALL: [Place; 4] = [Place::Ends, Place::Inside, Place::Content, Place::Call];
+}
+
+/// Puts marks into message `at`.
 fn mark(message: &mut Value, at: usize, place: Place) {
     let blank = |value: &Value| value.as_str().is_none_or(|text| text.trim().is_empty());
     let bare = match &message["content"] {
         Value::Array(parts) => parts.iter().all(|part| blank(&part["text"])),
         content => blank(content),
     };
-    let name =
-        ["/tool_calls/0/function/name", "/tool_calls/0/name"].into_iter().find(|at| message.pointer(at).is_some());
-    let place = match (bare, name) {
-        (true, Some(name)) if place != Place::Content || !message["content"].is_string() => name,
-        (true, None) if place == Place::Written => return,
+    let names = ["/tool_calls/0/function/name", "/tool_calls/0/name"];
+    let path = match (place, names.into_iter().find(|name| message.pointer(name).is_some())) {
+        (Place::Call, None) => return,
+        (Place::Call, Some(name)) => name,
+        (Place::Ends | Place::Inside, Some(name)) if bare => name,
         _ => "/content",
     };
-    let mut texts: Vec<&mut String> = match message.pointer_mut(place) {
+    if path == "/content" && message["content"].is_null() {
+        message["content"] = "".into();
+    }
+    let mut texts: Vec<&mut String> = match message.pointer_mut(path) {
         Some(Value::String(text)) => vec![text],
         Some(Value::Array(parts)) => parts
             .iter_mut()
@@ -307,11 +314,15 @@ fn mark(message: &mut Value, at: usize, place: Place) {
         return;
     }
     let number: String = at.to_string().bytes().map(|digit| DIGITS[usize::from(digit - b'0')]).collect();
-    // in a text of white space alone both stand at its end
-    let start = texts.first().map_or(0, |first| first.len() - first.trim_start().len());
+    let inside = |text: &str| match place == Place::Ends || text.trim().is_empty() {
+        // in a text of white space alone both stand at its end
+        true if place != Place::Ends => [text.len(); 2],
+        true => [0, text.len()],
+        false => [text.len() - text.trim_start().len(), text.trim_end().len()],
+    };
+    let start = texts.first().map_or(0, |first| inside(first)[0]);
     if let Some(last) = texts.last_mut() {
-        let end = if last.trim().is_empty() { last.len() } else { last.trim_end().len() };
-        last.insert_str(end, &format!("{END}{number}"));
+        last.insert_str(inside(last)[1], &format!("{END}{number}"));
     }
     if let Some(first) = texts.first_mut() {
         first.insert_str(start, &format!("{START}{number}"));

@@ -222,6 +222,8 @@ fn filter(budget: &mut Budget, name: &str, value: &Value, given: Given) -> Made<
             }
             Ok(Value::generator(kept))
         }
+        // Jinja iterates over nothing that is false
+        "map" | "select" | "reject" | "selectattr" | "rejectattr" if !value.truth() => Ok(Value::generator(Vec::new())),
         "map" => map(budget, value, given),
         "select" | "reject" | "selectattr" | "rejectattr" => select(name, value, given),
         other if OTHERS.contains(&other) => Err(format!("the filter `{other}` is not supported")),
