@@ -8,7 +8,8 @@ Templates and conversations are those of tests/fixtures/make_chat.py, from a see
 tokenizer with its special tokens; `eyekern inspect` shows the ids of every row and which are supervised. transformers
 gives the ids (`apply_chat_template`), and the answers by its own mask where the template has generation tags. Elsewhere
 the answers are differences of its renderings; where these give none (the template writes earlier turns in another way),
-the supervised text has to hold each answer's content. A row that transformers refuses has to be refused.
+the supervised text has to hold each answer's content. A row that transformers refuses has to be refused. Rows that
+eyekern refuses because the place of an answer cannot be found are counted.
 """
 import json
 import re
@@ -43,15 +44,20 @@ def make_tokenizer(folder, template, rows):
 def inspect(folder, rows, most=500):
     """(ids, supervised) of each row by eyekern, or its error."""
     if len(rows) > most:
-        parts = [inspect(folder, rows[at:at + most]) for at in range(0, len(rows), most)]
-        return next((part for part in parts if isinstance(part, str)), None) or sum(parts, [])
+        found = []
+        for at in range(0, len(rows), most):
+            part = inspect(folder, rows[at:at + most])
+            if isinstance(part, str):
+                return part.removesuffix("[0]") + f"[{at}]"
+            found += part
+        return found
     data, page = folder / "rows.jsonl", folder / "page.html"
     data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     made = subprocess.run(
         [EYEKERN, "inspect", data, "--model", folder, "--html", page, "--row", f"1-{len(rows)}", "--set", "data.max_length=100000",
          "--set", "data.chat_date=2026-11-30"], capture_output=True, text=True)
     if made.returncode:
-        return made.stderr.strip()
+        return made.stderr.strip() + " [0]"
     sections = re.split(r'<section class="row"', page.read_text())[1:]
     token = re.compile(r'title="token id\t(\d+)\n(.*?)"', re.S)
     return [[(int(m[1]), "supervised\tno" not in m[2]) for m in token.finditer(section)] for section in sections]
@@ -74,7 +80,7 @@ def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     make_chat.freeze()
     rows = make_chat.conversations(seed=20261130, count=count)
-    total, refused, spans, wrong = 0, 0, 0, []
+    total, refused, placeless, spans, wrong = 0, 0, 0, 0, []
     for name, template in make_chat.TEMPLATES.items():
         folder = Path(tempfile.mkdtemp())
         tokenizer = make_tokenizer(folder, template, rows[:200])
@@ -86,6 +92,12 @@ def main():
             except Exception:
                 bad.append(row)
         ours = inspect(folder, kept)
+        while isinstance(ours, str) and (row := re.search(r"rows.jsonl:(\d+): .* has no place", ours)):
+            # documented: the place of an answer cannot be found
+            at = int(row[1]) - 1 + int(re.search(r"\[(\d+)\]$", ours)[1])
+            del kept[at], theirs[at]
+            placeless += 1
+            ours = inspect(folder, kept)
         if isinstance(ours, str):
             wrong.append((name, "eyekern refuses", ours))
             continue
@@ -104,7 +116,8 @@ def main():
                 for message in row["messages"]:
                     content = message.get("content") if message["role"] == "assistant" else None
                     words = content.split("</think>")[-1].split() if isinstance(content, str) else []
-                    if words and " ".join(words) not in " ".join(learned.split()):
+                    # beside calls some templates leave the content out
+                    if words and not message.get("tool_calls") and " ".join(words) in " ".join(text.split()) and " ".join(words) not in " ".join(learned.split()):
                         wrong.append((name, "content", row, content, learned))
         for row in bad[:20]:
             refused += 1
@@ -112,7 +125,8 @@ def main():
                 wrong.append((name, "not refused", row))
     for each in wrong[:30]:
         print(*each, sep="\n    ")
-    print(f"{total} texts and ids, {spans} of them with the places of answers, {refused} refusals: {len(wrong)} differences")
+    print(f"{total} texts and ids, {spans} of them with the places of answers, {refused} refusals "
+          f"as transformers, {placeless} rows refused since an answer has no place: {len(wrong)} differences")
     sys.exit(bool(wrong))
 
 

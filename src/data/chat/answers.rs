@@ -1,6 +1,6 @@
 //! Where the answers of a conversation stand in its text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use serde_json::Value;
@@ -99,10 +99,11 @@ impl<'a> Written<'a> {
     /// The conversation with marks in these answers, and what they surround; `None` where they change the text.
     fn marks(&self, whole: &str, at: impl IntoIterator<Item = (usize, Place)>) -> Made<(Option<Contents>, Marked<'_>)> {
         let mut messages = self.talk.messages.to_vec();
-        at.into_iter().for_each(|(at, place)| mark(&mut messages[at], at, place));
+        let partly =
+            at.into_iter().filter(|&(at, place)| mark(&mut messages[at], at, place)).map(|(at, _)| at).collect();
         let mut variables = self.variables.first("", 0);
         variables.set("messages", &Value::from(messages.iter().map(message).collect::<Vec<_>>()))?;
-        let marks = Marked { written: self, variables };
+        let marks = Marked { written: self, variables, partly };
         let read = marks.read(messages.len(), false).filter(|(text, _)| text == whole);
         Ok((read.map(|(_, contents)| contents), marks))
     }
@@ -113,7 +114,7 @@ impl<'a> Written<'a> {
             return Ok(Some(Answers::default()));
         };
         let opening = self.opening(first)?;
-        let gap = if opening.is_empty() { self.gap(whole, contents) } else { "" };
+        let gap = if opening.is_empty() { self.gap(whole, contents, &marks.partly) } else { "" };
         let shape = |at: usize| {
             let keys = self.talk.messages[at].as_object().into_iter().flatten();
             keys.filter(|(_, value)| !value.is_null()).map(|(key, _)| key).collect::<Vec<_>>()
@@ -145,10 +146,20 @@ impl<'a> Written<'a> {
                 let own = marks.behind(at, &opening);
                 fits(&own).unwrap_or_else(|| own.first().map_or(0, |end| shared(rest, end)))
             });
-            let start = match head.rfind(&opening) {
-                Some(found) if !opening.is_empty() => before + found + opening.len(),
-                _ if head.ends_with(gap) => content.start - gap.len(),
-                _ => content.start,
+            // without a mark at its beginning, or with marks elsewhere, the content does not say where the answer begins
+            let partly = content.is_empty() || marks.partly.contains(&at);
+            let opened =
+                head.rfind(&opening).filter(|_| !opening.is_empty()).map(|found| before + found + opening.len());
+            let start = match opened.filter(|_| head.matches(&opening).count() == 1) {
+                Some(start) => start,
+                None if opening.is_empty() && !partly => {
+                    content.start - if head.ends_with(gap) { gap.len() } else { 0 }
+                }
+                None => match self.begins(whole, at, &opening).filter(|start| (before..=content.end).contains(start)) {
+                    Some(start) => start,
+                    None if partly => return Ok(None),
+                    None => opened.unwrap_or(content.start),
+                },
             };
             before = content.end + end;
             places.push((at, start..before));
@@ -181,6 +192,18 @@ impl<'a> Written<'a> {
         Ok(String::new())
     }
 
+    /// Where an answer begins: behind the conversation before it with the opening, or with as much of the opening as is
+    /// written.
+    fn begins(&self, whole: &str, at: usize, opening: &str) -> Option<usize> {
+        let before = |prompt| Some(self.render(at, prompt).ok()?.text).filter(|text| whole.starts_with(text));
+        let opened = before(true).map(|text| text.len());
+        opened.or_else(|| {
+            let from = before(false)?.len();
+            let same = whole[from..].chars().zip(opening.chars()).take_while(|(a, b)| a == b);
+            Some(from + same.map(|(c, _)| c.len_utf8()).sum::<usize>())
+        })
+    }
+
     /// The text without a message.
     fn without(&self, at: usize) -> Option<String> {
         let mut messages: Vec<Value> = self.talk.messages.iter().map(message).collect();
@@ -191,8 +214,9 @@ impl<'a> Written<'a> {
     }
 
     /// What stands between the conversation before an answer and its content, for a template without an opening.
-    fn gap<'w>(&self, whole: &'w str, contents: &Contents) -> &'w str {
-        let gap = contents.range(1..).next().and_then(|(&at, content)| {
+    fn gap<'w>(&self, whole: &'w str, contents: &Contents, partly: &BTreeSet<usize>) -> &'w str {
+        let gap = contents.range(1..).find(|(at, content)| !content.is_empty() && !partly.contains(at));
+        let gap = gap.and_then(|(&at, content)| {
             let before = self.render(at, true).ok()?.text;
             whole.get(before.len()..content.start).filter(|_| whole.starts_with(&before))
         });
@@ -233,6 +257,8 @@ type Contents = BTreeMap<usize, Range<usize>>;
 struct Marked<'a> {
     written: &'a Written<'a>,
     variables: Variables,
+    /// Messages whose marks do not stand around the content.
+    partly: BTreeSet<usize>,
 }
 
 impl Marked<'_> {
@@ -274,16 +300,18 @@ enum Place {
     Inside,
     /// Inside of the white space of the content, although that may be all of it.
     Content,
+    /// At the end of its content alone: some templates take its beginning for thinking.
+    Last,
     /// Around the name of its first call.
     Call,
 }
 
 impl Place {
-    const ALL: [Place; 4] = [Place::Ends, Place::Inside, Place::Content, Place::Call];
+    const ALL: [Place; 5] = [Place::Ends, Place::Inside, Place::Content, Place::Last, Place::Call];
 }
 
-/// Puts marks into message `at`.
-fn mark(message: &mut Value, at: usize, place: Place) {
+/// Puts marks into message `at`; whether they stand elsewhere than around its content.
+fn mark(message: &mut Value, at: usize, place: Place) -> bool {
     let blank = |value: &Value| value.as_str().is_none_or(|text| text.trim().is_empty());
     let bare = match &message["content"] {
         Value::Array(parts) => parts.iter().all(|part| blank(&part["text"])),
@@ -291,7 +319,7 @@ fn mark(message: &mut Value, at: usize, place: Place) {
     };
     let names = ["/tool_calls/0/function/name", "/tool_calls/0/name"];
     let path = match (place, names.into_iter().find(|name| message.pointer(name).is_some())) {
-        (Place::Call, None) => return,
+        (Place::Call, None) => return false,
         (Place::Call, Some(name)) => name,
         (Place::Ends | Place::Inside, Some(name)) if bare => name,
         _ => "/content",
@@ -308,25 +336,27 @@ fn mark(message: &mut Value, at: usize, place: Place) {
                 _ => None,
             })
             .collect(),
-        _ => return,
+        _ => return false,
     };
     if texts.iter().any(|text| text.contains([START, END]) || text.contains(DIGITS)) {
-        return;
+        return false;
     }
     let number: String = at.to_string().bytes().map(|digit| DIGITS[usize::from(digit - b'0')]).collect();
-    let inside = |text: &str| match place == Place::Ends || text.trim().is_empty() {
+    let edges = matches!(place, Place::Ends | Place::Last);
+    let inside = |text: &str| match (edges, text.trim().is_empty()) {
+        (true, _) => [0, text.len()],
         // in a text of white space alone both stand at its end
-        true if place != Place::Ends => [text.len(); 2],
-        true => [0, text.len()],
-        false => [text.len() - text.trim_start().len(), text.trim_end().len()],
+        (_, true) => [text.len(); 2],
+        _ => [text.len() - text.trim_start().len(), text.trim_end().len()],
     };
     let start = texts.first().map_or(0, |first| inside(first)[0]);
     if let Some(last) = texts.last_mut() {
         last.insert_str(inside(last)[1], &format!("{END}{number}"));
     }
-    if let Some(first) = texts.first_mut() {
+    if let Some(first) = texts.first_mut().filter(|_| place != Place::Last) {
         first.insert_str(start, &format!("{START}{number}"));
     }
+    path != "/content" || place == Place::Last
 }
 
 /// A text without its marks, and the stretches between them; `None` where marks are broken. A start may be missing,
