@@ -146,7 +146,7 @@ impl<'a> Written<'a> {
                 let own = marks.behind(at, &opening);
                 fits(&own).unwrap_or_else(|| own.first().map_or(0, |end| shared(rest, end)))
             });
-            // without a mark at its beginning, or with marks elsewhere, the content does not say where the answer begins
+            // without a mark at its beginning, or with marks elsewhere, the content does not say where it begins
             let partly = content.is_empty() || marks.partly.contains(&at);
             let opened =
                 head.rfind(&opening).filter(|_| !opening.is_empty()).map(|found| before + found + opening.len());
