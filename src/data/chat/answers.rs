@@ -156,7 +156,8 @@ impl<'a> Written<'a> {
                     content.start - if head.ends_with(gap) { gap.len() } else { 0 }
                 }
                 None => match self.begins(whole, at, &opening).filter(|start| (before..=content.end).contains(start)) {
-                    Some(start) => start,
+                    Some(start) if partly => start,
+                    Some(start) => start.min(content.start),
                     None if partly => return Ok(None),
                     None => opened.unwrap_or(content.start),
                 },
@@ -200,7 +201,9 @@ impl<'a> Written<'a> {
         opened.or_else(|| {
             let from = before(false)?.len();
             let same = whole[from..].chars().zip(opening.chars()).take_while(|(a, b)| a == b);
-            Some(from + same.map(|(c, _)| c.len_utf8()).sum::<usize>())
+            let same: String = same.map(|(c, _)| c).collect();
+            // the beginning of a marker may be that of another one
+            Some(from + same.trim_end_matches(|c| "<[{(|#".contains(c)).len())
         })
     }
 

@@ -136,6 +136,8 @@ fn answers_are_found_with_their_ends() {
                  {% if add_generation_prompt %}<assistant>{% endif %}";
     // reads the first message, so that the empty conversation cannot be rendered
     let strict = format!("{{% if messages[0].role == 'x' %}}{{% endif %}}{plain}");
+    // opens an answer with an empty thought, which earlier answers lack
+    let thought = plain.replace("<assistant>{% endif %}", "<assistant><think></think>{% endif %}");
     let end = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}\
                {% if add_generation_prompt %}<assistant>{% else %}{{ eos_token }}{% endif %}";
     let last = "{% for m in messages %}<{{ m.role }}>{{ m.content if loop.last else m.content.split('</think>')[-1] }}\
@@ -154,6 +156,11 @@ fn answers_are_found_with_their_ends() {
         ),
         (asks, vec![("user", "a"), ("assistant", ""), ("user", "c"), ("assistant", "\n")], vec!["<end>", "<end>"]),
         (plain, vec![("user", "<assistant>"), ("assistant", "<assistant>")], vec!["<assistant></s>"]),
+        (
+            &thought,
+            vec![("user", "a"), ("assistant", "<b>"), ("user", "c"), ("assistant", "d")],
+            vec!["<b></s>", "d</s>"],
+        ),
     ] {
         assert_eq!(answers(source, &turns), Ok(expected.into_iter().map(String::from).collect()), "{turns:?}");
     }
