@@ -279,7 +279,7 @@ fn truncate(value: &Value, given: Given) -> Made<Value> {
     if length < dots || leeway < 0 {
         return Err("`truncate` needs a length that holds its end".into());
     }
-    if text.chars().count() as i128 <= length + leeway {
+    if text.chars().count() as i128 <= length.saturating_add(leeway) {
         return Ok(Value::Text(text.into()));
     }
     let cut: String = text.chars().take((length - dots) as usize).collect();

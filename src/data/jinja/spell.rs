@@ -154,17 +154,7 @@ impl Json {
                     entries.push((key, name, value));
                 }
                 if self.sorted {
-                    let mut fault = Ok(());
-                    entries.sort_by(|(a, ..), (b, ..)| {
-                        let order = super::value::order(a, b);
-                        order
-                            .unwrap_or_else(|why| {
-                                fault = Err(why);
-                                None
-                            })
-                            .unwrap_or(std::cmp::Ordering::Equal)
-                    });
-                    fault?;
+                    entries = super::value::sort(entries, &|(key, ..)| key, false)?;
                 }
                 self.list(['{', '}'], &entries, level, to, |(_, name, value), to| {
                     self.quote(name, to);

@@ -77,6 +77,8 @@ fn hostile_templates_end_in_a_sentence() {
         "{% macro f(n) %}{{ n }}{{ f(n + 1) }}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}".into(),
         "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}".into(),
         "{% for i in range(99999) %}{{ 'a' * 9999 }}{% endfor %}".into(),
+        "{{ (range(500)|list + ['a', none] * 300 + range(500)|list)|sort }}".into(),
+        "{{ (['nan'|float, 1.0, 0.5] * 300)|sort }}".into(),
         "{{ 2 ** 999999999 }}".into(),
         "{{ 9 ** 9 ** 9 }}".into(),
         "{{ range(-9223372036854775808, 9223372036854775807)|list }}".into(),

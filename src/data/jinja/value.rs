@@ -362,6 +362,25 @@ pub(super) fn order(a: &Value, b: &Value) -> Made<Option<Ordering>> {
     }
 }
 
+/// Sorts by a key; equal ones stay in their order. Fails where two keys have no order, on which the sort of the standard
+/// library may panic.
+pub(super) fn sort<T>(mut items: Vec<T>, key: &dyn Fn(&T) -> &Value, backwards: bool) -> Made<Vec<T>> {
+    if items.len() < 2 {
+        return Ok(items);
+    }
+    let right = items.split_off(items.len() / 2);
+    let mut left = sort(items, key, backwards)?.into_iter().peekable();
+    let mut right = sort(right, key, backwards)?.into_iter().peekable();
+    let mut sorted = Vec::with_capacity(left.len() + right.len());
+    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+        let order = order(key(a), key(b))?.ok_or("NaN has no place in an order")?;
+        let from = if if backwards { order.is_lt() } else { order.is_gt() } { &mut right } else { &mut left };
+        sorted.extend(from.next());
+    }
+    sorted.extend(left.chain(right));
+    Ok(sorted)
+}
+
 /// `needle in hay`.
 pub(super) fn contains(hay: &Value, needle: &Value) -> Made<bool> {
     match hay {

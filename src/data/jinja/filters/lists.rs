@@ -1,12 +1,10 @@
 //! What the filters of lists share.
 
-use std::cmp::Ordering;
-
 use super::super::access;
 use super::super::budget::Budget;
 use super::super::checks;
 use super::super::methods::{bind, text_of, whole_of};
-use super::super::value::{Given, Made, Value, order};
+use super::super::value::{Given, Made, Value, sort};
 use super::apply;
 
 /// The value at a path of attributes, `a.b.0`; `None` is the value itself.
@@ -59,18 +57,9 @@ pub(super) fn sorted(
         Value::List(series) => Value::list(series.entries.iter().map(|v| without_case(v.clone(), cased)).collect()),
         _ => Ok(without_case(key, cased)),
     };
-    let mut keyed: Vec<(Value, Value)> =
+    let keyed: Vec<(Value, Value)> =
         entries.into_iter().map(|entry| Ok((folded(key(&entry)?)?, entry))).collect::<Made<_>>()?;
-    let mut fault = Ok(());
-    keyed.sort_by(|(a, _), (b, _)| {
-        let found = order(a, b).unwrap_or_else(|why| {
-            fault = Err(why);
-            None
-        });
-        let found = found.unwrap_or(Ordering::Equal);
-        if backwards { found.reverse() } else { found }
-    });
-    fault?;
+    let keyed = sort(keyed, &|(key, _)| key, backwards)?;
     Ok(keyed.into_iter().map(|(_, entry)| entry).collect())
 }
 
