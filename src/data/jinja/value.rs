@@ -362,8 +362,8 @@ pub(super) fn order(a: &Value, b: &Value) -> Made<Option<Ordering>> {
     }
 }
 
-/// Sorts by a key; equal ones stay in their order. Fails where two keys have no order, on which the sort of the standard
-/// library may panic.
+/// Sorts by a key; equal ones stay in their order. Fails where two keys have no order, on which the sort of the
+/// standard library may panic.
 pub(super) fn sort<T>(mut items: Vec<T>, key: &dyn Fn(&T) -> &Value, backwards: bool) -> Made<Vec<T>> {
     if items.len() < 2 {
         return Ok(items);
