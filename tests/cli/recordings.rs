@@ -49,7 +49,7 @@ fn lost_samples_are_known_however_they_are_written() {
     assert_eq!(ran("0", "210", "").code, Some(3));
 }
 
-const HEAD: &str = "recording,time_ms,x_px,y_px,snippet\n";
+const HEAD: &str = "session,time_ms,x_px,y_px,snippet\n";
 
 /// Seven samples from time 0 on each of these tokens, as one recording.
 fn recorded(name: &str, tokens: &[usize]) -> String {
@@ -69,22 +69,38 @@ fn recordings_of_one_file_are_told_apart() {
         "{}",
         back.stderr
     );
-    case.write("m.toml", "recording = \"recording\"\n");
+    case.write("m.toml", "recording = \"session\"\n");
     let with = ["P.csv", "--mapping", "m.toml"];
     assert_eq!(first_line(build(&case, &with)), ["P", "28", "0", "4", "4"]);
     // no path leads from one recording to the next: a step in each
     let all = shown(&case, "priors.json");
     let steps = all["bigrams"].as_array().expect("bigrams").iter().filter_map(|b| b["count"].as_u64()).sum::<u64>();
     assert_eq!(steps, 2);
+    // a column of the name `recording` needs no mapping
+    case.write("R.csv", two.replacen("session", "recording", 1));
+    assert_eq!(first_line(build(&case, &["R.csv"])), ["R", "28", "0", "4", "4"]);
     // sorted by time, two recordings look like one person who looks here and there
     let mut rows: Vec<&str> = two.lines().skip(1).collect();
     rows.sort_by_key(|row| row.split(',').nth(1).and_then(|time| time.parse::<u32>().ok()));
     case.write("P.csv", HEAD.to_string() + &rows.join("\n") + "\n");
     build(&case, &["P.csv"]).refused(
         3,
-        "P.csv:3: 14 samples have the time of the sample before them but lie elsewhere, first this one; the rows of \
+        "P.csv:3: 26 of 28 samples jump away from the sample before them and back, first this one; the rows of \
          several recordings are mixed: set `recording` in the mapping to the column that tells them apart and keep the \
          rows of each together, or put each into a file of its own",
+    );
+    // with clocks of their own
+    let late = |row: &&str| {
+        let field: Vec<&str> = row.splitn(3, ',').collect();
+        format!("{0},{1}.{0},{2}\n", field[0], field[1], field[2])
+    };
+    case.write("S.csv", HEAD.to_string() + &rows.iter().map(late).collect::<String>());
+    assert!(build(&case, &["S.csv"]).stderr.contains("samples jump away from the sample before them and back"));
+    case.write("T.csv", HEAD.replacen("session", "recording", 1) + &rows.join("\n") + "\n");
+    build(&case, &["T.csv"]).refused(
+        3,
+        "T.csv:4: recording `1` goes on here after another one, so their rows are mixed; keep the rows of each \
+         recording together",
     );
     // the same with another snippet each
     case.write("code/B.java", CODE);

@@ -14,6 +14,7 @@ pub mod boxes;
 pub mod build;
 pub mod fixations;
 pub mod mapping;
+mod order;
 pub mod recording;
 pub mod screens;
 pub mod source;

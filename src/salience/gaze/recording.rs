@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::bids::Sidecar;
 use super::mapping::{Coordinates, Decimal, Format, Mapping, TimeUnit};
+use super::order::Order;
 use super::screens::{Screens, Size};
 use super::source;
 use super::table::{Table, number};
@@ -33,8 +34,6 @@ const DURATIONS: [f64; 2] = [30.0, 5000.0];
 const INTERVALS: usize = 4096;
 /// Fixations in a row overlap by less than this, in milliseconds: the rounding of their times.
 const OVERLAP: f64 = 20.0;
-/// Two samples at one time are this far apart, in pixels, only if they are of different recordings.
-const APART: f64 = 100.0;
 /// No screen has more pixels in a row.
 const WIDEST: f64 = 1e5;
 /// No clock shows more milliseconds, in the wrong unit either.
@@ -79,14 +78,10 @@ pub struct Recording<'a> {
     last: Option<(f64, usize)>,
     /// The end of the fixation before, and its line.
     ends: Option<(f64, usize)>,
-    before: Option<(f64, f64)>,
     /// Intervals between samples, or durations of fixations, in milliseconds.
     intervals: Vec<f64>,
-    /// Samples at the time of the sample before them that lie elsewhere, and the line of the first of them.
-    apart: (u64, usize),
+    order: Order,
     rows: u64,
-    /// Changes from one snippet or participant to another.
-    changes: u64,
     kept: u64,
     good: u64,
     small: u64,
@@ -121,7 +116,10 @@ impl<'a> Recording<'a> {
         let validity = mapping.validity.iter().map(|name| column("validity", name)).collect::<Result<_>>()?;
         let snippet_column = optional("snippet", mapping.snippet_column())?;
         let participant_column = optional("participant", mapping.participant.as_deref())?;
-        let recording_column = optional("recording", mapping.recording.as_deref())?;
+        let recording_column = match &mapping.recording {
+            Some(name) => Some(column("recording", name)?),
+            None => table.find("recording")?,
+        };
         let filter = optional("rows", mapping.rows.as_deref())?;
         Ok(Recording {
             mapping,
@@ -142,11 +140,9 @@ impl<'a> Recording<'a> {
             scale: [1.0, 1.0],
             last: None,
             ends: None,
-            before: None,
             intervals: Vec::new(),
-            apart: (0, 0),
+            order: Order::default(),
             rows: 0,
-            changes: 0,
             kept: 0,
             good: 0,
             small: 0,
@@ -187,7 +183,6 @@ impl<'a> Recording<'a> {
                 continue;
             }
             self.kept += 1;
-            self.changes += u64::from(new_snippet || new_participant);
             let new_stretch = new_snippet || new_participant || new_recording || self.interrupted;
             if new_stretch {
                 self.scale = self.scale(line)?;
@@ -198,13 +193,7 @@ impl<'a> Recording<'a> {
             let ms = self.milliseconds(line)?;
             let end_ms = self.last_column.map(|at| self.end(at, ms, line)).transpose()?;
             let point = if beside { None } else { self.point(line)? };
-            if let (Some((x, y)), Some((u, v))) = (point, self.before)
-                && same_time == Some(ms)
-                && (x - u).hypot(y - v) > APART
-            {
-                self.apart = (self.apart.0 + 1, if self.apart.0 == 0 { line } else { self.apart.1 });
-            }
-            self.before = point;
+            self.order.row(point, new_snippet || new_participant, same_time == Some(ms), line);
             return Ok(Some((Row { new_stretch, ms, end_ms, point }, line)));
         }
         self.check()?;
@@ -383,30 +372,10 @@ impl<'a> Recording<'a> {
             let why = format!("none of its {} rows is a sample of a snippet", self.rows);
             return fail(format!("{why}; check `snippet`, `ignore`, `rows` and `keep` in the mapping"));
         }
-        self.check_order()?;
+        if !self.mapping.has_fixations() {
+            self.order.check(self.table.file(), self.kept)?;
+        }
         self.check_units()
-    }
-
-    /// Refuses rows of several recordings that were sorted into one another: they look like one person whose eyes are
-    /// in two places at one time, or who changes the snippet again and again in the time of a few samples.
-    fn check_order(&self) -> Result {
-        if self.mapping.has_fixations() {
-            return Ok(());
-        }
-        let remedy = "the rows of several recordings are mixed: set `recording` in the mapping to the column that \
-                      tells them apart and keep the rows of each together, or put each into a file of its own";
-        if let (apart @ 10.., line) = self.apart
-            && 10 * apart > self.kept
-        {
-            let why =
-                format!("{apart} samples have the time of the sample before them but lie elsewhere, first this one");
-            return Err(Error::row(self.table.file(), line, format!("{why}; {remedy}")));
-        }
-        if self.changes >= 20 && 4 * self.changes > self.kept {
-            let why = format!("the snippet or participant changes {} times in {} samples", self.changes, self.kept);
-            return Err(Error::file(self.table.file(), format!("{why}; {remedy}")));
-        }
-        Ok(())
     }
 
     /// Checks that the units are plausible.
