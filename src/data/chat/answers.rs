@@ -1,7 +1,7 @@
 //! Where the answers of a conversation stand in its text.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use serde_json::Value;
 
@@ -155,7 +155,7 @@ impl<'a> Written<'a> {
                 None if opening.is_empty() && !partly => {
                     content.start - if head.ends_with(gap) { gap.len() } else { 0 }
                 }
-                None => match self.begins(whole, at, &opening).filter(|start| (before..=content.end).contains(start)) {
+                None => match self.begins(whole, at, &opening, before..=content.end) {
                     Some(start) if partly => start,
                     Some(start) => start.min(content.start),
                     None if partly => return Ok(None),
@@ -193,9 +193,28 @@ impl<'a> Written<'a> {
         Ok(String::new())
     }
 
-    /// Where an answer begins: behind the conversation before it with the opening, or with as much of the opening as is
-    /// written.
-    fn begins(&self, whole: &str, at: usize, opening: &str) -> Option<usize> {
+    /// Where an answer begins, within a window: behind the conversation before it, or at least behind the message before
+    /// it.
+    fn begins(&self, whole: &str, at: usize, opening: &str, window: RangeInclusive<usize>) -> Option<usize> {
+        let fits = |start: &usize| window.contains(start);
+        self.after(whole, at, opening).filter(fits).or_else(|| self.after_neighbour(whole, at).filter(fits))
+    }
+
+    /// The end of the message before an answer with the opening, for templates that write earlier messages in another
+    /// way when more follows.
+    fn after_neighbour(&self, whole: &str, at: usize) -> Option<usize> {
+        let neighbour = at.checked_sub(1)?;
+        Place::ALL.into_iter().find_map(|place| {
+            let (found, marks) = self.marks(whole, [(neighbour, place)]).ok()?;
+            let from = found?.get(&neighbour)?.end;
+            let (text, contents) = marks.read(at, true)?;
+            let closing = text.get(contents.get(&neighbour)?.end..)?;
+            whole[from..].starts_with(closing).then_some(from + closing.len())
+        })
+    }
+
+    /// The end of the conversation before an answer with the opening, or with as much of the opening as is written.
+    fn after(&self, whole: &str, at: usize, opening: &str) -> Option<usize> {
         let before = |prompt| Some(self.render(at, prompt).ok()?.text).filter(|text| whole.starts_with(text));
         let opened = before(true).map(|text| text.len());
         opened.or_else(|| {

@@ -166,6 +166,25 @@ fn answers_are_found_with_their_ends() {
     }
 }
 
+/// The system's text moves to the last question, so that the conversation before an answer is written in another way;
+/// a call is written with text of its own around its name.
+#[test]
+fn an_answer_begins_where_the_message_before_it_ends() {
+    let source = "{% for m in messages if m.role != 'system' %}{% if m.role == 'user' %}[INST] \
+                  {% if loop.last %}{{ messages[0].content }} {% endif %}{{ m.content }}[/INST]{% elif m.tool_calls %}\
+                  [CALLS] {{ m.tool_calls | tojson }}</s>{% else %} {{ m.content | trim }}</s>{% endif %}{% endfor %}";
+    let call = json!([{"name": "f"}]);
+    let turn = |role: &str, content: &str| json!({"role": role, "content": content});
+    for more in [vec![], vec![turn("user", "v"), turn("assistant", "w")]] {
+        let calls = json!({"role": "assistant", "tool_calls": call});
+        let messages = [vec![turn("system", "s"), turn("user", "u "), calls], more].concat();
+        let chat = chat(source);
+        let whole = chat.render(&talk(&messages), false).unwrap();
+        let found = chat.answers(&talk(&messages), &whole, &[2], usize::MAX).unwrap();
+        assert_eq!(&whole.text[found.places[0].1.clone()], "[CALLS] [{\"name\": \"f\"}]</s>");
+    }
+}
+
 #[test]
 fn answers_that_are_rewritten_are_told() {
     let source =
