@@ -250,15 +250,23 @@ fn copied(row: &Row, words: &Words) -> (bool, bool) {
     (!target.is_empty() && words.source.trim() == target, !target.is_empty() && given.contains(target))
 }
 
-/// Whether a row learns EOS twice in a row, and whether EOS is inside its text elsewhere. The second holds for rows
-/// that get EOS after their text; a chat template may well have EOS after each answer.
+/// Whether a row learns EOS twice in a row, and whether EOS is inside its text elsewhere. In a conversation, whose
+/// template may well write EOS after each answer, the second is an EOS with learned text behind it.
 fn misplaced(row: &Row, eos: u32) -> [bool; 2] {
     let Example { ids, labels, .. } = &row.example;
     let pair = |t: usize| labels[t] == eos && labels.get(t + 1) == Some(&eos);
-    let places = row.words.as_ref().map_or(&[][..], |words| &words.places);
-    let ended = places.last().is_some_and(|place| place.is_empty());
-    let inside = |(t, (&id, place)): (usize, (&u32, &Range<usize>))| id == eos && !place.is_empty() && !pair(t);
-    [(0..ids.len()).any(pair), ended && ids.iter().zip(places).enumerate().any(inside)]
+    let twice = (0..ids.len()).any(pair);
+    let Some(words) = &row.words else { return [twice, false] };
+    // a row that was cut has fewer ids than places
+    let places = &words.places[..ids.len().min(words.places.len())];
+    let ended = words.places.last().is_some_and(|place| place.is_empty());
+    let written = |t: usize| words.all.get(places[t].clone()).is_some_and(|text| !text.trim().is_empty());
+    let goes_on = |t: usize| (t + 1..places.len()).take_while(|&u| labels[u] != IGNORE).any(written);
+    let inside = |t: usize| match ended {
+        true => ids[t] == eos && !places[t].is_empty(),
+        false => labels[t] == eos && goes_on(t),
+    };
+    [twice, (0..places.len()).any(|t| inside(t) && !pair(t))]
 }
 
 impl Hashes {

@@ -85,6 +85,26 @@ fn misplaced_ends_are_counted() {
     assert_eq!(survey.misplaced, Some([at(&[2, 4, 6]), at(&[3, 4, 7])]));
 }
 
+/// A template writes EOS after each answer, and a line break that may be learned with it.
+#[test]
+fn misplaced_ends_of_answers_are_counted() {
+    let template = "{% for m in messages %}{{ m.role[0] }}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}\
+                    </s>\n{% endgeneration %}{% else %}{{ m.content }}</s>\n{% endif %}{% endfor %}";
+    let row = |question: &str, answer: &str| {
+        let turn = |text: &str, role: &str| serde_json::json!({"role": role, "content": text});
+        let turns = [turn(question, "user"), turn(answer, "assistant"), turn("more", "user"), turn("z", "assistant")];
+        serde_json::json!({ "messages": turns }).to_string() + "\n"
+    };
+    // the second has EOS in an answer, the third has it twice, and what is not learned may hold it
+    let jsonl = row("a", "xy") + &row("b", "x</s>y") + &row("c", "x</s>") + &row("d</s>e", "xyz");
+    let chat = super::super::chat::Chat::new(template, &[("eos_token", "</s>")]).unwrap();
+    let (tokenizer, reading) = (plain().with_chat(chat), reading(Task::None, 100));
+    let dir = tempfile::tempdir().unwrap();
+    let ask = Ask { tokenizer: Some(&tokenizer), vocab: 512, reading: &reading, drawing: None };
+    let (survey, _) = ask.survey(&write(&dir, "d", &jsonl), &Rows::First(0), None).unwrap();
+    assert_eq!(survey.misplaced, Some([at(&[3]), at(&[2])]));
+}
+
 /// The report is the one that training prints.
 #[test]
 fn counts_are_those_of_training() {
