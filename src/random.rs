@@ -35,6 +35,8 @@ pub enum Purpose {
     Bench = 5,
     /// Tokens drawn by a generation.
     Sample = 6,
+    /// The stretch of code that a completion leaves out.
+    Cut = 7,
 }
 
 /// Two words as a number in the open interval (0, 1), 53 bits.

@@ -63,7 +63,7 @@ pub fn run(args: &DemoArgs, out: &mut Terminal) -> Result {
         name,
         Some(&tokenizer),
         spec.vocab,
-        &prepare::reading(&recipe, &recipe.data.train_file)?,
+        &prepare::reading(&recipe, &recipe.data.train_file, None)?,
     )?;
 
     let model = recipe.train.output_dir.clone();

@@ -60,7 +60,7 @@ impl Counts {
         let example = &row.example;
         self.rows += 1;
         self.truncated += usize::from(row.cut > 0);
-        self.split_copies += usize::from(row.split);
+        self.split_copies += usize::from(row.before.is_some());
         self.rewritten += usize::from(row.rewritten);
         if let Some(parsed) = row.parsed {
             self.code.add(example.row as usize + 1, parsed);

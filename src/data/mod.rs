@@ -12,6 +12,7 @@ pub mod chat;
 mod contain;
 pub mod corpus;
 mod counts;
+pub mod cut;
 pub mod jinja;
 pub(crate) mod json;
 pub(crate) mod lines;

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::cut::Unit;
 use super::json::{self, Object, given, list, text, token};
 use super::row::{Row, Words};
 use super::source::Reading;
@@ -53,11 +54,13 @@ impl RowReader<'_> {
     pub(crate) fn json(&self, line: &str) -> Result<Row, String> {
         let mut row = json::object(line)?;
         if self.open {
-            leave_open(&mut row, self.reading.task);
+            leave_open(&mut row, self.reading.task, self.reading.cutting.unit != Unit::Half);
         }
-        let lang = match self.reading.paths {
-            Some(_) => text(&row, "lang")?.map(|name| name.parse().map_err(|e| format!("`lang`: {e}"))).transpose()?,
-            None => None,
+        let reads_code = self.reading.paths.is_some() || self.reading.cutting.unit != Unit::Half;
+        let lang = match text(&row, "lang") {
+            Ok(Some(name)) if reads_code => Some(name.parse().map_err(|e| format!("`lang`: {e}"))?),
+            Err(why) if reads_code => return Err(why),
+            _ => None,
         };
         let marks = Marks { weights: given(&row, "weights"), path: given(&row, "path"), lang };
         if let Some(ids) = given(&row, "input_ids") {
@@ -93,11 +96,11 @@ impl RowReader<'_> {
     }
 
     fn pair(&self, code: &str, content: Option<&str>, marks: Marks) -> Result<Row, String> {
-        let pair = template::pair(self.reading.task, code, content)?;
+        let pair = template::pair(self.reading.task, code, content, &self.reading.cutting, marks.lang)?;
         let (at, continues) = (pair.at, pair.continues);
         let texts = Texts { code, target: &pair.completion, at, continues, lang: marks.lang };
         let row = self.text(&pair.prompt, texts, marks)?;
-        Ok(Row { split: pair.split, ..row })
+        Ok(Row { before: pair.before, ..row })
     }
 
     /// BOS (if there is one) prompt completion EOS. The two texts are tokenised separately, so that the tokens in front
@@ -247,10 +250,10 @@ pub(super) fn push(example: &mut Example, id: u32, label: u32, weight: f32, on_p
 
 /// Gives an empty target to a row without one: without `completion`, `output`, `content`, or tokens without `labels`. A
 /// row that training can read is left unchanged, whatever else it contains.
-fn leave_open(row: &mut Object, task: Task) {
+fn leave_open(row: &mut Object, task: Task, cuts: bool) {
     let ids = given(row, "input_ids").map(|ids| ids.as_array().map_or(0, Vec::len));
     // these two tasks derive the target from the code
-    let own = matches!(task, Task::Completion | Task::Copy);
+    let own = matches!(task, Task::Completion | Task::Copy) || cuts;
     let has = |key| given(row, key).is_some();
     let whole = has("segments")
         || has("messages")
@@ -427,7 +430,7 @@ mod tests {
         let completion = Reading { task: Task::Completion, ..reading() };
         let line = r#"{"code": "a\nxyz\n", "content": "a\nxyz", "weights": [[1, 2, 7]]}"#;
         let row = read_with(&plain(), &completion, line).unwrap();
-        assert!(row.split);
+        assert!(row.before.is_some());
         assert!(row.example.ids.ends_with(&[120, 121, 122, EOS]));
         assert!(row.example.weights.ends_with(&[1.0, 7.0, 1.0, 1.0]));
     }

@@ -2,6 +2,7 @@
 
 use super::IGNORE;
 use super::corpus::{self, DataSource, Reading};
+use super::cut::Before;
 use super::reader::{self, RowReader};
 use super::row::Row;
 use super::template::{self, Task};
@@ -19,6 +20,10 @@ pub struct Prompt {
     pub target: Vec<u32>,
     /// Their text, where there is a tokenizer.
     pub target_text: Option<String>,
+    /// The source of the target as the row has it; none for rows of ids.
+    pub source: Option<String>,
+    /// The code before the target, where that was cut from the code of its row.
+    pub before: Option<Before>,
 }
 
 /// The rows of a source, in its order; forms and templates are those of training ([`corpus`]), and the target may be
@@ -26,10 +31,22 @@ pub struct Prompt {
 ///
 /// Errors name the first line that cannot be used, and the remedy.
 pub fn read(source: &DataSource, tokenizer: Option<&Tokenizer>, vocab: usize, task: Task) -> Result<Vec<Prompt>> {
-    let reading = Reading { task, max_length: usize::MAX, ..Reading::default() };
+    read_as(source, tokenizer, vocab, &Reading { task, ..Reading::default() }, usize::MAX)
+}
+
+/// At most the first `most` rows of a source, read as `reading` says, but with no limit of length and no weights.
+pub fn read_as(
+    source: &DataSource, tokenizer: Option<&Tokenizer>, vocab: usize, reading: &Reading, most: usize,
+) -> Result<Vec<Prompt>> {
+    let reading = Reading { max_length: usize::MAX, paths: None, prompt_weight: None, ..reading.clone() };
     let reader = RowReader { tokenizer, vocab, reading: &reading, keep_texts: true, open: true };
     let mut prompts = Vec::new();
-    corpus::scan(source, &reader, |_, row| split(row, tokenizer), |prompt| prompts.push(prompt))?;
+    let mut keep = |prompt| {
+        if prompts.len() < most {
+            prompts.push(prompt);
+        }
+    };
+    corpus::scan(source, &reader, |_, row| split(row, tokenizer), &mut keep)?;
     let mut list = Vec::with_capacity(prompts.len());
     for prompt in prompts {
         let prompt: Prompt = prompt?;
@@ -53,7 +70,8 @@ pub fn text(text: &str, tokenizer: &Tokenizer, vocab: usize, task: Task) -> std:
 }
 
 fn split(row: Row, tokenizer: Option<&Tokenizer>) -> Result<Prompt> {
-    let Row { example, words, .. } = row;
+    let Row { example, words, before, .. } = row;
+    let source = words.as_ref().map(|words| words.source.clone());
     let first = example.labels.iter().position(|&label| label != IGNORE).unwrap_or(example.ids.len());
     let mut target: Vec<u32> = example.labels[first..].iter().copied().filter(|&label| label != IGNORE).collect();
     let end = target.pop_if(|last| tokenizer.is_some_and(|tokenizer| *last == tokenizer.eos()));
@@ -68,14 +86,16 @@ fn split(row: Row, tokenizer: Option<&Tokenizer>) -> Result<Prompt> {
         (None, Some(tokenizer)) => Some(tokenizer.decode_behind(&example.ids[..first], &target)?),
         (None, None) => None,
     };
-    Ok(Prompt { row: example.row, ids: example.ids[..first].to_vec(), target, target_text })
+    Ok(Prompt { row: example.row, ids: example.ids[..first].to_vec(), target, target_text, source, before })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::chat::Chat;
+    use super::super::cut::{Cutting, Fim, Unit};
     use super::super::samples::*;
     use super::*;
+    use crate::salience::syntax::Language;
     use std::path::Path;
 
     fn read_rows(jsonl: &str, tokenizer: Option<&Tokenizer>, task: Task) -> std::result::Result<Vec<Prompt>, String> {
@@ -139,6 +159,37 @@ mod tests {
     }
 
     #[test]
+    fn code_is_cut_by_its_grammar() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("d.jsonl");
+        let code = "def f(a):\n    return a\nx = 1\n";
+        let row = serde_json::json!({"code": code, "lang": "python"});
+        std::fs::write(&file, format!("{row}\n{row}\n")).unwrap();
+        let read = |task, unit, fim| {
+            let cutting = Cutting { unit, fim, ..Cutting::default() };
+            let reading = Reading { task, cutting, max_length: 1, ..Reading::default() };
+            read_as(&DataSource::Jsonl(file.clone()), Some(&plain()), 512, &reading, 1)
+        };
+        let text = |task, fim| {
+            let mut rows = read(task, Unit::Block, fim).unwrap();
+            assert_eq!(rows.len(), 1);
+            let row = rows.remove(0);
+            let before = Before { text: "def f(a):\n".into(), language: Some(Language::Python) };
+            assert_eq!((row.target_text.as_deref(), row.before.as_ref()), (Some("    return a"), Some(&before)));
+            assert_eq!(before.first("    return b\nz = 2", Unit::Block), "    return b");
+            plain().decode(&row.ids).unwrap()
+        };
+        assert_eq!(text(Task::None, None), "def f(a):\n");
+        assert_eq!(text(Task::Completion, None), super::super::template::render(Task::Completion, "def f(a):\n"));
+        let marks = Fim(["<p>", "<s>", "<m>"]);
+        assert_eq!(text(Task::Completion, Some(marks)), "<p>def f(a):\n<s>\nx = 1\n<m>");
+        assert!(read(Task::None, Unit::Half, None).unwrap()[0].before.is_none());
+        std::fs::write(&file, serde_json::json!({ "code": code }).to_string()).unwrap();
+        let why = read(Task::None, Unit::Line, None).unwrap_err().to_string();
+        assert!(why.contains("the row names no language, which a cut by line requires; give `lang`, or"), "{why}");
+    }
+
+    #[test]
     fn the_target_of_a_conversation_is_its_answer() {
         let template = "{% for m in messages %}{{ m.role[0] }}{{ m.content }}</s>{% endfor %}\
                         {% if add_generation_prompt %}a{% endif %}";
@@ -157,7 +208,7 @@ mod tests {
             row,
             ids: ids.to_vec(),
             target: target.to_vec(),
-            target_text: None,
+            ..Prompt::default()
         };
         assert_eq!(rows.unwrap(), [expected(1, &[5], &[]), expected(3, &[6], &[7])]);
     }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Example;
+use super::cut::Before;
 use super::tokenizer::Piece;
 use super::weights::drawn::Look;
 use crate::salience::syntax::Parsed;
@@ -16,8 +17,8 @@ pub(crate) struct Row {
     pub cut: usize,
     /// Whether a chat template writes its first answer in another way when nothing follows.
     pub rewritten: bool,
-    /// Whether the completion was made by cutting `code` in two.
-    pub split: bool,
+    /// The code before the completion, where that was cut from the code.
+    pub before: Option<Before>,
     /// The code that a scan path is drawn through, if weights are drawn.
     pub look: Option<Look>,
     /// How that code parsed; `None` if weights are not drawn, or drawn through a natural language.

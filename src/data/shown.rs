@@ -143,7 +143,7 @@ impl Shown {
             kept: example.supervised() > 0,
             subwords: (0..example.ids.len()).map(&mut subword).collect(),
             cut: (row.cut, lost(row)),
-            split: row.split,
+            split: row.before.is_some(),
             scan: drawn.and_then(|(look, drawn)| scan(row.words.as_ref()?, look, drawn)),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::cut::Cutting;
 use super::jinja::Date;
 use super::template::Task;
 use super::weights::drawn::PathReading;
@@ -46,6 +47,8 @@ impl DataSource {
 pub struct Reading {
     /// The template for rows of `code` and for parallel files.
     pub task: Task,
+    /// What completion leaves out of code that has no target of its own.
+    pub cutting: Cutting,
     /// Largest number of tokens of an example.
     pub max_length: usize,
     /// Loss weight of prompt tokens; with `None`, prompts are not supervised.
@@ -60,6 +63,14 @@ pub struct Reading {
 
 impl Default for Reading {
     fn default() -> Reading {
-        Reading { task: Task::None, max_length: 1024, prompt_weight: None, uniform: false, paths: None, date: None }
+        Reading {
+            task: Task::None,
+            cutting: Cutting::default(),
+            max_length: 1024,
+            prompt_weight: None,
+            uniform: false,
+            paths: None,
+            date: None,
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! kept.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 
 use super::corpus::{self, Counts, DataSource, Reading};
 use super::counts::{Weights, learns_end};
@@ -243,7 +243,7 @@ fn copied(row: &Row, words: &Words) -> (bool, bool) {
     let target = words.target.trim();
     // a row that was cut in two has only the first half as input; for other rows the instruction is ignored, because a
     // short target may well occur in it
-    let given = match row.split {
+    let given = match row.before.is_some() {
         true => words.all.get(..words.all.len().saturating_sub(words.target.len())).unwrap_or_default(),
         false => &words.source,
     };

@@ -1,6 +1,8 @@
 //! Task templates: how `code` and `content` become a prompt and the completion to learn.
 
+use super::cut::{self, Before, Cutting, Unit};
 use crate::choices::choices;
+use crate::salience::syntax::Language;
 
 choices! {
     /// What is asked of the model. Rows that bring their own `prompt` are not touched by it.
@@ -53,8 +55,8 @@ pub fn alpaca(instruction: &str, input: &str) -> String {
 pub(crate) struct Pair {
     pub prompt: String,
     pub completion: String,
-    /// Whether the completion was cut from the code.
-    pub split: bool,
+    /// The code before the completion, where that was cut from the code.
+    pub before: Option<Before>,
     /// The byte of the code at which the completion begins, where it is a stretch of it.
     pub at: Option<usize>,
     /// Whether the completion goes on where the code ends.
@@ -63,19 +65,15 @@ pub(crate) struct Pair {
 
 /// Applies a task to `code` and, where the row has it, `content`.
 ///
-/// Completion cuts the code in two where there is no content, or where the content only repeats the code. The error
-/// is a sentence about the row.
-pub(crate) fn pair(task: Task, code: &str, content: Option<&str>) -> Result<Pair, String> {
+/// Completion cuts the code where there is no content, or where the content only repeats the code; so does no task
+/// where there is a unit to cut. `lang` is the language that the row names. The error is a sentence about the row.
+pub(crate) fn pair(
+    task: Task, code: &str, content: Option<&str>, cutting: &Cutting, lang: Option<Language>,
+) -> Result<Pair, String> {
+    let cuts = task == Task::Completion || task == Task::None && cutting.unit != Unit::Half;
     let completion = match (task, content) {
-        (Task::Completion, content) if content.is_none_or(|c| c.trim() == code.trim()) => {
-            let (prefix, suffix) = halves(code).ok_or(
-                "`code` is a single word, which cannot be cut into a prefix and a suffix; give `content`, or drop the \
-                 row",
-            )?;
-            // the suffix is a slice of the code, so that the distance of their beginnings is its place
-            let at = Some(suffix.as_ptr() as usize - code.as_ptr() as usize);
-            let (prompt, completion) = (render(task, prefix), suffix.to_string());
-            return Ok(Pair { prompt, completion, split: true, at, continues: false });
+        (_, content) if cuts && content.is_none_or(|c| c.trim() == code.trim()) => {
+            return cut(task, code, cutting, lang);
         }
         (_, Some(content)) => content,
         (Task::Copy, None) => code,
@@ -83,7 +81,38 @@ pub(crate) fn pair(task: Task, code: &str, content: Option<&str>) -> Result<Pair
     };
     let at = (task == Task::Copy && completion == code).then_some(0);
     let continues = matches!(task, Task::Completion | Task::None);
-    Ok(Pair { prompt: render(task, code), completion: completion.to_string(), split: false, at, continues })
+    Ok(Pair { prompt: render(task, code), completion: completion.to_string(), before: None, at, continues })
+}
+
+/// The pair of a code that brings no target of its own.
+fn cut(task: Task, code: &str, cutting: &Cutting, lang: Option<Language>) -> Result<Pair, String> {
+    let (before, target, behind, language) = match cutting.unit {
+        Unit::Half => {
+            let (prefix, suffix) = halves(code).ok_or(
+                "`code` is a single word, which cannot be cut into a prefix and a suffix; give `content`, or drop the \
+                 row",
+            )?;
+            (prefix, suffix, "", None)
+        }
+        unit => {
+            let language = cutting.language.or(lang).ok_or_else(|| {
+                format!(
+                    "the row names no language, which a cut by {unit} requires; give `lang`, or set --lang or \
+                         salience.source_lang"
+                )
+            })?;
+            let place = cut::place(code, language, unit, cutting.seed)?;
+            (&code[..place.start], &code[place.clone()], &code[place.end..], Some(language))
+        }
+    };
+    // the target is a slice of the code, so that the distance of their beginnings is its place
+    let at = Some(target.as_ptr() as usize - code.as_ptr() as usize);
+    let prompt = match &cutting.fim {
+        Some(fim) => fim.prompt(before, behind),
+        None => render(task, before),
+    };
+    let before = Some(Before { text: before.to_string(), language });
+    Ok(Pair { prompt, completion: target.to_string(), before, at, continues: false })
 }
 
 /// Cuts code after half of its lines; a single line after half of its words. Blank lines around the code and the
@@ -157,9 +186,11 @@ mod tests {
 
     #[test]
     fn completion_never_copies() {
+        let pair = |task, code, content| pair(task, code, content, &Cutting::default(), None);
         let cut = pair(Task::Completion, "a\nb\n", None).unwrap();
         assert_eq!((cut.prompt.as_str(), cut.completion.as_str()), (render(Task::Completion, "a").as_str(), "b"));
-        assert_eq!((cut.split, cut.at, cut.continues), (true, Some(2), false));
+        let before = Before { text: "a".into(), language: None };
+        assert_eq!((&cut.before, cut.at, cut.continues), (&Some(before), Some(2), false));
         assert_eq!(pair(Task::Completion, "a\nb\n", Some("a\nb")).unwrap(), cut);
         for (task, code, content, completion, at, continues) in [
             (Task::Completion, "a", Some("b"), "b", None, true),
@@ -170,7 +201,7 @@ mod tests {
             (Task::Translation, "a", Some("a"), "a", None, false),
         ] {
             let expected =
-                Pair { prompt: render(task, code), completion: completion.into(), split: false, at, continues };
+                Pair { prompt: render(task, code), completion: completion.into(), before: None, at, continues };
             assert_eq!(pair(task, code, content).unwrap(), expected);
         }
         assert_eq!(pair(Task::None, "a", Some("b")).unwrap().prompt, "a");
@@ -178,6 +209,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_said() {
+        let pair = |task, code, content| pair(task, code, content, &Cutting::default(), None);
         assert_eq!(
             pair(Task::Completion, "word", None).unwrap_err(),
             "`code` is a single word, which cannot be cut into a prefix and a suffix; give `content`, or drop the row"

@@ -88,11 +88,13 @@ impl Fingerprint {
         self.0.contains_key(ROWS)
     }
 
-    /// The keys of different values, in order.
+    /// The keys of different values, in order. A key of the recipe that is not recorded is younger than the record,
+    /// which was made as its default has it.
     fn differing<'a>(&'a self, now: &'a Fingerprint) -> impl Iterator<Item = &'a String> {
+        let defaults = Recipe::default().assignments();
         let keys: BTreeSet<&String> = self.0.keys().chain(now.0.keys()).collect();
         let keys = keys.into_iter().filter(|key| self.has_rows() || *key != ROWS);
-        keys.filter(|&key| self.0.get(key) != now.0.get(key))
+        keys.filter(move |&key| self.0.get(key).or(defaults.get(key)) != now.0.get(key))
     }
 }
 
@@ -117,8 +119,8 @@ fn content(source: &DataSource) -> Result<Option<blake3::Hash>> {
 mod tests {
     use super::*;
 
-    /// The record of 0.1.0. A key that joins or leaves it is a change to every older checkpoint, which a resume
-    /// refuses.
+    /// The record of 0.1.0 with the keys that joined it. The default of a key that joins must be what was done before,
+    /// or an older checkpoint resumes to other bits.
     #[test]
     fn checkpoints_record_the_keys_that_they_always_did() {
         let listed = |sections: &[(&str, &str)]| -> BTreeSet<String> {
@@ -129,7 +131,7 @@ mod tests {
         };
         let bits = listed(&[
             ("model", "embd_dropout resid_dropout attention_dropout"),
-            ("data", "task max_length prompt_weight chat_date batching max_tokens shuffle"),
+            ("data", "task cut cut_seed fim max_length prompt_weight chat_date batching max_tokens shuffle"),
             (
                 "salience",
                 "condition mode max_lines dynamic w_base off_path unseen align scope calls source_lang target_lang",

@@ -6,6 +6,7 @@ use super::resume::{Resume, Resumed};
 use super::salience;
 use crate::data::cache;
 use crate::data::corpus::{self, Corpus, DataSource, Reading};
+use crate::data::cut::{Cutting, Fim};
 use crate::data::jinja::Date;
 use crate::data::pack::Batching;
 use crate::data::tokenizer::Tokenizer;
@@ -113,9 +114,13 @@ impl Prepared {
 }
 
 /// How the recipe wants the rows of a source to be read.
-pub fn reading(recipe: &Recipe, source: &DataSource) -> Result<Reading> {
+pub fn reading(recipe: &Recipe, source: &DataSource, tokenizer: Option<&Tokenizer>) -> Result<Reading> {
+    let fim = if recipe.data.fim { Some(fim_of(tokenizer)?) } else { None };
+    let cutting =
+        Cutting { unit: recipe.data.cut, seed: recipe.data.cut_seed, language: recipe.salience.source_lang, fim };
     Ok(Reading {
         task: recipe.data.task,
+        cutting,
         max_length: recipe.data.max_length,
         prompt_weight: recipe.data.prompt_weight,
         uniform: recipe.objective.arm == Arm::Uniform,
@@ -124,11 +129,18 @@ pub fn reading(recipe: &Recipe, source: &DataSource) -> Result<Reading> {
     })
 }
 
+/// The marks of a model that fills in the middle.
+fn fim_of(tokenizer: Option<&Tokenizer>) -> Result<Fim> {
+    let why = "data.fim = true requires a tokenizer with tokens for filling in the middle, such as <fim_prefix>, and this \
+               model's has none; unset data.fim";
+    tokenizer.and_then(Tokenizer::fim).ok_or_else(|| Error::Usage(why.into()))
+}
+
 /// Reads a source by way of the cache, if the recipe has one.
 fn read(
     recipe: &Recipe, source: &DataSource, tokenizer: Option<&Tokenizer>, vocab: usize, notes: &mut Vec<String>,
 ) -> Result<Corpus> {
-    let reading = reading(recipe, source)?;
+    let reading = reading(recipe, source, tokenizer)?;
     let Some(dir) = recipe.cache_dir() else {
         return corpus::read(source, tokenizer, vocab, &reading);
     };
@@ -241,8 +253,8 @@ fn notes_of(prepared: &Prepared, marker: Option<(u32, usize)>) -> Vec<String> {
         }
         if r.split_copies > 0 {
             notes.push(format!(
-                "{file}: {} completion rows had no target of their own and were split in half",
-                r.split_copies
+                "{file}: {} completion rows had no target of their own; a {} of their code is the target (data.cut)",
+                r.split_copies, recipe.data.cut
             ));
         }
         if r.rewritten > 0 {

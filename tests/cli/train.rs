@@ -108,7 +108,10 @@ fn completion_cuts_code_that_has_no_target() {
     let rows = ["int a;\nint b;", "return x;\nreturn y;"];
     case.write("train.jsonl", jsonl(&rows.map(|code| json!({"code": code}))));
     let (_, notes) = case.train(&["data.task=completion"]).noted();
-    assert_eq!(notes, ["train.jsonl: 2 completion rows had no target of their own and were split in half"]);
+    assert_eq!(
+        notes,
+        ["train.jsonl: 2 completion rows had no target of their own; a half of their code is the target (data.cut)"]
+    );
     let wanted = case.read("out/adapter_model.safetensors");
     case.write("train.jsonl", jsonl(&rows.map(|code| json!({"code": code, "content": code}))));
     assert!(case.adapter("copies", &["data.task=completion"]) == wanted);

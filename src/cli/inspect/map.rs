@@ -41,7 +41,7 @@ pub fn notes(row: &Shown) -> Vec<String> {
         notes.push("no token is supervised: training skips the row".to_string());
     }
     if row.split {
-        notes.push("the row has no target of its own: the second half of its code is the target".to_string());
+        notes.push("the row has no target of its own: the target is cut from its code (data.cut)".to_string());
     }
     notes
 }

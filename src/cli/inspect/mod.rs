@@ -117,7 +117,7 @@ pub fn run(args: &InspectArgs, out: &mut Terminal) -> Result {
         let why = "text needs a tokenizer: name one with --tokenizer FILE, or a model that has one with --model DIR";
         return Err(Error::Usage(why.into()));
     }
-    let (reading, drawing) = (prepare::reading(&recipe, &source)?, salience::drawing(&recipe)?);
+    let (reading, drawing) = (prepare::reading(&recipe, &source, tokenizer.as_ref())?, salience::drawing(&recipe)?);
     let ask = Ask { tokenizer: tokenizer.as_ref(), vocab, reading: &reading, drawing: drawing.as_ref() };
     let known = others.as_ref().map(|others| ask.others(others)).transpose()?;
     let (survey, shown) = ask.survey(&source, &rows(args)?, known.as_ref())?;

@@ -155,8 +155,8 @@ pub fn facts(it: &Inspected) -> Vec<Fact> {
     }
     if c.split_copies > 0 {
         let meaning =
-            "completion rows whose target is missing or repeats the code: the second half of the code is the target";
-        fact("cut in half", of(c.split_copies, c.rows), meaning.into(), false);
+            "completion rows whose target is missing or repeats the code: the target is cut from the code (data.cut)";
+        fact("cut from code", of(c.split_copies, c.rows), meaning.into(), false);
     }
     let (line, tokens) = s.longest;
     fact("longest row", format!("row {line}, {tokens} tokens"), "before truncation".into(), false);

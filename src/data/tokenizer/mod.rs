@@ -17,6 +17,7 @@ use self::special::{Older, Special};
 use super::beside::Beside;
 use super::chat::Chat;
 use super::contain::contained;
+use super::cut::Fim;
 use crate::error::{Error, Result};
 
 const SAVE: &str = "`AutoTokenizer.from_pretrained(MODEL).save_pretrained(DIR)` writes one";
@@ -225,6 +226,11 @@ impl Tokenizer {
     /// Name and text of the special tokens that have a name, as `special_tokens_map` of transformers.
     pub fn special_tokens(&self) -> &[(String, String)] {
         &self.special
+    }
+
+    /// The tokens for filling in the middle, if it has them.
+    pub fn fim(&self) -> Option<Fim> {
+        Fim::ALL.into_iter().find(|fim| fim.0.iter().all(|token| self.inner.token_to_id(token).is_some()))
     }
 
     /// What a person should know about the ids: where they follow transformers and not tokenizer.json.

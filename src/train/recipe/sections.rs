@@ -8,6 +8,7 @@ use super::value::{MOST, Value, section};
 use crate::backend::moments::Optim;
 use crate::choices::choices;
 use crate::data::corpus::DataSource;
+use crate::data::cut::Unit;
 use crate::data::jinja::Date;
 use crate::data::pack::Batching;
 use crate::data::template::Task;
@@ -228,6 +229,13 @@ section! {
         validation_file: Option<DataSource> = None, Any, File;
         /// The prompt template put around plain code; "none" where rows bring their own prompt.
         task: Task = Task::None, Any, Bits;
+        /// What completion leaves out of rows of `code` that have no target of their own: the second half of the lines,
+        /// or a line, a statement or a block by the grammar. The language is the row's `lang` or salience.source_lang.
+        cut: Unit = Unit::Half, Any, Bits;
+        /// Chooses the line, statement or block; the choice depends on the code and not on its row.
+        cut_seed: u64 = 0, Any, Bits;
+        /// Whether such rows give the code behind the target too, between the model's tokens for filling in the middle.
+        fim: bool = false, Any, Bits;
         /// Longest example in tokens; what is beyond is cut off, counted and reported.
         // One token alone predicts nothing.
         max_length: usize = 1024, Within(2.0, MOST), Bits;
