@@ -26,7 +26,7 @@ impl Order {
     /// Takes in the next sample. `changed`: it is of another snippet or participant; `same_time`: it has the time of
     /// the sample before it.
     pub fn row(&mut self, point: Point, changed: bool, same_time: bool, line: usize) {
-        let [last, before] = self.before;
+        let [last, before] = if changed { [None; 2] } else { self.before };
         let jump = apart(point, last) == Some(true);
         if jump && (same_time || apart(last, before) == Some(true) && apart(point, before) == Some(false)) {
             self.jumps = (self.jumps.0 + 1, if self.jumps.0 == 0 { line } else { self.jumps.1 });
