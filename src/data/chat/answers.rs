@@ -193,8 +193,8 @@ impl<'a> Written<'a> {
         Ok(String::new())
     }
 
-    /// Where an answer begins, within a window: behind the conversation before it, or at least behind the message before
-    /// it.
+    /// Where an answer begins, within a window: behind the conversation before it, or at least behind the message
+    /// before it.
     fn begins(&self, whole: &str, at: usize, opening: &str, window: RangeInclusive<usize>) -> Option<usize> {
         let fits = |start: &usize| window.contains(start);
         self.after(whole, at, opening).filter(fits).or_else(|| self.after_neighbour(whole, at).filter(fits))
