@@ -15,25 +15,26 @@ impl<R: Real> CacheOps for Cpu<R> {
         Ok(())
     }
 
-    /// A task is a query head of a token; its scores are formed whole, since a row of them is short.
+    /// A task is the query heads of a token that share a key head; their scores are formed whole, since they are few
+    /// and short.
     fn attention_cached(
         &self, s: Heads, tokens: &Tokens<Self>, at: &Vec<u32>, qkv: &Vec<R>, cache: &Vec<R>, y: &mut Vec<R>,
     ) -> Result {
-        let kept = 2 * s.kv * s.dim;
-        self.blocks(&mut y[..s.tokens * s.q * s.dim], s.dim, |first, heads| {
-            for (i, y) in heads.chunks_exact_mut(s.dim).enumerate() {
-                let (t, head) = ((first + i) / s.q, (first + i) % s.q);
-                let n = tokens.pos[t] as usize + 1;
-                let key = (at[t] as usize + 1 - n) * kept + head / (s.q / s.kv) * s.dim;
-                let query = Mat::rows(&qkv[t * s.width() + head * s.dim..], s.dim);
-                let (keys, values) = (Mat::rows(&cache[key..], kept), Mat::rows(&cache[key + s.kv * s.dim..], kept));
-                self.with_scratch(n, |p| {
-                    gemm((1, n, s.dim), query, keys.t(), p, n, s.scale, false, 1);
+        let (kept, group) = (2 * s.kv * s.dim, s.q / s.kv);
+        self.chunks(&mut y[..s.tokens * s.q * s.dim], group * s.dim, |i, y| {
+            let (t, head) = (i / s.kv, i % s.kv);
+            let n = tokens.pos[t] as usize + 1;
+            let key = (at[t] as usize + 1 - n) * kept + head * s.dim;
+            let queries = Mat::rows(&qkv[t * s.width() + head * group * s.dim..], s.dim);
+            let (keys, values) = (Mat::rows(&cache[key..], kept), Mat::rows(&cache[key + s.kv * s.dim..], kept));
+            self.with_scratch(group * n, |p| {
+                gemm((group, n, s.dim), queries, keys.t(), p, n, s.scale, false, 1);
+                for p in p.chunks_exact_mut(n) {
                     let (_, total) = exp_of_row(p);
                     scaled(p, R::of(1.0) / total);
-                    gemm((1, s.dim, n), Mat::rows(p, n), values, y, s.dim, 1.0, false, 1);
-                });
-            }
+                }
+                gemm((group, s.dim, n), Mat::rows(p, n), values, y, s.dim, 1.0, false, 1);
+            });
         });
         Ok(())
     }

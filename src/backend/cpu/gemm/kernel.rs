@@ -132,7 +132,7 @@ fn by_columns<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
 
 /// Asks for a line of memory that is needed soon.
 #[inline(always)]
-fn fetch<T>(x: &T) {
+pub(super) fn fetch<T>(x: &T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)] // calls of functions that are compiled for AVX2 or AVX-512; vectors from arrays
 
+use super::few::{Few, Lines, product};
 use super::kernel::block;
 use super::pack::{left, right};
 use super::{Mat, ROOM_OF, Right, Tiles};
@@ -146,6 +147,7 @@ fn transpose(square: &mut [[f32; 8]; 8]) {
 type PackLeft<R> = unsafe fn(Mat<R>, usize, usize, &mut [R]);
 type PackRight<R> = unsafe fn(Right<R>, usize, usize, &mut [R]);
 type Block<R> = unsafe fn(Tiles<R>, &mut [R]);
+type OfFew<R> = unsafe fn(Few<R>, Right<R>, &mut Lines<R>);
 
 /// The loops of a product for the processor at hand.
 #[derive(Clone, Copy)]
@@ -157,6 +159,7 @@ pub struct Kernel<R> {
     left: PackLeft<R>,
     right: PackRight<R>,
     block: Block<R>,
+    few: OfFew<R>,
 }
 
 impl<R> Kernel<R> {
@@ -177,11 +180,18 @@ impl<R> Kernel<R> {
         // SAFETY: as in `pack_left`.
         unsafe { (self.block)(tiles, c) }
     }
+
+    /// [`product`].
+    pub(super) fn multiply_few(&self, few: Few<R>, b: Right<R>, c: &mut Lines<R>) {
+        // SAFETY: as in `pack_left`.
+        unsafe { (self.few)(few, b, c) }
+    }
 }
 
-/// A kernel of tiles of `$mr` rows and two vectors of `$w` columns, compiled with `$feature`.
+/// A kernel of tiles of `$mr` rows and two vectors of `$w` columns, compiled with `$feature`. Products with few rows
+/// have vectors of `$few` on every processor, since the bits of an inner product depend on their width.
 macro_rules! kernel {
-    ($t:ty, $lanes:ty, $mr:literal x 2 x $w:literal $(, $feature:literal)?) => {{
+    ($t:ty, $lanes:ty, $mr:literal x 2 x $w:literal, $few:literal $(, $feature:literal)?) => {{
         $(#[target_feature(enable = $feature)])?
         fn pack_left(a: Mat<$t>, m: usize, depth: usize, to: &mut [$t]) {
             left::<$t, $mr>(a, m, depth, to);
@@ -197,7 +207,11 @@ macro_rules! kernel {
         fn multiply(tiles: Tiles<$t>, c: &mut [$t]) {
             block::<$lanes, $t, $mr, $w>(tiles, c);
         }
-        Kernel { mr: $mr, nr: 2 * $w, left: pack_left, right: pack_right, block: multiply }
+        $(#[target_feature(enable = $feature)])?
+        fn multiply_few(few: Few<$t>, b: Right<$t>, c: &mut Lines<$t>) {
+            product::<$lanes, $t, $few>(few, b, c);
+        }
+        Kernel { mr: $mr, nr: 2 * $w, left: pack_left, right: pack_right, block: multiply, few: multiply_few }
     }};
 }
 
@@ -243,13 +257,13 @@ macro_rules! product {
                 match target {
                     #[cfg(target_arch = "x86_64")]
                     Target::Avx512 if is_x86_feature_detected!("avx512f") => {
-                        Some(kernel!($t, Fma, 12 x 2 x $wide, "avx512f"))
+                        Some(kernel!($t, Fma, 12 x 2 x $wide, $narrow, "avx512f"))
                     }
                     #[cfg(target_arch = "x86_64")]
                     Target::Avx2 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => {
-                        Some(kernel!($t, Fma, 6 x 2 x $narrow, "avx2,fma"))
+                        Some(kernel!($t, Fma, 6 x 2 x $narrow, $narrow, "avx2,fma"))
                     }
-                    Target::Baseline => Some(kernel!($t, Baseline, $base x 2 x 4)),
+                    Target::Baseline => Some(kernel!($t, Baseline, $base x 2 x 4, $narrow)),
                     _ => None,
                 }
             }

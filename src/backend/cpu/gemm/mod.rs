@@ -10,7 +10,7 @@
 //!                 panels of a                         from the second cache; a tile of c in registers
 //! ```
 //!
-//! A single row takes none of this: it reads `b` once, as it is stored.
+//! Few rows take none of this: they read `b` once, as it is stored ([`few`]).
 //!
 //! Where a part of the depth ends follows from the depth alone, the order of a sum from its shape alone, and threads
 //! split outputs only: the bits depend neither on the threads nor on the width of vectors, only on whether there is a
@@ -18,10 +18,12 @@
 
 #![allow(clippy::too_many_arguments)] // a product has its shape, three operands, a scale and its threads
 
+mod few;
 mod kernel;
 mod lanes;
 mod pack;
 
+use few::{FEW, Few, Lines};
 use lanes::Kernel;
 pub use lanes::{Product, Side, Target};
 
@@ -29,7 +31,6 @@ use super::Cpu;
 use super::real::Real;
 use crate::backend::{Gemm, Stored};
 use half::bf16;
-use pack::Widen;
 use std::ops::Range;
 
 /// A matrix read through two strides (in elements).
@@ -155,8 +156,10 @@ pub(in crate::backend) const fn room<T>() -> usize {
     (ROOM_OF[0] + ROOM_OF[1]) * size_of::<T>()
 }
 
-/// Columns of a task that packs them, and of one of a product with a single row: at most so many.
+/// Columns of a task that packs them, and of a task of a product with few rows: at most so many.
 const GROUP: usize = 128;
+/// Columns that a product with few rows is cut by: whole tiles of every form.
+const UNIT: usize = 48;
 
 /// `c = alpha a b` or, with `accumulate`, `c += alpha a b`; `a [m, k]`, `b [k, n]`, `c [m, n]` with rows `ldc` apart.
 ///
@@ -178,13 +181,10 @@ pub fn gemm<'a, R: Real>(
         if !accumulate {
             c.chunks_mut(ldc).for_each(|row| row[..n].fill(R::of(0.0)));
         }
-    } else if m == 1 && a.col == 1 && b.contiguous() {
-        let a = &a.data[..k];
-        match b {
-            Right::Full(b) => row(a, b, c, alpha, accumulate, threads),
-            Right::Bf16(b) => row(a, b, c, alpha, accumulate, threads),
-        }
     } else if let Some(kernel) = Target::ALL.into_iter().find_map(R::kernel) {
+        if m <= FEW && a.col == 1 && b.contiguous() {
+            return few_rows(kernel, Few { a, m, depth: k, alpha, add: accumulate }, b, c, ldc, threads);
+        }
         blocks(kernel, (m, n, k), a, b, c, ldc, alpha, accumulate, threads);
     }
 }
@@ -264,21 +264,40 @@ fn shares<T: Send>(
     }
 }
 
-/// A single row `a`, as in each step of a generation: `b` is read once and as it is stored.
-fn row<R: Real, S: Widen<R> + Sync>(a: &[R], b: Mat<S>, c: &mut [R], alpha: R, accumulate: bool, threads: usize) {
-    if b.row == 1 {
-        return shares(c, (1, 1), 0..c.len(), Tasks::new(c.len(), GROUP, threads), &|columns, c| {
-            for (j, c) in columns.zip(c) {
-                let x = alpha * S::dot(a, &b.data[j * b.col..][..a.len()]);
-                *c = if accumulate { *c + x } else { x };
-            }
-        });
+/// Products with few rows: the columns of `c` are shared among the threads.
+fn few_rows<R: Real>(kernel: Kernel<R>, few: Few<R>, b: Right<R>, c: &mut [R], ldc: usize, threads: usize) {
+    let n = c.len() - (few.m - 1) * ldc;
+    let mut lines: Lines<R> = std::array::from_fn(|_| Default::default());
+    for (line, row) in lines.iter_mut().zip(c.chunks_mut(ldc)) {
+        *line = &mut row[..n];
     }
-    if !accumulate {
-        c.fill(R::of(0.0));
+    column_tasks(lines, 0, n, Tasks::new(n, GROUP, threads), &|from, lines| {
+        kernel.multiply_few(few, b.at(0, from), lines);
+    });
+}
+
+/// Calls `f(first column, lines)` on shares of the `n` columns that `lines` have from `first` on, as [`shares`] does.
+fn column_tasks<R: Real>(
+    mut lines: Lines<R>, first: usize, n: usize, tasks: Tasks, f: &(impl Fn(usize, &mut Lines<R>) + Sync),
+) {
+    let [left, right] = tasks.halves();
+    // whole tiles, of 3 or 6 columns or of whole vectors
+    let middle = n.div_ceil(UNIT) * left.count / tasks.count.max(1) * UNIT;
+    if middle == 0 {
+        return f(first, &mut lines);
     }
-    for (k, &x) in a.iter().enumerate() {
-        S::add(c, alpha * x, &b.data[k * b.row..]);
+    let mut rest: Lines<R> = std::array::from_fn(|_| Default::default());
+    for (line, rest) in lines.iter_mut().zip(&mut rest).filter(|(line, _)| !line.is_empty()) {
+        let (before, behind) = std::mem::take(line).split_at_mut(middle);
+        (*line, *rest) = (before, behind);
+    }
+    let one = || column_tasks(lines, first, middle, left, f);
+    let other = || column_tasks(rest, first + middle, n - middle, right, f);
+    if tasks.parallel {
+        rayon::join(one, other);
+    } else {
+        one();
+        other();
     }
 }
 

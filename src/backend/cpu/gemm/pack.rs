@@ -7,31 +7,12 @@
 use super::Mat;
 use super::lanes::Lanes;
 use crate::backend::cpu::Real;
-use crate::backend::cpu::wide::{dot, sum_of_pairs, wide};
 use half::bf16;
 
 /// A value of an operand as it is stored.
 pub(in crate::backend) trait Widen<R>: Copy {
     /// The same in working precision.
     fn widen(self) -> R;
-    /// The inner product.
-    fn dot(a: &[R], b: &[Self]) -> R;
-    /// `c += x b`.
-    fn add(c: &mut [R], x: R, b: &[Self]);
-}
-
-wide! {
-    fn dot_bf16<R: Real>(a: &[R], b: &[bf16]) -> R {
-        sum_of_pairs(a, b, |a, b| a * R::of_bf16(b))
-    }
-
-    fn add_bf16<R: Real>(c: &mut [R], x: R, b: &[bf16]) {
-        c.iter_mut().zip(b).for_each(|(c, &b)| *c += x * R::of_bf16(b));
-    }
-
-    fn add_row<R: Real>(c: &mut [R], x: R, b: &[R]) {
-        c.iter_mut().zip(b).for_each(|(c, &b)| *c += x * b);
-    }
 }
 
 impl<R: Real> Widen<R> for R {
@@ -39,24 +20,12 @@ impl<R: Real> Widen<R> for R {
     fn widen(self) -> R {
         self
     }
-    fn dot(a: &[R], b: &[R]) -> R {
-        dot(a, b)
-    }
-    fn add(c: &mut [R], x: R, b: &[R]) {
-        add_row(c, x, b);
-    }
 }
 
 impl<R: Real> Widen<R> for bf16 {
     #[inline(always)]
     fn widen(self) -> R {
         R::of_bf16(self)
-    }
-    fn dot(a: &[R], b: &[bf16]) -> R {
-        dot_bf16(a, b)
-    }
-    fn add(c: &mut [R], x: R, b: &[bf16]) {
-        add_bf16(c, x, b);
     }
 }
 

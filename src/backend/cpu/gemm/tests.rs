@@ -103,6 +103,11 @@ fn products_are_sums_in_f64() {
         (121, 9, 5),
         (245, 130, 12),
         (3, 1030, 10),
+        // few rows: whole fours and what is left, columns of every tile and vector, one more row than few
+        (4, 51, 67),
+        (30, 150, 33),
+        (32, 97, 129),
+        (33, 97, 129),
     ];
     for shape in shapes {
         for left in [Rows, Columns, Strided] {
@@ -125,28 +130,52 @@ fn kernels_agree() {
         let mut draw = |len: usize| -> Vec<R> { (0..len).map(|_| R::of(stream.normal())).collect() };
         let (a, b) = (draw(m * k), draw(k * n));
         for turned in [false, true] {
-            let (a, b) = if turned {
-                (Mat::rows(&a, m).t(), Mat::rows(&b, k).t())
-            } else {
-                (Mat::rows(&a, k), Mat::rows(&b, n))
-            };
-            let results = Target::ALL.into_iter().filter_map(|target| {
-                let mut c = vec![R::of(1.0); m * n];
-                blocks(R::kernel(target)?, (m, n, k), a, b.into(), &mut c, n, R::of(0.5), true, 1);
-                Some((target, c))
-            });
-            let results: Vec<_> = results.collect();
-            for (target, c) in &results[1..] {
-                for (x, y) in c.iter().zip(&results[0].1) {
-                    let difference = (x.f64() - y.f64()).abs();
-                    let bound = if matches!(target, Target::Baseline) { epsilon * 400.0 } else { 0.0 };
-                    assert!(difference <= bound, "{target:?}: {x:?} and {y:?}");
+            let whole = if turned { Mat::rows(&a, m).t() } else { Mat::rows(&a, k) };
+            for (few, a) in [(false, whole), (true, Mat::rows(&a, k))] {
+                let b = if turned { Mat::rows(&b, k).t() } else { Mat::rows(&b, n) };
+                let results = Target::ALL.into_iter().filter_map(|target| {
+                    let (kernel, mut c) = (R::kernel(target)?, vec![R::of(1.0); m * n]);
+                    if few {
+                        let few = Few { a, m, depth: k, alpha: R::of(0.5), add: true };
+                        few_rows(kernel, few, b.into(), &mut c, n, 1);
+                    } else {
+                        blocks(kernel, (m, n, k), a, b.into(), &mut c, n, R::of(0.5), true, 1);
+                    }
+                    Some((target, c))
+                });
+                let results: Vec<_> = results.collect();
+                for (target, c) in &results[1..] {
+                    for (x, y) in c.iter().zip(&results[0].1) {
+                        let difference = (x.f64() - y.f64()).abs();
+                        let bound = if matches!(target, Target::Baseline) { epsilon * 400.0 } else { 0.0 };
+                        assert!(difference <= bound, "{target:?}, few {few}: {x:?} and {y:?}");
+                    }
                 }
             }
         }
     }
     check::<f32>(f64::from(f32::EPSILON));
     check::<f64>(f64::EPSILON);
+}
+
+/// A row has the same bits alone and among others, as long as they are few.
+#[test]
+fn few_rows_do_not_touch_each_other() {
+    let (n, k) = (101, 203);
+    let mut stream = Stream::new(11, Purpose::Bench, 0);
+    let mut draw = |len: usize| -> Vec<f32> { (0..len).map(|_| stream.normal() as f32).collect() };
+    let (a, b) = (draw(FEW * k), draw(k * n));
+    for b in [Mat::rows(&b, k).t(), Mat::rows(&b, n)] {
+        let product = |a: &[f32], m: usize| {
+            let mut c = vec![0.0; m * n];
+            gemm((m, n, k), Mat::rows(a, k), b, &mut c, n, 1.0, false, 1);
+            c
+        };
+        let alone: Vec<f32> = a.chunks(k).flat_map(|row| product(row, 1)).collect();
+        for m in 1..=FEW {
+            assert!(product(&a, m).iter().zip(&alone).all(|(x, y)| x.to_bits() == y.to_bits()), "{m} rows");
+        }
+    }
 }
 
 /// A NaN is met in its row and nowhere else: what pads a panel is no part of a sum, whatever an earlier product left in
