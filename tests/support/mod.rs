@@ -122,31 +122,43 @@ pub fn attach<B: Backend>(b: &B, decoder: &mut Decoder<B>, dir: &Path) -> LoraCo
     config
 }
 
-/// Logits after each token from the `given`-th on: the first `given` are the prompt, the others come one by one, for
-/// all rows together, a row leaving where it ends.
-pub fn forced<B: Backend>(b: &B, model: &Decoder<B>, rows: &[Vec<u32>], given: usize) -> Vec<Vec<Vec<f32>>> {
-    let longest = rows.iter().map(Vec::len).max().expect("rows");
-    let prompts: Vec<&[u32]> = rows.iter().map(|row| &row[..given]).collect();
-    let room = Room::of(prompts.iter().map(|p| p.len()), longest - given);
-    let mut session = Session::new(b, model, room).expect("allocates");
-    let vocab = model.spec.vocab;
-    let logits = session.start(&prompts, longest - given).expect("reads prompts");
-    let mut all: Vec<Vec<Vec<f32>>> = logits.chunks(vocab).map(|row| vec![row.to_vec()]).collect();
-    for t in given..longest {
-        let next: Vec<(usize, u32)> = (0..rows.len()).filter_map(|i| Some((i, *rows[i].get(t)?))).collect();
-        let logits = session.step(&next).expect("a step");
-        for (&(i, _), row) in next.iter().zip(logits.chunks(vocab)) {
-            all[i].push(row.to_vec());
+/// Logits of rows that come one after the other into `slots` slots, a row in the place of one that has ended. Of row i,
+/// the first `given(i)` tokens are read in one pass, the others one by one; there are logits after each token from the
+/// `given(i)`-th on.
+pub fn in_slots<B: Backend>(
+    b: &B, model: &Decoder<B>, rows: &[Vec<u32>], slots: usize, given: impl Fn(usize) -> usize,
+) -> Vec<Vec<Vec<f32>>> {
+    let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
+    let mut session = Session::new(b, model, Room::sliding(&lengths, slots, 0)).expect("allocates");
+    let mut all = vec![Vec::new(); rows.len()];
+    let read = |all: &[Vec<_>], row: usize| given(row).min(lengths[row]) - 1 + all[row].len();
+    // slot and row of each sequence that is being read
+    let mut open: Vec<(usize, usize)> = Vec::new();
+    let mut waiting = 0..rows.len();
+    while !(waiting.is_empty() && open.is_empty()) {
+        let next: Vec<(usize, u32)> = open.iter().map(|&(slot, row)| (slot, rows[row][read(&all, row)])).collect();
+        let mut fresh = Vec::new();
+        while let Some(slot) = lengths.get(waiting.start).and_then(|&length| session.reserve(length)) {
+            let row = waiting.next().expect("a row");
+            open.push((slot, row));
+            fresh.push((slot, &rows[row][..given(row).min(lengths[row])]));
         }
+        let logits = session.pass(&next, &fresh).expect("a pass");
+        for (&(_, row), logits) in open.iter().zip(logits.chunks(model.spec.vocab)) {
+            all[row].push(logits.to_vec());
+        }
+        let (done, rest) = open.into_iter().partition(|&(_, row)| read(&all, row) == lengths[row]);
+        open = rest;
+        Vec::into_iter(done).for_each(|(slot, _)| session.release(slot));
     }
     all
 }
 
-/// NLL of every supervised token, in order; tokens are read one by one through the cache, for all examples together.
+/// NLL of every supervised token, in order; tokens are read one by one through the cache, in two slots.
 pub fn cached_nll<B: Backend>(b: &B, model: &Decoder<B>, examples: &[Example]) -> Vec<f64> {
     let rows: Vec<Vec<u32>> = examples.iter().map(|e| e.ids.clone()).collect();
     let mut list = Vec::new();
-    for (e, logits) in examples.iter().zip(forced(b, model, &rows, 1)) {
+    for (e, logits) in examples.iter().zip(in_slots(b, model, &rows, 2, |_| 1)) {
         for t in (1..e.ids.len()).filter(|&t| e.labels[t] != IGNORE) {
             let row: Vec<f64> = logits[t - 1].iter().map(|&z| f64::from(z)).collect();
             let most = row.iter().copied().fold(f64::MIN, f64::max);

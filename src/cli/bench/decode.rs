@@ -106,8 +106,7 @@ impl Continuations<'_> {
 /// Seconds to the first token of each prompt, and for the tokens after it, by greedy decoding without an end token.
 fn continue_all<B: Backend>(session: &mut Session<B>, prompts: &[&[u32]], more: usize) -> Result<[f64; 2]> {
     let greedy = |logits: &mut [f32]| Sampling::default().choose(logits, &[], 0).unwrap_or(0);
-    let next = |logits: Vec<f32>| -> Vec<(usize, u32)> {
-        let mut logits = logits;
+    let next = |logits: &mut [f32]| -> Vec<(usize, u32)> {
         let vocab = logits.len() / prompts.len();
         logits.chunks_exact_mut(vocab).map(greedy).enumerate().collect()
     };
@@ -116,7 +115,7 @@ fn continue_all<B: Backend>(session: &mut Session<B>, prompts: &[&[u32]], more: 
     let first = start.elapsed().as_secs_f64();
     let start = Instant::now();
     for _ in 1..more {
-        chosen = next(session.step(&chosen)?);
+        chosen = next(session.pass(&chosen, &[])?);
     }
     Ok([first, start.elapsed().as_secs_f64()])
 }

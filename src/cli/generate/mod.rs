@@ -19,7 +19,7 @@ use crate::model::decode::{self, Room, Session};
 use crate::model::decoder::{Decoder, Init};
 use crate::model::ends;
 use crate::model::files::ModelFiles;
-use crate::model::generate::{self, GenerationConfig};
+use crate::model::generate::{self, Event, GenerationConfig};
 use crate::model::peft::AdapterFiles;
 use crate::model::sample::Sampling;
 use clap::Args;
@@ -88,7 +88,7 @@ pub struct GenerateArgs {
     /// Stop before this text. May be repeated.
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
-    /// Batch size: rows generated together.
+    /// Batch size: rows generated at the same time. The next row takes the place of a row that has ended.
     #[arg(long, value_name = "B", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub batch_size: u16,
     /// Compute device.
@@ -273,13 +273,19 @@ impl Generation {
         self.prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0) + self.max_new_tokens
     }
 
-    /// The largest batch.
+    fn config(&self) -> GenerationConfig<'_> {
+        GenerationConfig {
+            sampling: self.sampling,
+            max_new_tokens: self.max_new_tokens,
+            ends: &self.ends,
+            stops: &self.stops,
+            tokenizer: self.tokenizer.as_ref(),
+            model: &self.files.dir,
+        }
+    }
+
     fn room(&self) -> Room {
-        let rooms = self
-            .prompts
-            .chunks(self.batch)
-            .map(|batch| Room::of(batch.iter().map(|p| p.ids.len()), self.max_new_tokens));
-        rooms.fold(Room::default(), Room::max)
+        self.config().room(&self.prompts, self.batch)
     }
 }
 
@@ -307,46 +313,39 @@ impl Job for Generation {
     }
 
     fn on<B: Backend + 'static>(mut self, backend: B, site: Site<B>, out: &mut Terminal) -> Result {
+        let mut output = self.output.take();
         let source = Init::File(&self.files.checkpoint);
         let mut model = Decoder::build(&backend, self.files.spec.clone(), &source, None, self.positions())?;
         if let Some(adapter) = &self.adapter {
             adapter.attach(&backend, &mut model)?;
         }
         let mut session = Session::new(&backend, &model, self.room())?;
-        let mut output = self.output.take();
-        let config = GenerationConfig {
-            sampling: self.sampling,
-            max_new_tokens: self.max_new_tokens,
-            ends: &self.ends,
-            stops: &self.stops,
-            tokenizer: self.tokenizer.as_ref(),
-            model: &self.files.dir,
-        };
+        let (config, output) = (self.config(), &mut output);
         let (began, mut told) = (Instant::now(), Instant::now());
-        let (mut rows, mut tokens) = (0, 0);
-        for batch in self.prompts.chunks(self.batch) {
-            let done = match &mut output {
-                None => generate::batch(&mut session, batch, &config, |_, text| out.print(text))?,
-                Some(output) => {
-                    let done = generate::batch(&mut session, batch, &config, |_, _| ())?;
-                    output.write(batch, &done, config.tokenizer.is_some())?;
-                    done
+        let (of, mut tokens) = (self.prompts.len(), 0);
+        generate::run(&mut session, &self.prompts, &config, |event| {
+            let (index, done) = match event {
+                Event::Piece(_, text) => {
+                    if output.is_none() {
+                        out.print(text);
+                    }
+                    return Ok(());
                 }
+                Event::Done(index, done) => (index, done),
             };
-            rows += done.len();
-            tokens += done.iter().map(|c| c.ids.len()).sum::<usize>();
-            let last = rows == self.prompts.len();
-            if output.is_none() {
-                out.line("");
+            match output {
+                None => out.line(""),
+                Some(output) => output.write(&self.prompts[index], &done, config.tokenizer.is_some())?,
             }
-            if last || told.elapsed().as_secs() >= 10 {
+            tokens += done.ids.len();
+            let rows = index + 1;
+            if rows == of || told.elapsed().as_secs() >= 10 {
                 told = Instant::now();
                 let speed = tokens as f64 / began.elapsed().as_secs_f64().max(1e-9);
-                let of =
-                    if output.is_some() { format!("{rows} of {} rows, ", self.prompts.len()) } else { String::new() };
-                out.note(&format!("note: {of}{tokens} tokens, {speed:.1} tokens/s on {}", site.meter.device));
+                let rows = if output.is_some() { format!("{rows} of {of} rows, ") } else { String::new() };
+                out.note(&format!("note: {rows}{tokens} tokens, {speed:.1} tokens/s on {}", site.meter.device));
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }

@@ -55,11 +55,10 @@ impl Output {
         Ok((Output { path: path.to_path_buf(), file, fingerprint }, lines.len()))
     }
 
-    /// Appends the continuations of these prompts, with their text where there is a tokenizer.
-    pub fn write(&mut self, prompts: &[Prompt], done: &[Continuation], text: bool) -> Result {
-        let line = |(prompt, done)| line(prompt, &self.fingerprint, done, text) + "\n";
-        let lines: String = prompts.iter().zip(done).map(line).collect();
-        self.file.write_all(lines.as_bytes()).map_err(Error::io(&self.path, "write"))
+    /// Appends the continuation of a prompt, with its text where there is a tokenizer.
+    pub fn write(&mut self, prompt: &Prompt, done: &Continuation, text: bool) -> Result {
+        let line = line(prompt, &self.fingerprint, done, text) + "\n";
+        self.file.write_all(line.as_bytes()).map_err(Error::io(&self.path, "write"))
     }
 }
 
