@@ -35,7 +35,7 @@ impl Room {
         room
     }
 
-    /// For prompts of these lengths, which come in this order, `slots` at a time: the largest room of so many neighbours.
+    /// For prompts of these lengths, which come in this order, `slots` at a time: the largest room of neighbours.
     ///
     /// The cache has two average rows more than they need. Sequences leave gaps that a longer one does not fit; without
     /// the additional rows it would have to wait for a neighbour of the gap to end.
