@@ -158,7 +158,7 @@ fn kernels_agree() {
     check::<f64>(f64::EPSILON);
 }
 
-/// A row has the same bits alone and among others, as long as they are few.
+/// A row has the same bits alone and among others, as long as they are few, and with any number of threads.
 #[test]
 fn few_rows_do_not_touch_each_other() {
     let (n, k) = (101, 203);
@@ -166,14 +166,21 @@ fn few_rows_do_not_touch_each_other() {
     let mut draw = |len: usize| -> Vec<f32> { (0..len).map(|_| stream.normal() as f32).collect() };
     let (a, b) = (draw(FEW * k), draw(k * n));
     for b in [Mat::rows(&b, k).t(), Mat::rows(&b, n)] {
-        let product = |a: &[f32], m: usize| {
+        let product = |a: &[f32], m: usize, threads: usize| {
             let mut c = vec![0.0; m * n];
-            gemm((m, n, k), Mat::rows(a, k), b, &mut c, n, 1.0, false, 1);
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            pool.install(|| gemm((m, n, k), Mat::rows(a, k), b, &mut c, n, 1.0, false, threads));
             c
         };
-        let alone: Vec<f32> = a.chunks(k).flat_map(|row| product(row, 1)).collect();
+        let alone: Vec<f32> = a.chunks(k).flat_map(|row| product(row, 1, 1)).collect();
         for m in 1..=FEW {
-            assert!(product(&a, m).iter().zip(&alone).all(|(x, y)| x.to_bits() == y.to_bits()), "{m} rows");
+            for threads in [1, 2, 3] {
+                let found = product(&a, m, threads);
+                assert!(
+                    found.iter().zip(&alone).all(|(x, y)| x.to_bits() == y.to_bits()),
+                    "{m} rows, {threads} threads"
+                );
+            }
         }
     }
 }
