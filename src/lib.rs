@@ -14,11 +14,12 @@
 //! * [`backend`] lists the operations of a device, each beside its gradient. The CPU implements them in f32 for
 //!   training and in f64 as the reference, CUDA in bf16, and [`backend::plan`] only counts.
 //! * [`model`] is one decoder for ten architectures, which differ in a [`model::config::Spec`].
+//! * [`eval`] scores generated text.
 //! * [`train`] normalises, steps, schedules and saves.
 //! * [`cli`] is the command, and the only place that prints.
 //!
 //! A module imports only the modules below it: choices, error, random < files < render < salience < data < backend <
-//! model < train < cli. `tests/docs/layout` checks this.
+//! model < eval < train < cli. `tests/docs/layout` checks this.
 //!
 //! Three rules of numerics: the loss of an optimiser step is normalised once over all its micro-batches, so that
 //! splitting, packing or reordering changes nothing; every reduction has a fixed order, so that two runs give the same
@@ -32,6 +33,7 @@ pub mod choices;
 pub mod cli;
 pub mod data;
 pub mod error;
+pub mod eval;
 pub mod files;
 pub mod model;
 pub mod random;

@@ -19,7 +19,7 @@ pub type Root = (&'static str, &'static str);
 pub const SHARED: Root = ("EYEKERN_SHARED", "fixtures/parity");
 pub const MORE: Root = ("EYEKERN_PARITY", "");
 
-/// Functions of a module as trials, made by [`plain`] or [`on_shared`], under the names that libtest would give them.
+/// Functions of a module as trials, made by [`plain`], [`fallible`] or [`on_shared`], under the names that libtest would give them.
 macro_rules! trials {
     ($kind:ident: $($name:ident),+ $(,)?) => {
         [$($crate::support::trials::$kind(concat!(module_path!(), "::", stringify!($name)), $name)),+]
@@ -39,6 +39,11 @@ pub fn plain(path: &str, test: fn()) -> Trial {
         Ok(())
     };
     Trial::test(below_crate(path), run)
+}
+
+/// A test that needs no data, and that says in its error what differs.
+pub fn fallible(path: &str, test: fn() -> Check) -> Trial {
+    Trial::test(below_crate(path), test)
 }
 
 /// A test of the data in the folder that `EYEKERN_SHARED` names.

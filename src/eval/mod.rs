@@ -1,0 +1,3 @@
+//! Evaluation: metrics of generated text.
+
+pub mod metrics;
