@@ -60,23 +60,23 @@ fn named(family: &dyn Family, write: impl FnOnce(&mut [f64])) -> Values {
 
 /// The values of one pair.
 fn score(families: &[Box<dyn Family>], hyp: &str, reference: &str) -> Values {
-    let of = |family: &Box<dyn Family>| {
-        let stats = stats(family.as_ref(), hyp, reference);
-        named(family.as_ref(), |values| family.sentence(&stats, values))
+    let of = |family: &dyn Family| {
+        let stats = stats(family, hyp, reference);
+        named(family, |values| family.sentence(&stats, values))
     };
-    families.iter().flat_map(of).collect()
+    families.iter().map(Box::as_ref).flat_map(of).collect()
 }
 
 /// The values of a corpus of predictions and references.
 fn score_all<'a>(families: &[Box<dyn Family>], pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Values {
-    let of = |family: &Box<dyn Family>| {
+    let of = |family: &dyn Family| {
         let mut sums = vec![0.0; family.width()];
         for (hyp, reference) in pairs.clone() {
-            sums.iter_mut().zip(stats(family.as_ref(), hyp, reference)).for_each(|(sum, x)| *sum += x);
+            sums.iter_mut().zip(stats(family, hyp, reference)).for_each(|(sum, x)| *sum += x);
         }
-        named(family.as_ref(), |values| family.corpus(&sums, values))
+        named(family, |values| family.corpus(&sums, values))
     };
-    families.iter().flat_map(of).collect()
+    families.iter().map(Box::as_ref).flat_map(of).collect()
 }
 
 fn stored() -> Value {

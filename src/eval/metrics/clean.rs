@@ -80,7 +80,7 @@ fn without_heading(text: &str) -> &str {
         let mut rest = start.chars();
         let same =
             word.chars().all(|w| rest.next().is_some_and(|c| c.to_ascii_lowercase() == w || w == 's' && c == 'ſ'));
-        same.then(|| rest.as_str())
+        same.then_some(rest.as_str())
     };
     let rest = heading("answer").or_else(|| heading("summary")).and_then(|rest| rest.strip_prefix([':', '-', '–']));
     rest.map_or(text, |rest| rest.trim_start_matches(is_space))
