@@ -19,8 +19,8 @@ pub type Root = (&'static str, &'static str);
 pub const SHARED: Root = ("EYEKERN_SHARED", "fixtures/parity");
 pub const MORE: Root = ("EYEKERN_PARITY", "");
 
-/// Functions of a module as trials, made by [`plain`], [`fallible`] or [`on_shared`], under the names that libtest would
-/// give them.
+/// Functions of a module as trials, made by [`plain`], [`fallible`] or [`on_shared`], under the names that libtest
+/// would give them.
 macro_rules! trials {
     ($kind:ident: $($name:ident),+ $(,)?) => {
         [$($crate::support::trials::$kind(concat!(module_path!(), "::", stringify!($name)), $name)),+]

@@ -46,8 +46,8 @@ fn banded(rows: &[usize], columns: &[usize], symbols: usize) -> usize {
 }
 
 /// The length for sequences of numbers below `symbols`, by matches of row i and column j with |i - j| <= `band` (and
-/// some others), in strips of `64 W` rows: the bits of a strip stay in registers, and the next strip takes over the carry
-/// of each column.
+/// some others), in strips of `64 W` rows: the bits of a strip stay in registers, and the next strip takes the carries
+/// of its columns.
 fn strips<const W: usize>(rows: &[usize], columns: &[usize], symbols: usize, band: usize) -> usize {
     let mut masks = vec![[0u64; W]; symbols];
     let mut carries = vec![false; columns.len()];
