@@ -10,9 +10,9 @@ choices! {
         /// Texts are scored as they are.
         None = "none",
         /// As the published code of the paper does: comments of code (also within strings), `Answer:` or `Summary:`
-        /// before a summary, the indentation of a summary, ``` and <pad> are removed.
+        /// before a summary, the indentation of a summary, three backticks and `<pad>` are removed.
         Artifact = "artifact",
-        /// The content of the first block between lines of ``` or ~~~, if there is one.
+        /// The content of the first block between fences of Markdown (backticks or tildes), if there is one.
         Fences = "fences",
     }
 }
