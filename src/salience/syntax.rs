@@ -51,12 +51,7 @@ const LONGEST: usize = u32::MAX as usize - 64;
 /// (see `budget`). The first attempt guesses between program and class member. If it has errors, the other attempts
 /// follow, and the attempt with the least code in errors is used.
 pub fn parse(code: &[u8], language: Language) -> Result<Syntax> {
-    if code.len() > LONGEST {
-        return Err(Error::Usage(format!("{} bytes of code in one piece: at most 4 GiB can be parsed", code.len())));
-    }
-    if matches!(language, Language::Java | Language::CSharp) && budget::too_many_angles(code) {
-        return Err(refusal(code, language));
-    }
+    check(code, language)?;
     let mut parser = Parser::new();
     let plain = Grammar::Plain(language);
     let wrapper = language.wrapper();
@@ -82,6 +77,23 @@ pub fn parse(code: &[u8], language: Language) -> Result<Syntax> {
         }
     }
     Ok(best)
+}
+
+/// Parses any bytes as a program, in one attempt: the tree that other users of the grammar get. It refuses what
+/// [`parse`] refuses.
+pub fn parse_program(code: &[u8], language: Language) -> Result<Syntax> {
+    check(code, language)?;
+    attempt(&mut Parser::new(), code, Grammar::Plain(language), None)?.ok_or_else(|| refusal(code, language))
+}
+
+fn check(code: &[u8], language: Language) -> Result {
+    if code.len() > LONGEST {
+        return Err(Error::Usage(format!("{} bytes of code in one piece: at most 4 GiB can be parsed", code.len())));
+    }
+    if matches!(language, Language::Java | Language::CSharp) && budget::too_many_angles(code) {
+        return Err(refusal(code, language));
+    }
+    Ok(())
 }
 
 fn refusal(code: &[u8], language: Language) -> Error {
@@ -131,6 +143,11 @@ impl Syntax {
         let end = node.end_byte().saturating_sub(self.shift).min(self.len);
         let line = node.start_position().row.saturating_sub(self.rows) as u32;
         (start < end).then_some((start, end, line))
+    }
+
+    /// How many nodes of the wrapper enclose the code, besides the root: its class and the body of it.
+    pub(crate) fn wrapper_depth(&self) -> usize {
+        if self.shift > 0 { 2 } else { 0 }
     }
 
     /// The language it was parsed as.

@@ -27,7 +27,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Metrics by name.
-type Values = BTreeMap<&'static str, f64>;
+pub type Values = BTreeMap<&'static str, f64>;
 
 /// Each family, with WordNet from the fixtures.
 fn families() -> Vec<Box<dyn Family>> {
@@ -47,7 +47,7 @@ fn families() -> Vec<Box<dyn Family>> {
 
 fn stats(family: &dyn Family, hyp: &str, reference: &str) -> Vec<f64> {
     let mut stats = vec![0.0; family.width()];
-    family.stats(&Pair { hyp, reference, source: None }, &mut stats);
+    family.stats(&Pair { hyp, reference, source: None, trees: Default::default() }, &mut stats);
     stats
 }
 
@@ -59,7 +59,7 @@ fn named(family: &dyn Family, write: impl FnOnce(&mut [f64])) -> Values {
 }
 
 /// The values of one pair.
-fn score(families: &[Box<dyn Family>], hyp: &str, reference: &str) -> Values {
+pub fn score(families: &[Box<dyn Family>], hyp: &str, reference: &str) -> Values {
     let of = |family: &dyn Family| {
         let stats = stats(family, hyp, reference);
         named(family, |values| family.sentence(&stats, values))
@@ -68,7 +68,7 @@ fn score(families: &[Box<dyn Family>], hyp: &str, reference: &str) -> Values {
 }
 
 /// The values of a corpus of predictions and references.
-fn score_all<'a>(families: &[Box<dyn Family>], pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Values {
+pub fn score_all<'a>(families: &[Box<dyn Family>], pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Values {
     let of = |family: &dyn Family| {
         let mut sums = vec![0.0; family.width()];
         for (hyp, reference) in pairs.clone() {
@@ -87,7 +87,7 @@ fn rows<'a>(file: &'a Value, key: &str) -> &'a [Value] {
     file[key].as_array().filter(|rows| rows.len() > 20).expect("the file has rows of the key")
 }
 
-fn text(value: &Value) -> &str {
+pub fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
 
@@ -98,7 +98,7 @@ const ROUNDING: f64 = 1e-9;
 const DECIMALS: f64 = 1e-8;
 
 /// Fails where a value differs from the expected one, or where a metric has none.
-fn compare(what: &str, found: &Values, expected: &Value) -> Check {
+pub fn compare(what: &str, found: &Values, expected: &Value) -> Check {
     for (name, &value) in found {
         let expected = expected[name].as_f64().ok_or_else(|| format!("{what}: no value of {name}"))?;
         gate(&format!("{what}: {name}"), (value - expected).abs(), ROUNDING)?;

@@ -6,16 +6,27 @@
 pub mod bleu;
 pub mod chrf;
 pub mod clean;
+pub mod codebleu;
+mod comments;
+pub mod crystal;
+mod dataflow;
 pub mod edit;
 pub mod exact;
+mod keywords;
 mod lcs;
 pub mod mean;
 pub mod meteor;
 pub mod ngrams;
+pub mod parses;
 pub mod rouge;
 pub mod stem;
+mod subtrees;
 pub mod text;
+pub mod tokens;
 pub mod wordnet;
+
+use crate::salience::syntax::{self, Language, Syntax};
+use std::cell::OnceCell;
 
 /// A metric of a family.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,6 +45,27 @@ pub struct Pair<'a> {
     pub reference: &'a str,
     /// The source (of a translation or a summary), if the user gave one.
     pub source: Option<&'a str>,
+    /// Their syntax trees.
+    pub trees: Trees,
+}
+
+/// Syntax trees of a pair, made when a metric first reads them. `None` inside: the parser refused the text.
+#[derive(Default)]
+pub struct Trees {
+    hyp: OnceCell<Option<Syntax>>,
+    reference: OnceCell<Option<Syntax>>,
+}
+
+impl Pair<'_> {
+    /// The tree of the prediction; `None` if parsing it would not end in reasonable time.
+    pub(crate) fn hyp_tree(&self, language: Language) -> Option<&Syntax> {
+        self.trees.hyp.get_or_init(|| syntax::parse(self.hyp.as_bytes(), language).ok()).as_ref()
+    }
+
+    /// The tree of the reference; `None` if parsing it would not end in reasonable time.
+    pub(crate) fn reference_tree(&self, language: Language) -> Option<&Syntax> {
+        self.trees.reference.get_or_init(|| syntax::parse(self.reference.as_bytes(), language).ok()).as_ref()
+    }
 }
 
 /// Metrics that share statistics.
