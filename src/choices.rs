@@ -64,9 +64,27 @@ macro_rules! choices {
 
 pub(crate) use choices;
 
+/// The name that `typed` was most likely meant to be; `None` where none is near.
+pub(crate) fn nearest<'a>(typed: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    names.into_iter().min_by_key(|name| distance(typed, name)).filter(|name| near(typed, name))
+}
+
+/// Whether the two could be one name with slips: at most half of the letters differ.
+pub(crate) fn near(typed: &str, name: &str) -> bool {
+    distance(typed, name) <= (typed.chars().count() / 2).max(1)
+}
+
+/// Edits between two names: insertions, deletions, replacements and swaps of neighbours.
+pub(crate) fn distance(a: &str, b: &str) -> usize {
+    // nobody mistypes a key by more than this, and the work grows with the length
+    const LONGEST: usize = 100;
+    let start = |name: &str| name.chars().take(LONGEST).collect::<String>();
+    strsim::osa_distance(&start(a), &start(b))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Choice;
+    use super::{Choice, distance, nearest};
 
     choices! {
         /// Two.
@@ -86,5 +104,21 @@ mod tests {
         assert_eq!((Pair::ALL.len(), Pair::default(), Pair::from_name("First")), (2, Pair::First, None));
         assert_eq!((Pair::First.doc(), Pair::Second.doc()), ("The first.", "The other."));
         assert_eq!(serde_json::to_string(&Pair::First).unwrap(), "\"first-one\"");
+    }
+
+    #[test]
+    fn distance_counts_edits() {
+        for (a, b, d) in [("", "", 0), ("", "ab", 2), ("train", "trian", 1), ("kitten", "sitting", 3), ("é", "e", 1)] {
+            assert_eq!((distance(a, b), distance(b, a)), (d, d), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        let names = ["bleu", "rouge1", "chrf"];
+        assert_eq!(
+            ["blue", "rouge", "chrF++", "perplexity"].map(|typed| nearest(typed, names)),
+            [Some("bleu"), Some("rouge1"), Some("chrf"), None]
+        );
     }
 }

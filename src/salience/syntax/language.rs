@@ -1,6 +1,6 @@
 //! The languages that can be labelled, their grammars, and the wrappers around code that is not a whole program.
 
-use crate::choices::Choice;
+use crate::choices::{Choice, nearest};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::path::Path;
@@ -66,6 +66,21 @@ impl Language {
         })
     }
 
+    /// The usual extension of its files, without the dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Language::Java => "java",
+            Language::CSharp => "cs",
+            Language::Python => "py",
+            Language::JavaScript => "js",
+            Language::TypeScript => "ts",
+            Language::Go => "go",
+            Language::C => "c",
+            Language::Cpp => "cpp",
+            Language::Rust => "rs",
+        }
+    }
+
     /// The language of a file, by its extension.
     pub fn from_path(file: &Path) -> Result<Language> {
         let extension = file.extension().map(|e| e.to_string_lossy().into_owned());
@@ -121,12 +136,21 @@ impl fmt::Display for Language {
     }
 }
 
+/// Reads the name, the name that CodeBLEU has for it, or an extension.
 impl FromStr for Language {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Language> {
-        Language::from_name(name)
-            .ok_or_else(|| Error::Usage(format!("unknown language {name:?}: one of {}", Language::names())))
+        let known = match name {
+            "c_sharp" | "csharp" | "c#" => Some(Language::CSharp),
+            name => Language::from_name(name).or_else(|| Language::from_extension(name)),
+        };
+        known.ok_or_else(|| {
+            Error::Usage(match nearest(name, Language::ALL.map(Language::name)) {
+                Some(near) => format!("unknown language {name:?}; did you mean {near}?"),
+                None => format!("unknown language {name:?}: one of {}", Language::names()),
+            })
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! "Did you mean": the key or section that an unknown name was most likely meant to be.
 
 use super::{Key, keys};
+use crate::choices::{distance, near, nearest};
 
 /// Names that other trainers and habit use for ours, where spelling alone would lead astray.
 const ALIASES: [(&str, &str, &str); 21] = [
@@ -44,10 +45,9 @@ pub(super) fn unknown_key(section: Option<&str>, key: &str) -> String {
 
 /// The message for a section that does not exist.
 pub(super) fn unknown_section(section: &str) -> String {
-    let names = section_names();
-    match names.iter().min_by_key(|name| distance(section, name)) {
-        Some(name) if near(section, name) => format!("unknown section [{section}]; did you mean [{name}]?"),
-        _ => format!("unknown section [{section}]; {}", choice(None)),
+    match nearest(section, section_names()) {
+        Some(name) => format!("unknown section [{section}]; did you mean [{name}]?"),
+        None => format!("unknown section [{section}]; {}", choice(None)),
     }
 }
 
@@ -68,29 +68,9 @@ fn section_names() -> Vec<&'static str> {
     names
 }
 
-/// Whether the two could be one name with slips: at most half of the letters differ.
-fn near(typed: &str, name: &str) -> bool {
-    distance(typed, name) <= (typed.chars().count() / 2).max(1)
-}
-
-/// Edits between two names: insertions, deletions, replacements and swaps of neighbours.
-fn distance(a: &str, b: &str) -> usize {
-    // nobody mistypes a key by more than this, and the work grows with the length
-    const LONGEST: usize = 100;
-    let start = |name: &str| name.chars().take(LONGEST).collect::<String>();
-    strsim::osa_distance(&start(a), &start(b))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distance_counts_edits() {
-        for (a, b, d) in [("", "", 0), ("", "ab", 2), ("train", "trian", 1), ("kitten", "sitting", 3), ("é", "e", 1)] {
-            assert_eq!((distance(a, b), distance(b, a)), (d, d), "{a} {b}");
-        }
-    }
 
     #[test]
     fn slips_find_their_key() {
