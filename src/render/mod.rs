@@ -2,6 +2,7 @@
 //! the series and writes the resulting text.
 
 pub mod chart;
+pub mod diff;
 pub mod html;
 pub mod svg;
 pub mod tensorboard;
