@@ -14,7 +14,7 @@
 //! * [`backend`] lists the operations of a device, each beside its gradient. The CPU implements them in f32 for
 //!   training and in f64 as the reference, CUDA in bf16, and [`backend::plan`] only counts.
 //! * [`model`] is one decoder for ten architectures, which differ in a [`model::config::Spec`].
-//! * [`eval`] scores generated text.
+//! * [`eval`] scores generated text against references.
 //! * [`train`] normalises, steps, schedules and saves.
 //! * [`cli`] is the command, and the only place that prints.
 //!

@@ -37,6 +37,8 @@ pub enum Purpose {
     Sample = 6,
     /// The stretch of code that a completion leaves out.
     Cut = 7,
+    /// Shuffled references of an evaluation.
+    Panel = 8,
 }
 
 /// Two words as a number in the open interval (0, 1), 53 bits.

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::choices::Choice;
+use crate::data::template::Task;
 use crate::error::{Error, Result};
 use terminal::{Colour, Terminal};
 
@@ -25,6 +27,7 @@ mod peaks;
 mod priors;
 mod progress;
 mod report;
+mod score;
 mod signals;
 pub mod terminal;
 mod train;
@@ -62,6 +65,9 @@ enum Command {
     /// Generate text from a prompt, or rows from a file of prompts.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", generate::HELP))]
     Generate(generate::GenerateArgs),
+    /// Score predictions against references: text and code metrics, and what trivial predictors reach by them.
+    #[command(after_help = format!("{EXIT_CODES}\n\n{}", score::HELP))]
+    Score(score::ScoreArgs),
     /// Merge an adapter into its model and save the result as a Hugging Face directory.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", export::HELP))]
     Export(export::ExportArgs),
@@ -129,6 +135,7 @@ fn run(command: Command, out: &mut Terminal) -> Result {
         Command::Train(args) => train::run(&args, out),
         Command::Report(args) => report::run(&args, out),
         Command::Generate(args) => generate::run(&args, out),
+        Command::Score(args) => score::run(&args, out),
         Command::Export(args) => export::run(&args, out),
         Command::Label(args) => label::run(&args, out),
         Command::Priors(command) => priors::run(&command, out),
@@ -153,6 +160,11 @@ fn answer(error: &clap::Error, out: &mut Terminal) -> Result {
         Some(sentence) => sentence.trim_end().to_string(),
         None => format!("a command is missing\n\n{}", text.trim_end()),
     }))
+}
+
+/// A task by its name.
+fn task(name: &str) -> std::result::Result<Task, String> {
+    Task::from_name(name).ok_or_else(|| format!("choose one of {}", Task::names()))
 }
 
 /// A command line, split at its spaces.
@@ -195,6 +207,10 @@ mod tests {
             (
                 "eyekern export --help",
                 "\n  eyekern export --model DIR --adapter out --merge -o merged\n  eyekern export",
+            ),
+            (
+                "eyekern score --help",
+                "\n  eyekern score --hyp generated.jsonl --ref generated.jsonl --task completion --lang java\n",
             ),
             ("eyekern report --help", "\n  eyekern report out\n  eyekern report out -o"),
             ("eyekern completions --help", "\n  eyekern completions bash >"),

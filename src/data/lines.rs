@@ -122,6 +122,14 @@ impl<R: BufRead> Lines<R> {
         })
     }
 
+    /// All lines, blank ones too.
+    pub(crate) fn all(mut self) -> impl Iterator<Item = Result<Raw>> {
+        std::iter::from_fn(move || {
+            let line = self.next().transpose()?;
+            Some(line.map(|line| Raw { number: self.number, line, target: None }))
+        })
+    }
+
     /// The rows of two files of the same number of lines; an error at the end if the numbers differ.
     pub(crate) fn beside(mut self, mut target: Lines<R>) -> impl Iterator<Item = Result<Raw>> {
         std::iter::from_fn(move || self.next_beside(&mut target).transpose())

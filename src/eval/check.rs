@@ -22,6 +22,12 @@ use tempfile::TempDir;
 /// Bytes of a command's output that are kept.
 const OUTPUT: usize = 2000;
 
+/// Bytes that are read at a time.
+const BUFFER: usize = 1 << 16;
+
+/// Bytes that a pipe holds, at most, by default (pipe(7)).
+const PIPE: usize = 1 << 20;
+
 /// The place of the prediction in the command.
 const PLACE: &str = "{}";
 
@@ -173,7 +179,10 @@ impl Checker {
         // nothing is left to kill where every process has ended
         let _ = kill_process_group(pid, Signal::KILL);
         let status = child.wait().ok();
-        while open && read(&mut output, &mut text) && wait(&output, Duration::ZERO) {}
+        // what the command wrote at its end; a process that left the group may write on without one
+        for _ in 0..PIPE / BUFFER {
+            open = open && wait(&output, Duration::ZERO) && read(&mut output, &mut text);
+        }
         stopped(stop)?;
         let verdict = if ended { verdict(status) } else { Verdict::Timeout };
         Ok(Outcome { verdict, output: String::from_utf8_lossy(&text).into_owned() })
@@ -204,7 +213,7 @@ fn wait(output: &PipeReader, time: Duration) -> bool {
 
 /// Reads what is there and keeps the beginning. Returns whether the other end is open.
 fn read(output: &mut PipeReader, text: &mut Vec<u8>) -> bool {
-    let mut buffer = [0; 1 << 16];
+    let mut buffer = [0; BUFFER];
     match output.read(&mut buffer) {
         Ok(0) => false,
         Ok(n) => {

@@ -1,7 +1,10 @@
 //! Evaluation of generated text.
 //!
-//! [`metrics`] has one file per family of metrics: pure functions of a prediction and its reference. [`check`] runs a
-//! command on predictions.
+//! [`metrics`] has one file per family of metrics: pure functions of a prediction and its reference. [`score`] makes a
+//! report of predictions and references, with the scores of trivial predictors beside it. [`rows`] reads the files.
+//! [`check`] runs a command on predictions.
 
 pub mod check;
 pub mod metrics;
+pub mod rows;
+pub mod score;

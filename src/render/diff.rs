@@ -98,7 +98,7 @@ mod tests {
             ("", "a b", "", "[a b]"),
             ("int a = b;", "int a = b;", "int a = b;", "int a = b;"),
             ("int a = b;", "long a = b + 1;", "[int] a = b;", "[long] a = b[ + 1];"),
-            ("f(x, y)", "f(y, x)", "f([x, ]y)", "f(y[, x])"),
+            ("f(x, y)", "f(y, x)", "f([x], [y])", "f([y], [x])"),
             ("é x\n", "e x ", "[é] x[\n]", "[e] x[ ]"),
             ("((a", "(a", "([(]a", "(a"),
         ] {

@@ -31,6 +31,8 @@ mod recordings;
 mod report;
 mod salience;
 mod saved;
+mod score;
+mod score_check;
 mod streams;
 mod train;
 

@@ -8,7 +8,6 @@ use super::terminal::Terminal;
 use crate::backend::Backend;
 use crate::backend::cpu::set_threads;
 use crate::backend::plan::Plan;
-use crate::choices::Choice;
 use crate::data::corpus::DataSource;
 use crate::data::requests::{self, Prompt};
 use crate::data::template::Task;
@@ -65,7 +64,7 @@ pub struct GenerateArgs {
     #[arg(long, requires = "output")]
     pub overwrite: bool,
     /// Prompt template for code: none, completion, translation, summarization or copy.
-    #[arg(long, value_name = "TASK", default_value = "none", value_parser = task)]
+    #[arg(long, value_name = "TASK", default_value = "none", value_parser = super::task)]
     pub task: Task,
     /// Maximum number of new tokens per prompt.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
@@ -96,11 +95,6 @@ pub struct GenerateArgs {
     pub device: Device,
     #[command(flatten)]
     pub threads: Threads,
-}
-
-/// A task by its name.
-fn task(name: &str) -> std::result::Result<Task, String> {
-    Task::from_name(name).ok_or_else(|| format!("choose one of {}", Task::names()))
 }
 
 /// The checked inputs of a generation, before a device is chosen.

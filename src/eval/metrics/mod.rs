@@ -14,6 +14,7 @@ pub mod edit;
 pub mod exact;
 mod keywords;
 mod lcs;
+mod list;
 pub mod mean;
 pub mod meteor;
 pub mod ngrams;
@@ -24,6 +25,8 @@ mod subtrees;
 pub mod text;
 pub mod tokens;
 pub mod wordnet;
+
+pub use list::{Lacking, Metrics, Setup, names, require, usual};
 
 use crate::salience::syntax::{self, Language, Syntax};
 use std::cell::OnceCell;
