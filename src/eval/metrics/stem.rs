@@ -86,7 +86,7 @@ fn consonants(word: &str) -> impl Iterator<Item = bool> {
     })
 }
 
-/// The measure m of a word [C](VC)^m[V].
+/// The measure m of a word `[C](VC)^m[V]`.
 fn measure(word: &str) -> usize {
     consonants(word).zip(consonants(word).skip(1)).filter(|pair| *pair == (false, true)).count()
 }
