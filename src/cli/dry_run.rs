@@ -67,9 +67,12 @@ fn text(
         ("activations", bytes.activations, &format!("kept for backward, recompute = {}", recipe.train.recompute)),
         ("workspace", bytes.workspace, "gradients of activations, micro-batch, rows and logits of the head"),
         ("scratch", bytes.scratch, "of the backend"),
+        ("generation", bytes.generation, "KV cache and activations of the texts of an evaluation"),
         ("reference", bytes.reference, "freed before activations and workspace are allocated"),
     ];
-    for (name, part, what) in parts.into_iter().filter(|(name, part, _)| *part > 0 || *name != "reference") {
+    for (name, part, what) in
+        parts.into_iter().filter(|(name, part, _)| *part > 0 || !["generation", "reference"].contains(name))
+    {
         line(name, memory(part, what));
     }
     let available = machine::memory("MemAvailable").filter(|_| !cuda);

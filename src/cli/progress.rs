@@ -6,6 +6,10 @@ use crate::error::{Error, Result};
 use crate::train::events::{Event, Stop};
 use crate::train::log::{Evaluation, Header, Step};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::fmt::Write;
+
+/// Metrics of texts on the line of an evaluation.
+const METRICS: usize = 3;
 
 /// The exit status of a process that a closed pipe ends, as shells report it.
 const SIGPIPE: u8 = 128 + 13;
@@ -93,7 +97,13 @@ impl<'a> Reporter<'a> {
 
     fn evaluation(&mut self, log: &Evaluation) {
         let sides = sides(&[[log.eval_path_loss, log.eval_off_path_loss, log.eval_dpo_loss]]);
-        let text = format!("step {}  eval loss {:.4}{sides}", log.step, number(log.eval_loss));
+        let mut text = format!("step {}  eval loss {:.4}{sides}", log.step, number(log.eval_loss));
+        for (name, value) in log.metrics.iter().take(METRICS) {
+            let _ = write!(text, "  {} {:.4}", name.trim_start_matches("eval_"), number(value.as_f64()));
+        }
+        if let (Some(seconds), Some(tokens)) = (log.eval_generate_seconds, log.eval_generated_tokens) {
+            let _ = write!(text, "  ({tokens} tokens generated in {})", span(seconds));
+        }
         self.line(&text);
     }
 }

@@ -7,4 +7,5 @@
 pub mod check;
 pub mod metrics;
 pub mod rows;
+pub mod run;
 pub mod score;

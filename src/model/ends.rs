@@ -54,6 +54,8 @@ pub struct Aligned {
     pub config: Value,
     /// The generation_config.json to save, if it is not that of the model.
     generation: Option<Value>,
+    /// All ids that end a text: those that either config listed, and those that the run learns.
+    pub ids: Vec<u32>,
     /// The change, for the user.
     pub note: Option<String>,
 }
@@ -69,8 +71,11 @@ impl Aligned {
             // what transformers makes of a config alone
             None => (own.clone(), made(config)),
         };
+        let mut all = [&own, &listed, learned].concat();
+        all.sort_unstable();
+        all.dedup();
         if learned.iter().all(|id| own.contains(id) && listed.contains(id)) {
-            return Ok(Aligned { config: config.clone(), generation: None, note: None });
+            return Ok(Aligned { config: config.clone(), generation: None, ids: all, note: None });
         }
         let first = |ids: &[u32]| -> Vec<u32> {
             learned.iter().chain(ids.iter().filter(|id| !learned.contains(id))).copied().collect()
@@ -100,7 +105,7 @@ impl Aligned {
                 config[EOS]
             )
         });
-        Ok(Aligned { config, generation: Some(generation), note })
+        Ok(Aligned { config, generation: Some(generation), ids: all, note })
     }
 
     /// Writes the generation_config.json where it differs from that of the model, which is copied otherwise.

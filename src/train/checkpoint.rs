@@ -22,13 +22,14 @@ pub const METRICS: &str = "metrics.jsonl";
 /// `HASH  NAME` of every other file, a line each.
 const SEAL: &str = "checkpoint.b3";
 
-/// The lowest evaluation loss so far.
+/// The best evaluation so far.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
     /// After so many steps.
     pub step: u64,
-    /// In nats.
-    pub loss: f64,
+    /// Its value of `train.metric_for_best_model`.
+    #[serde(alias = "loss")] // the key of 0.1.0
+    pub value: f64,
 }
 
 /// Where a run stands, between two steps.

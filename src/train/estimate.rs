@@ -14,6 +14,7 @@ use crate::data::pack::Totals;
 use crate::error::Result;
 use crate::model::adapter::AdapterInit;
 use crate::model::config::Spec;
+use crate::model::decode::Session;
 use crate::model::decoder::{Decoder, Init};
 use crate::model::files::Origin;
 use crate::model::forward::Rates;
@@ -39,6 +40,8 @@ pub struct Bytes {
     pub workspace: u64,
     /// What the backend takes for itself.
     pub scratch: u64,
+    /// The KV cache and the activations of an evaluation's texts.
+    pub generation: u64,
     /// A reference model with its workspace, which comes and goes before activations and workspace are allocated.
     pub reference: u64,
 }
@@ -47,7 +50,7 @@ impl Bytes {
     /// The most that is there at a time.
     pub fn total(&self) -> u64 {
         let model = self.weights + self.gradients + self.optimiser;
-        model + self.scratch + self.reference.max(self.activations + self.workspace)
+        model + self.scratch + self.reference.max(self.activations + self.workspace + self.generation)
     }
 
     /// Of a machine; all that the plan has counted is somewhere here.
@@ -150,6 +153,11 @@ pub fn bytes<E: Number>(plan: impl Fn() -> Plan<E>, prepared: &Prepared) -> Resu
         machine.gradients(&batches, 1)?;
     }
     let mut bytes = Bytes::of(&mut machine);
+    if let Some(texts) = &prepared.texts {
+        let before = machine.backend.bytes();
+        Session::new(&machine.backend, &machine.model, texts.room())?;
+        bytes.generation = machine.backend.bytes() - before;
+    }
     if let Some(dir) = recipe.reference_model() {
         let dir = hub::resolve(&dir.to_string_lossy())?;
         let spec = Spec::load(&dir.join("config.json"))?;

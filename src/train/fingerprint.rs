@@ -140,7 +140,7 @@ mod tests {
             ("objective", "arm normalize gamma beta dpo_weights"),
             ("train", "method optim learning_rate per_device_train_batch_size gradient_accumulation_steps"),
             ("train", "lr_scheduler_type warmup_steps warmup_ratio weight_decay adam_beta1 adam_beta2 adam_epsilon"),
-            ("train", "max_grad_norm seed"),
+            ("train", "max_grad_norm seed metric_for_best_model"),
         ]);
         let files = listed(&[
             ("model", "model_name_or_path tokenizer"),

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::salience::syntax::Parsing;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -133,7 +133,7 @@ impl Step {
 }
 
 /// The line of an evaluation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Evaluation {
     /// Optimiser steps done.
@@ -148,6 +148,18 @@ pub struct Evaluation {
     pub eval_path_loss: Option<f64>,
     /// As `off_path_loss`.
     pub eval_off_path_loss: Option<f64>,
+    /// Wall time of the evaluation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_seconds: Option<f64>,
+    /// The part of it that generating and scoring texts took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_generate_seconds: Option<f64>,
+    /// Tokens that were generated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_generated_tokens: Option<u64>,
+    /// Metrics of the texts, by `eval_` and their name; the headline first.
+    #[serde(flatten)]
+    pub metrics: Map<String, Value>,
     /// Seconds since 1970, UTC.
     pub time: f64,
 }
@@ -164,6 +176,7 @@ impl Evaluation {
             eval_path_loss: finite(on_path),
             eval_off_path_loss: finite(off_path),
             time: now(),
+            ..Evaluation::default()
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::epochs::Epochs;
 use super::recipe::{Arm, Method, Normalize, Recipe, SaveDtype};
 use super::resume::{Resume, Resumed};
-use super::salience;
+use super::{salience, texts};
 use crate::data::cache;
 use crate::data::corpus::{self, Corpus, DataSource, Reading};
 use crate::data::cut::{Cutting, Fim};
@@ -13,6 +13,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::data::weights::drawn::Drawing;
 use crate::data::{Example, IGNORE};
 use crate::error::{Error, Result};
+use crate::eval::run::Task;
 use crate::model::config::Positions;
 use crate::model::ends::Aligned;
 use crate::model::files::{ModelFiles, Origin};
@@ -41,6 +42,8 @@ pub struct Prepared {
     pub notes: Vec<String>,
     /// The configs to save, with the ends that the rows teach; `None` without a tokenizer.
     pub ends: Option<Aligned>,
+    /// The texts that an evaluation generates, if any.
+    pub texts: Option<Task>,
     /// What it goes on from.
     pub resumed: Option<Resumed>,
 }
@@ -92,9 +95,9 @@ impl Prepared {
             }
             validation.iter_mut().for_each(|corpus| corpus.looks = Vec::new());
         }
-        let (notes, ends, resumed) = (Vec::new(), None, None);
+        let (notes, ends, texts, resumed) = (Vec::new(), None, None, None);
         let mut prepared =
-            Prepared { recipe, origin, tokenizer, train, validation, rows, drawing, notes, ends, resumed };
+            Prepared { recipe, origin, tokenizer, train, validation, rows, drawing, notes, ends, texts, resumed };
         for corpus in prepared.corpora() {
             let longest = corpus.examples.iter().map(|e| e.ids.len()).max().unwrap_or(0);
             prepared.origin.spec().check_length(longest, &prepared.origin.file())?;
@@ -104,6 +107,14 @@ impl Prepared {
         let marker = marker_of(&prepared);
         prepared.ends = ends_of(&prepared, marker.map(|(id, _)| id))?;
         prepared.notes = notes_of(&prepared, marker);
+        if let Some(source) = &prepared.recipe.data.validation_file {
+            let Prepared { recipe, origin, tokenizer, ends, .. } = &prepared;
+            let (tokenizer, ends) = (tokenizer.as_ref(), ends.as_ref().map_or(&[][..], |ends| &ends.ids));
+            let reading = reading(recipe, source, tokenizer)?;
+            let (texts, notes) = texts::task(recipe, origin, tokenizer, ends, &reading)?.unzip();
+            prepared.texts = texts;
+            prepared.notes.extend(notes.unwrap_or_default());
+        }
         Ok(prepared)
     }
 
@@ -344,6 +355,7 @@ fn idle(recipe: &Recipe) -> Vec<String> {
         ("on full fine-tuning", recipe.train.method == Method::Full, "lora."),
         ("where neither salience.condition nor salience.priors is set", !salience::asked(recipe), "salience."),
         ("where data.validation_file is unset", recipe.data.validation_file.is_none(), "train.eval_steps"),
+        ("where data.validation_file is unset", recipe.data.validation_file.is_none(), "eval."),
         ("where data.batching is not \"tokens\"", recipe.data.batching != Batching::Tokens, "data.max_tokens"),
     ];
     let changed = recipe.changed();

@@ -5,6 +5,7 @@ use super::fingerprint::Fingerprint;
 use super::log::{Changes, First, Header};
 use super::metrics::Writer;
 use super::recipe::{Method, Recipe};
+use super::texts;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::save;
@@ -221,6 +222,7 @@ pub fn open(
     };
     if kept == 0 && recipe.train.overwrite_output_dir {
         remove_results(recipe, out)?;
+        texts::remove(out)?;
     }
     files::remove_stage(out)?;
     let removed = checkpoint::clear(out, kept)?;

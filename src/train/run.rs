@@ -10,11 +10,13 @@ use super::recipe::{Method, Recipe};
 use super::reference::{self, References};
 use super::resume::{self, Resumed};
 use super::step::{Machine, Outcome, StepSettings, Update};
-use super::{log, metrics, schedule, setup};
+use super::{log, metrics, schedule, setup, texts};
 use crate::backend::{AdamW, Backend};
 use crate::data::Batch;
 use crate::data::corpus::Corpus;
 use crate::error::{Error, Result};
+use crate::eval::run::Task;
+use crate::eval::score::Figure;
 use crate::files;
 use crate::model::adapter::AdapterInit;
 use crate::model::decoder::Init;
@@ -24,6 +26,7 @@ use crate::model::forward::Rates;
 use crate::model::save;
 use crate::model::state::{self, Saved};
 use safetensors::Dtype;
+use serde_json::Value;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -124,6 +127,9 @@ impl<B: Backend> Run<B> {
             // after the references, which are those of the model before training
             saved.restore(&run.machine.backend, &mut run.machine.model)?;
             run.last = Some(found.dir);
+            if changes.iter().any(|change| change.starts_with("train.metric_for_best_model ")) {
+                run.progress = Progress { best: None, since_best: 0, ..run.progress };
+            }
             run.check_best(on)?;
         }
         Ok(run)
@@ -202,9 +208,11 @@ impl<B: Backend> Run<B> {
         let (patience, Progress { best, since_best, step, .. }) =
             (self.prepared.recipe.train.early_stopping_patience, self.progress);
         let Some(best) = best.filter(|_| patience > 0 && since_best >= patience) else { return Ok(false) };
-        let Best { step: then, loss } = best;
+        let side = if self.prepared.recipe.best_by().is_some() { "above" } else { "below" };
+        let (measure, Best { step: then, value }) = (self.measure(), best);
         let note = format!(
-            "stopped early after step {step}: {since_best} evaluations without a loss below {loss:.4} of step {then}"
+            "stopped early after step {step}: {since_best} evaluations without a {measure} {side} {value:.4} of step \
+             {then}"
         );
         on(Event::Note(&note)).map(|()| true)
     }
@@ -258,27 +266,62 @@ impl<B: Backend> Run<B> {
         checkpoint::open(&dir).map_err(|why| Error::file(&dir, format!("the best model cannot be loaded: {why}")))?;
         let saved = Saved::open(&mut self.machine.model, &dir.join(checkpoint::TENSORS))?;
         saved.restore(&self.machine.backend, &mut self.machine.model)?;
-        on(Event::Note(&format!("the best model is saved: that of step {}, eval loss {:.4}", best.step, best.loss)))
+        let (measure, Best { step, value }) = (self.measure(), best);
+        on(Event::Note(&format!("the best model is saved: that of step {step}, eval {measure} {value:.4}")))
     }
 
-    /// Whether the loss is the lowest so far; `false` without validation data.
+    /// What the best model is chosen by.
+    fn measure(&self) -> &str {
+        self.prepared.recipe.best_by().unwrap_or("loss")
+    }
+
+    /// Whether the evaluation is the best so far; `false` without validation data.
     fn evaluate(&mut self, step: u64, on: &mut dyn FnMut(Event) -> Result) -> Result<bool> {
         let Some(validation) = &self.prepared.validation else { return Ok(false) };
+        let began = Instant::now();
         let order: Vec<usize> = (0..validation.examples.len()).collect();
         let plan = epochs::plan(&validation.examples, &order, &self.prepared.recipe);
         let batches: Vec<Batch> = plan.iter().map(|b| self.batch(validation, &self.references.validation, b)).collect();
         let outcome = self.machine.evaluate(&batches)?;
-        let log = log::Evaluation::of(step, &outcome);
+        let mut log = log::Evaluation::of(step, &outcome);
+        if let Some(texts) = &self.prepared.texts {
+            self.generate(texts, &mut log)?;
+        }
+        log.eval_seconds = Some(began.elapsed().as_secs_f64());
         self.metrics.write(&log)?;
         on(Event::Evaluation(&log))?;
-        let loss = outcome.loss;
-        let better = self.progress.best.map_or(loss.is_finite(), |best| loss < best.loss);
+        let value = match self.prepared.recipe.best_by() {
+            None => outcome.loss,
+            Some(name) => log.metrics.get(&format!("eval_{name}")).and_then(Value::as_f64).unwrap_or(f64::NAN),
+        };
+        let exceeds = |best: &Best| match self.prepared.recipe.best_by() {
+            None => value < best.value,
+            Some(_) => value > best.value,
+        };
+        let better = self.progress.best.as_ref().map_or(value.is_finite(), exceeds);
         if better {
-            self.progress = Progress { best: Some(Best { step, loss }), since_best: 0, ..self.progress };
+            self.progress = Progress { best: Some(Best { step, value }), since_best: 0, ..self.progress };
         } else {
             self.progress.since_best += 1;
         }
         Ok(better)
+    }
+
+    /// Generates the texts of an evaluation, writes them beside the run and scores them.
+    fn generate(&self, task: &Task, log: &mut log::Evaluation) -> Result {
+        let Some(tokenizer) = &self.prepared.tokenizer else { return Ok(()) };
+        let began = Instant::now();
+        let mut lines = String::new();
+        let scores = task.run(&self.machine.backend, &self.machine.model, tokenizer, |prompt, done, prediction| {
+            lines += &texts::line(prompt, done, prediction);
+            Ok(())
+        })?;
+        texts::write(&self.prepared.recipe.train.output_dir, log.step, lines)?;
+        let figure = |figure: &Figure| (format!("eval_{}", figure.name), Value::from(figure.value));
+        log.metrics = scores.report.figures.iter().map(figure).collect();
+        log.eval_generated_tokens = Some(scores.tokens as u64);
+        log.eval_generate_seconds = Some(began.elapsed().as_secs_f64());
+        Ok(())
     }
 
     fn batch(&self, corpus: &Corpus, reference: &[Vec<f32>], indices: &[usize]) -> Batch {

@@ -13,13 +13,15 @@ use crate::data::corpus::Corpus;
 use crate::data::pack::{self, Batching};
 use crate::data::{Batch, Example};
 use crate::error::Result;
+use crate::eval::run::Task;
 use crate::model::adapter::{AdapterInit, LoraConfig};
 use crate::model::decoder::{Decoder, Init};
 use crate::model::forward::Rates;
 
-/// Positions that the model must know: those of the longest example.
+/// Positions that the model must know: those of the longest example, or of the longest text of an evaluation.
 pub(super) fn positions(prepared: &Prepared) -> usize {
-    examples(prepared).map(|e| e.ids.len()).max().unwrap_or(1)
+    let texts = prepared.texts.as_ref().map(Task::positions);
+    examples(prepared).map(|e| e.ids.len()).chain(texts).max().unwrap_or(1)
 }
 
 fn examples(prepared: &Prepared) -> impl Iterator<Item = &Example> {

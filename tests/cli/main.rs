@@ -15,6 +15,7 @@ mod chats;
 mod cuda;
 mod dry_run;
 mod ends;
+mod evals;
 mod export;
 mod forms;
 mod gaze;
@@ -34,6 +35,7 @@ mod saved;
 mod score;
 mod score_check;
 mod streams;
+mod texts;
 mod train;
 
 /// A directory with a model, data and a recipe that trains for two steps.

@@ -7,6 +7,7 @@ use crate::render::html::Fact;
 use crate::render::html::run::Page;
 use crate::render::svg::{SERIES, short};
 use crate::train::log::{Changes, Evaluation, History, Step};
+use serde_json::Value;
 use std::path::Path;
 
 /// The page of a run.
@@ -129,11 +130,14 @@ fn evaluations(h: &History) -> (Vec<String>, Vec<(Vec<String>, bool)>) {
     let told = |f: &fn(&Evaluation) -> Option<f64>| h.evaluations.iter().any(|e| f(e).is_some());
     let columns: Vec<&Column> = all.iter().enumerate().filter(|(i, c)| *i == 0 || told(&c.1)).map(|(_, c)| c).collect();
     let best = best(h).map(|e| e.step);
+    let metrics: Vec<&String> = h.evaluations.last().iter().flat_map(|e| e.metrics.keys()).collect();
     let row = |e: &Evaluation| {
-        let cells = columns.iter().map(|c| decimal(c.1(e)));
+        let of_texts = metrics.iter().map(|name| e.metrics.get(*name).and_then(Value::as_f64));
+        let cells = columns.iter().map(|c| c.1(e)).chain(of_texts).map(decimal);
         (std::iter::once(e.step.to_string()).chain(cells).collect(), Some(e.step) == best)
     };
-    let names = std::iter::once("step").chain(columns.iter().map(|c| c.0)).map(str::to_string).collect();
+    let names = std::iter::once("step").chain(columns.iter().map(|c| c.0)).map(str::to_string);
+    let names = names.chain(metrics.iter().map(|name| name.trim_start_matches("eval_").replace('_', " "))).collect();
     (names, h.evaluations.iter().map(row).collect())
 }
 

@@ -23,7 +23,7 @@ use crate::data::corpus::DataSource;
 use crate::error::{Error, Result};
 pub use layers::environment;
 pub use sections::{
-    Arm, Data, Lora, Method, Model, Normalize, Objective, ReportTo, Salience, SaveDtype, Schedule, Train,
+    Arm, Data, Eval, Lora, Method, Model, Normalize, Objective, ReportTo, Salience, SaveDtype, Schedule, Train,
 };
 pub use value::{Effect, Key};
 use value::{Field, Section, show};
@@ -41,6 +41,8 @@ pub struct Recipe {
     pub lora: Lora,
     /// `[objective]`
     pub objective: Objective,
+    /// `[eval]`
+    pub eval: Eval,
     /// `[train]`
     pub train: Train,
 }
@@ -97,10 +99,17 @@ impl Recipe {
             let asks = [
                 ("early_stopping_patience", train.early_stopping_patience > 0),
                 ("load_best_model_at_end", train.load_best_model_at_end),
+                ("metric_for_best_model", self.best_by().is_some()),
             ];
             if let Some((key, _)) = asks.into_iter().find(|(_, asked)| *asked) {
-                return fail(format!("train.{key} goes by the evaluation loss: give data.validation_file"));
+                return fail(format!("train.{key} goes by evaluations: give data.validation_file"));
             }
+        }
+        if let Some(name) = self.best_by().filter(|_| self.eval.generate_rows == 0) {
+            return fail(format!(
+                "train.metric_for_best_model = {name:?} is a metric of texts, and eval.generate_rows = 0 generates none: \
+                 set eval.generate_rows, or \"loss\""
+            ));
         }
         if train.max_steps <= 0 && train.num_train_epochs <= 0.0 {
             return fail(format!(
@@ -109,6 +118,12 @@ impl Recipe {
             ));
         }
         Ok(())
+    }
+
+    /// The metric of texts that decides which model is the best; `None` where the evaluation loss does.
+    pub fn best_by(&self) -> Option<&str> {
+        let name = self.train.metric_for_best_model.as_str();
+        Some(name.strip_prefix("eval_").unwrap_or(name)).filter(|name| *name != "loss")
     }
 
     /// The token budget of a micro-batch, with the default of `data.max_tokens` worked out.
@@ -170,12 +185,20 @@ impl Recipe {
         self.sections().map(Section::fields).into_iter().flatten()
     }
 
-    fn sections(&self) -> [&dyn Section; 6] {
-        [&self.model, &self.data, &self.salience, &self.lora, &self.objective, &self.train]
+    fn sections(&self) -> [&dyn Section; 7] {
+        [&self.model, &self.data, &self.salience, &self.lora, &self.objective, &self.eval, &self.train]
     }
 
-    fn sections_mut(&mut self) -> [&mut dyn Section; 6] {
-        [&mut self.model, &mut self.data, &mut self.salience, &mut self.lora, &mut self.objective, &mut self.train]
+    fn sections_mut(&mut self) -> [&mut dyn Section; 7] {
+        [
+            &mut self.model,
+            &mut self.data,
+            &mut self.salience,
+            &mut self.lora,
+            &mut self.objective,
+            &mut self.eval,
+            &mut self.train,
+        ]
     }
 }
 

@@ -97,7 +97,7 @@ mod tests {
              reference_model"
         );
         assert_eq!(unknown_section("trainer"), "unknown section [trainer]; did you mean [train]?");
-        let sections = "the sections are model, data, salience, lora, objective, train";
+        let sections = "the sections are model, data, salience, lora, objective, eval, train";
         assert_eq!(unknown_section("zzz"), format!("unknown section [zzz]; {sections}"));
         assert_eq!(unknown_key(None, "zzz"), format!("unknown key zzz; {sections}"));
     }

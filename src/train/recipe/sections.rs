@@ -134,6 +134,22 @@ impl Value for DataSource {
     }
 }
 
+/// A list of names; empty where nothing is named.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Names(pub Vec<String>);
+
+impl Value for Names {
+    fn kind() -> String {
+        "a list of names such as [\"strict_exact\", \"codebleu\"]".into()
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        value.as_array()?.iter().map(String::read).collect::<Option<_>>().map(Names)
+    }
+    fn write(&self) -> Option<toml::Value> {
+        Some(self.0.clone().into())
+    }
+}
+
 impl Value for Targets {
     fn kind() -> String {
         "\"all-linear\" or a list of layer names such as [\"q_proj\", \"v_proj\"]".into()
@@ -202,7 +218,7 @@ macro_rules! serialize_as_written {
         }
     )+};
 }
-serialize_as_written!(DataSource, Targets, OffPath, Writing);
+serialize_as_written!(DataSource, Names, Targets, OffPath, Writing);
 
 section! {
     /// The model that training starts from.
@@ -327,6 +343,25 @@ section! {
 }
 
 section! {
+    /// Text metrics at each evaluation: greedy texts for rows of data.validation_file, scored (docs/evaluation.md).
+    Eval = "eval" {
+        /// Rows for which text is generated, the first of the file; 0 generates none.
+        generate_rows: usize = 0, Within(0.0, MOST), Free;
+        /// Metrics of the texts; unset, the usual ones of data.task.
+        metrics: Names = Names::default(), Any, Free;
+        /// Largest number of new tokens of a text.
+        max_new_tokens: usize = 256, Within(1.0, MOST), Free;
+        /// Rows that are generated together.
+        batch_size: usize = 8, Within(1.0, 4096.0), Free;
+        /// The language of the texts; unset, by the extension of parallel files, c-sharp for translation, else
+        /// salience.source_lang.
+        lang: Option<Language> = None, Any, Free;
+        /// The folder dict of Princeton's WordNet, for the metric meteor_wordnet.
+        wordnet: Option<PathBuf> = None, Any, Free;
+    }
+}
+
+section! {
     /// The run. Names and meanings are those of Hugging Face's TrainingArguments where it has them.
     Train = "train" {
         /// Where the trained model or adapter and the metrics go.
@@ -373,9 +408,11 @@ section! {
         save_steps: u64 = 500, AtLeast(0.0), Free;
         /// How many checkpoints are kept: the last ones, and the best beside them.
         save_total_limit: usize = 2, Within(1.0, MOST), Free;
-        /// Evaluations without a better loss after which the run stops; 0 means never. Needs data.validation_file.
+        /// The measure of the best model: "loss", or a metric of the texts that eval.generate_rows asks for.
+        metric_for_best_model: String = "loss".into(), Any, Bits;
+        /// Evaluations without a better one after which the run stops; 0 means never. Needs data.validation_file.
         early_stopping_patience: u64 = 0, AtLeast(0.0), Free;
-        /// Whether the model of the lowest evaluation loss is saved, not the last. Needs data.validation_file.
+        /// Whether the model of the best evaluation is saved, not the last. Needs data.validation_file.
         load_best_model_at_end: bool = false, Any, Free;
         /// Seed of initial values, data order and dropout.
         seed: u64 = 42, AtLeast(0.0), Bits;
