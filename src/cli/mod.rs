@@ -15,6 +15,7 @@ mod demo;
 mod device;
 mod doctor;
 mod dry_run;
+mod eval;
 mod export;
 mod generate;
 mod heat;
@@ -65,6 +66,9 @@ enum Command {
     /// Generate text from a prompt, or rows from a file of prompts.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", generate::HELP))]
     Generate(generate::GenerateArgs),
+    /// Generate texts for rows with references, and score them.
+    #[command(after_help = format!("{EXIT_CODES}\n\n{}", eval::HELP))]
+    Eval(eval::EvalArgs),
     /// Score predictions against references: text and code metrics, and what trivial predictors reach by them.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", score::HELP))]
     Score(score::ScoreArgs),
@@ -135,6 +139,7 @@ fn run(command: Command, out: &mut Terminal) -> Result {
         Command::Train(args) => train::run(&args, out),
         Command::Report(args) => report::run(&args, out),
         Command::Generate(args) => generate::run(&args, out),
+        Command::Eval(args) => eval::run(&args, out),
         Command::Score(args) => score::run(&args, out),
         Command::Export(args) => export::run(&args, out),
         Command::Label(args) => label::run(&args, out),

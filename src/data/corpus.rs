@@ -141,6 +141,15 @@ fn parse(raw: &Raw, file: &Path, target: &Path, reader: &RowReader) -> Result<Ro
 }
 
 impl Corpus {
+    /// Keeps the examples of these rows (counted from 0).
+    pub fn keep(&mut self, row: impl Fn(u32) -> bool) {
+        let kept: Vec<bool> = self.examples.iter().map(|example| row(example.row)).collect();
+        let mut each = kept.iter();
+        self.examples.retain(|_| each.next() == Some(&true));
+        let mut each = kept.iter();
+        self.looks.retain(|_| each.next() == Some(&true));
+    }
+
     /// A hash of all rows: ids, labels, weights, and what weights are drawn from.
     pub fn digest(&self) -> blake3::Hash {
         let mut hash = blake3::Hasher::new();

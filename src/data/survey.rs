@@ -169,6 +169,17 @@ pub struct Others {
     pairs: HashMap<u128, usize>,
 }
 
+/// A row whose source occurs in other data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leak {
+    /// Its line, from 0.
+    pub row: u32,
+    /// The line there, from 1.
+    pub like: usize,
+    /// Whether its target is the same, too.
+    pub pair: bool,
+}
+
 /// The result of examining a row.
 struct Seen {
     row: Row,
@@ -202,6 +213,18 @@ impl Ask<'_> {
             others.pairs.entry(hashes.pair).or_insert(line);
         })?;
         Ok(others)
+    }
+
+    /// The rows of a source whose source text occurs in other data, in order.
+    pub fn leaks(&self, source: &DataSource, others: &Others) -> Result<Vec<Leak>> {
+        let reading = Reading { paths: None, ..self.reading.clone() };
+        let mut leaks = Vec::new();
+        let hash = |_, row: Row| (row.example.row, Hashes::of(&row));
+        corpus::scan(source, &self.reader(&reading), hash, |(row, hashes)| {
+            let pair = others.pairs.contains_key(&hashes.pair);
+            leaks.extend(others.sources.get(&hashes.source).map(|&like| Leak { row, like, pair }));
+        })?;
+        Ok(leaks)
     }
 
     /// Surveys a source. Time is linear in its length.

@@ -3,8 +3,9 @@
 use super::checkpoint::Progress;
 use super::epochs::{self, Epochs};
 use super::events::Event;
+use super::likelihood::per_token;
 use super::prepare::Prepared;
-use super::setup::{lay_out, positions};
+use super::setup::positions;
 use super::step::Machine;
 use crate::backend::Backend;
 use crate::data::corpus::Corpus;
@@ -34,18 +35,7 @@ impl References {
         on: &mut dyn FnMut(Event) -> Result,
     ) -> Result<References> {
         let mut pass = |corpus: &Corpus, plan: Vec<Vec<usize>>| -> Result<Vec<Vec<f32>>> {
-            let mut reference = vec![Vec::new(); corpus.examples.len()];
-            let (mut done, all) = (0, plan.iter().map(Vec::len).sum());
-            for indices in plan {
-                let batch = lay_out(&corpus.examples, &indices, None);
-                let logp = machine.logp(&batch, false)?;
-                for (bounds, &i) in batch.row_start.windows(2).zip(&indices) {
-                    reference[i] = logp[bounds[0] as usize..bounds[1] as usize].to_vec();
-                }
-                done += indices.len();
-                on(Event::Reference(done, all))?;
-            }
-            Ok(reference)
+            per_token(machine, corpus, plan, false, |done, all| on(Event::Reference(done, all)))
         };
         let epochs = Epochs::new(&prepared.train.examples, &prepared.recipe);
         let reached = epochs.reached(progress, total);

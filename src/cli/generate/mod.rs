@@ -1,32 +1,28 @@
 //! `eyekern generate`: generates text to the terminal, or rows to a file.
 
-mod rows;
+pub(super) mod job;
+pub(super) mod rows;
 
 use super::Device;
-use super::device::{self, Job, Site, Threads};
+use super::device::{self, Threads};
 use super::terminal::Terminal;
-use crate::backend::Backend;
 use crate::backend::cpu::set_threads;
-use crate::backend::plan::Plan;
 use crate::data::corpus::DataSource;
 use crate::data::requests::{self, Prompt};
 use crate::data::template::Task;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::decode::{self, Room, Session};
-use crate::model::decoder::{Decoder, Init};
+use crate::model::decode;
 use crate::model::ends;
 use crate::model::files::ModelFiles;
-use crate::model::generate::{self, Event, GenerationConfig};
 use crate::model::peft::AdapterFiles;
 use crate::model::sample::Sampling;
 use clap::Args;
+use job::Generation;
 use rows::Output;
-use safetensors::Dtype;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// The examples at the end of the help.
 pub const HELP: &str = "\
@@ -95,23 +91,6 @@ pub struct GenerateArgs {
     pub device: Device,
     #[command(flatten)]
     pub threads: Threads,
-}
-
-/// The checked inputs of a generation, before a device is chosen.
-struct Generation {
-    files: ModelFiles,
-    adapter: Option<AdapterFiles>,
-    tokenizer: Option<Tokenizer>,
-    prompts: Vec<Prompt>,
-    /// Prompts generated together.
-    batch: usize,
-    threads: usize,
-    /// The file for rows; `None` prints text on the terminal.
-    output: Option<Output>,
-    sampling: Sampling,
-    max_new_tokens: usize,
-    ends: Vec<u32>,
-    stops: Vec<String>,
 }
 
 /// Reads and checks the inputs, then generates.
@@ -237,7 +216,7 @@ fn fingerprint(
 }
 
 /// Notes that rotary positions exceed those that the model was made for.
-fn note_lengths(files: &ModelFiles, prompts: &[Prompt], max_new_tokens: usize, out: &mut Terminal) {
+pub(super) fn note_lengths(files: &ModelFiles, prompts: &[Prompt], max_new_tokens: usize, out: &mut Terminal) {
     let (longest, known) = (prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0), files.spec.max_positions);
     if longest + max_new_tokens > known {
         out.note(&format!(
@@ -248,7 +227,9 @@ fn note_lengths(files: &ModelFiles, prompts: &[Prompt], max_new_tokens: usize, o
 }
 
 /// Refuses prompts that leave no room for the new tokens.
-fn check_lengths(source: Option<&DataSource>, files: &ModelFiles, prompts: &[Prompt], max_new_tokens: usize) -> Result {
+pub(super) fn check_lengths(
+    source: Option<&DataSource>, files: &ModelFiles, prompts: &[Prompt], max_new_tokens: usize,
+) -> Result {
     let Some(limit) = decode::longest(&files.spec) else { return Ok(()) };
     let Some(long) = prompts.iter().find(|p| p.ids.len() + max_new_tokens > limit) else { return Ok(()) };
     let n = long.ids.len();
@@ -260,86 +241,4 @@ fn check_lengths(source: Option<&DataSource>, files: &ModelFiles, prompts: &[Pro
         None => Error::Usage(why),
         Some(source) => Error::row(source.file(), long.row as usize + 1, why),
     })
-}
-
-impl Generation {
-    fn positions(&self) -> usize {
-        self.prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0) + self.max_new_tokens
-    }
-
-    fn config(&self) -> GenerationConfig<'_> {
-        GenerationConfig {
-            sampling: self.sampling,
-            max_new_tokens: self.max_new_tokens,
-            ends: &self.ends,
-            stops: &self.stops,
-            tokenizer: self.tokenizer.as_ref(),
-            model: &self.files.dir,
-        }
-    }
-
-    fn room(&self) -> Room {
-        self.config().room(&self.prompts, self.batch)
-    }
-}
-
-impl Job for Generation {
-    const REMEDY: &'static str = "lower --batch-size or --max-new-tokens, or shorten the prompts";
-
-    fn bytes(&self) -> Result<u64> {
-        let plan = Plan::default();
-        let bf16 = self.files.checkpoint.main_dtype() == Dtype::BF16;
-        let shapes = Init::Shapes { bf16 };
-        let mut model = Decoder::build(&plan, self.files.spec.clone(), &shapes, None, self.positions())?;
-        if let Some(adapter) = &self.adapter {
-            adapter.attach_shapes(&plan, &mut model)?;
-        }
-        Session::new(&plan, &model, self.room())?;
-        Ok(plan.bytes())
-    }
-
-    fn head_dim(&self) -> usize {
-        self.files.spec.head_dim
-    }
-
-    fn threads(&self) -> usize {
-        self.threads
-    }
-
-    fn on<B: Backend + 'static>(mut self, backend: B, site: Site<B>, out: &mut Terminal) -> Result {
-        let mut output = self.output.take();
-        let source = Init::File(&self.files.checkpoint);
-        let mut model = Decoder::build(&backend, self.files.spec.clone(), &source, None, self.positions())?;
-        if let Some(adapter) = &self.adapter {
-            adapter.attach(&backend, &mut model)?;
-        }
-        let mut session = Session::new(&backend, &model, self.room())?;
-        let (config, output) = (self.config(), &mut output);
-        let (began, mut told) = (Instant::now(), Instant::now());
-        let (of, mut tokens) = (self.prompts.len(), 0);
-        generate::run(&mut session, &self.prompts, &config, |event| {
-            let (index, done) = match event {
-                Event::Piece(_, text) => {
-                    if output.is_none() {
-                        out.print(text);
-                    }
-                    return Ok(());
-                }
-                Event::Done(index, done) => (index, done),
-            };
-            match output {
-                None => out.line(""),
-                Some(output) => output.write(&self.prompts[index], &done, config.tokenizer.is_some())?,
-            }
-            tokens += done.ids.len();
-            let rows = index + 1;
-            if rows == of || told.elapsed().as_secs() >= 10 {
-                told = Instant::now();
-                let speed = tokens as f64 / began.elapsed().as_secs_f64().max(1e-9);
-                let rows = if output.is_some() { format!("{rows} of {of} rows, ") } else { String::new() };
-                out.note(&format!("note: {rows}{tokens} tokens, {speed:.1} tokens/s on {}", site.meter.device));
-            }
-            Ok(())
-        })
-    }
 }

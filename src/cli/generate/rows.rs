@@ -2,8 +2,10 @@
 //! begins with its line in the data and a key: a hash of everything that determines its text. Resuming requires both to
 //! match.
 
+use crate::data::cut::Unit;
 use crate::data::requests::Prompt;
 use crate::error::{Error, Result};
+use crate::eval::run;
 use crate::files;
 use crate::model::generate::Continuation;
 use serde_json::{Map, Value};
@@ -17,6 +19,8 @@ pub struct Output {
     file: File,
     /// Everything that determines the text of every row, apart from its prompt.
     fingerprint: blake3::Hash,
+    /// Adds the prediction of a row, cut to this unit, and its source: for rows that are scored.
+    pub unit: Option<Unit>,
 }
 
 impl Output {
@@ -52,12 +56,12 @@ impl Output {
         let mut file = opened.map_err(Error::io(path, "create"))?;
         file.set_len(whole as u64).map_err(Error::io(path, "write"))?;
         file.seek(SeekFrom::End(0)).map_err(Error::io(path, "write"))?;
-        Ok((Output { path: path.to_path_buf(), file, fingerprint }, lines.len()))
+        Ok((Output { path: path.to_path_buf(), file, fingerprint, unit: None }, lines.len()))
     }
 
     /// Appends the continuation of a prompt, with its text where there is a tokenizer.
     pub fn write(&mut self, prompt: &Prompt, done: &Continuation, text: bool) -> Result {
-        let line = line(prompt, &self.fingerprint, done, text) + "\n";
+        let line = line(prompt, &self.fingerprint, done, text, self.unit) + "\n";
         self.file.write_all(line.as_bytes()).map_err(Error::io(&self.path, "write"))
     }
 }
@@ -91,12 +95,17 @@ fn begins(torn: &[u8], prompt: &Prompt, fingerprint: &blake3::Hash) -> bool {
     torn.starts_with(start) || start.starts_with(torn)
 }
 
-fn line(prompt: &Prompt, fingerprint: &blake3::Hash, done: &Continuation, text: bool) -> String {
+fn line(prompt: &Prompt, fingerprint: &blake3::Hash, done: &Continuation, text: bool, unit: Option<Unit>) -> String {
     let [row, key, target] = known(prompt, fingerprint);
+    let scored = unit.map(|unit| {
+        let (prediction, source) = (run::prediction(prompt, &done.text, unit), run::source(prompt));
+        [("prediction", Value::from(prediction)), ("source", Value::from(source))]
+    });
     let text = text.then(|| ("text", Value::from(done.text.as_str())));
     let ids = ("ids", Value::from(done.ids.as_slice()));
     let finish = ("finish", Value::from(done.finish.to_string()));
-    object([Some(row), Some(key), text, Some(ids), Some(finish), Some(target)].into_iter().flatten())
+    let fields = [Some(row), Some(key), text, Some(ids), Some(finish), Some(target)].into_iter().flatten();
+    object(fields.chain(scored.into_iter().flatten()))
 }
 
 fn object(fields: impl IntoIterator<Item = (&'static str, Value)>) -> String {

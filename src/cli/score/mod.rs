@@ -1,7 +1,7 @@
 //! `eyekern score`: metrics of predictions, made by anything, against references.
 
 mod examples;
-mod output;
+pub(super) mod output;
 mod page;
 
 use super::device::Threads;
@@ -16,7 +16,7 @@ use crate::eval::metrics::clean::Clean;
 use crate::eval::metrics::crystal::{Counter, SHARED, Shared};
 use crate::eval::metrics::{self, Metrics, Setup};
 use crate::eval::rows::{Files, Texts};
-use crate::eval::score::{Cleaning, Example, Scorer};
+use crate::eval::score::{Cleaning, Example, Report, Scorer};
 use crate::files;
 use crate::render::html;
 use crate::salience::syntax::Language;
@@ -115,13 +115,13 @@ pub enum ScoreFormat {
 }
 
 /// A time in seconds: above 0, at most a day.
-fn seconds(text: &str) -> std::result::Result<f64, String> {
+pub(super) fn seconds(text: &str) -> std::result::Result<f64, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0 && *seconds <= 86400.0);
     seconds.ok_or_else(|| "give seconds, above 0 and at most 86400".into())
 }
 
 /// A cleaning by its name.
-fn clean(name: &str) -> std::result::Result<Clean, String> {
+pub(super) fn clean(name: &str) -> std::result::Result<Clean, String> {
     Clean::from_name(name).ok_or_else(|| format!("choose one of {}", Clean::names()))
 }
 
@@ -131,59 +131,84 @@ const CRYSTAL: &str = "crystalbleu";
 /// The name before `@` of the metrics of `--check`.
 const CHECK: &str = "check_pass";
 
-/// Scores the files.
+/// Scores the files and prints the report.
 pub fn run(args: &ScoreArgs, out: &mut Terminal) -> Result {
     set_threads(args.threads.threads.into());
-    let language = language(args)?;
-    let mut setup = Setup { language, wordnet: args.wordnet.clone(), shared: None };
-    let names = names(args, &setup, out)?;
-    let stop = Stop::default();
-    let checker = checker(args, language, &stop)?;
-    let input = input(args);
-    let inputs = [Some(&args.hyp), Some(&args.reference), args.src.as_ref()];
-    for (flag, file) in [("--html", &args.html), ("--examples", &args.examples)] {
-        if let Some(file) = file {
-            files::refuse_input(flag, file, inputs.into_iter().flatten())?;
-        }
-    }
-    if args.html.is_some() && args.html == args.examples {
-        return Err(Error::Usage("--html and --examples name the same file; name two".into()));
-    }
-    let (clean, code) = (args.clean, args.task != Task::Summarization);
-    let clean: Cleaning = Box::new(move |text| clean.apply(text, code).into_owned());
-    let mut counter = (names.contains(&CRYSTAL) && args.shared_ngrams.is_none()).then(Counter::default);
-    input.check(&clean, |reference| counter.iter_mut().for_each(|counter| counter.add(reference)))?;
-    setup.shared = match &args.shared_ngrams {
-        Some(file) => Some(Shared::read(file)?),
-        None => counter.map(|counter| counter.shared(SHARED)),
-    };
-    signals::watch(&stop)?;
-    let mut scorer = Scorer::new(Metrics::named(names, &setup)?, clean, checker);
-    let columns: Vec<&str> = scorer.metrics().list().map(|metric| metric.name).collect();
-    let mut examples = args.examples.as_deref().map(|file| Examples::create(file, &columns, args)).transpose()?;
-    let mut worst = Worst::new(&columns, args.html.is_some());
-    let mut sink = |example: &Example| {
-        worst.add(example);
-        examples.as_mut().map_or(Ok(()), |examples| examples.write(example))
-    };
-    for row in input.open()? {
-        check::stopped(stop.asked())?;
-        scorer.push(row?, &mut sink)?;
-    }
-    let report = scorer.finish(&mut sink)?;
+    let scoring = Scoring::new(args, out)?;
+    let language = scoring.language;
+    let report = scoring.run()?;
     let scored = Scored { report: &report, args, language };
-    if let Some(file) = &args.html {
-        files::write(file, html::score::render(&page::page(&scored, worst)))?;
-    }
-    if let Some(examples) = examples {
-        examples.finish()?;
-    }
     match args.format {
         ScoreFormat::Text => output::text(&scored, out),
         ScoreFormat::Json => out.print(&output::json(&scored)),
         ScoreFormat::Csv => out.print(&output::csv(&report)?),
     }
     Ok(())
+}
+
+/// Checked arguments.
+pub struct Scoring<'a> {
+    args: &'a ScoreArgs,
+    /// The language of predictions and references, if one is known.
+    pub language: Option<Language>,
+    setup: Setup,
+    names: Vec<&'a str>,
+    checker: Option<Checker>,
+    stop: Stop,
+}
+
+impl<'a> Scoring<'a> {
+    /// Checks the arguments; no text is read.
+    pub fn new(args: &'a ScoreArgs, out: &mut Terminal) -> Result<Scoring<'a>> {
+        let language = language(args)?;
+        let setup = Setup { language, wordnet: args.wordnet.clone(), shared: None };
+        let names = names(args, &setup, out)?;
+        let stop = Stop::default();
+        let checker = checker(args, language, &stop)?;
+        let inputs = [Some(&args.hyp), Some(&args.reference), args.src.as_ref()];
+        for (flag, file) in [("--html", &args.html), ("--examples", &args.examples)] {
+            if let Some(file) = file {
+                files::refuse_input(flag, file, inputs.into_iter().flatten())?;
+            }
+        }
+        if args.html.is_some() && args.html == args.examples {
+            return Err(Error::Usage("--html and --examples name the same file; name two".into()));
+        }
+        Ok(Scoring { args, language, setup, names, checker, stop })
+    }
+
+    /// Reads the files, scores them, and writes the page and the metrics of each prediction.
+    pub fn run(self) -> Result<Report> {
+        let Scoring { args, language, mut setup, names, checker, stop } = self;
+        let (input, code, clean) = (input(args), args.task != Task::Summarization, args.clean);
+        let clean: Cleaning = Box::new(move |text| clean.apply(text, code).into_owned());
+        let mut counter = (names.contains(&CRYSTAL) && args.shared_ngrams.is_none()).then(Counter::default);
+        input.check(&clean, |reference| counter.iter_mut().for_each(|counter| counter.add(reference)))?;
+        setup.shared = match &args.shared_ngrams {
+            Some(file) => Some(Shared::read(file)?),
+            None => counter.map(|counter| counter.shared(SHARED)),
+        };
+        signals::watch(&stop)?;
+        let mut scorer = Scorer::new(Metrics::named(names, &setup)?, clean, checker);
+        let columns: Vec<&str> = scorer.metrics().list().map(|metric| metric.name).collect();
+        let mut examples = args.examples.as_deref().map(|file| Examples::create(file, &columns, args)).transpose()?;
+        let mut worst = Worst::new(&columns, args.html.is_some());
+        let mut sink = |example: &Example| {
+            worst.add(example);
+            examples.as_mut().map_or(Ok(()), |examples| examples.write(example))
+        };
+        for row in input.open()? {
+            check::stopped(stop.asked())?;
+            scorer.push(row?, &mut sink)?;
+        }
+        let report = scorer.finish(&mut sink)?;
+        if let Some(file) = &args.html {
+            let scored = Scored { report: &report, args, language };
+            files::write(file, html::score::render(&page::page(&scored, worst)))?;
+        }
+        examples.map_or(Ok(()), Examples::finish)?;
+        Ok(report)
+    }
 }
 
 /// The language that predictions are parsed as, if one is known.

@@ -81,8 +81,13 @@ pub fn text(scored: &Scored, out: &mut Terminal) {
     }
 }
 
-/// Scores for programs.
+/// Scores for programs, as text.
 pub fn json(scored: &Scored) -> String {
+    format!("{:#}\n", value(scored))
+}
+
+/// Scores for programs.
+pub fn value(scored: &Scored) -> Value {
     let Scored { report, args, language } = scored;
     let table = |value: &dyn Fn(&Figure) -> Value| -> Map<String, Value> {
         report.figures.iter().map(|figure| (figure.name.clone(), value(figure))).collect()
@@ -117,7 +122,7 @@ pub fn json(scored: &Scored) -> String {
         let (pass, fail, error, timeout) = (checks.pass, checks.fail, checks.error, checks.timeout);
         map.insert("check".into(), json!({"pass": pass, "fail": fail, "error": error, "timeout": timeout}));
     }
-    format!("{object:#}\n")
+    object
 }
 
 /// One row per metric.
