@@ -20,9 +20,10 @@ const FLOORS: [&[&str]; 10] = [
 ];
 
 /// Files with `unsafe`, each block with its SAFETY comment.
-const UNSAFE: [&str; 11] = [
+const UNSAFE: [&str; 12] = [
     "backend/cpu/gemm/kernel.rs",
     "backend/cpu/gemm/lanes.rs",
+    "backend/cpu/gemm/target.rs",
     "backend/cpu/wide.rs",
     "backend/cuda/driver.rs",
     "backend/cuda/emulated.rs",

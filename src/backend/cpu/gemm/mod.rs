@@ -22,10 +22,11 @@ mod few;
 mod kernel;
 mod lanes;
 mod pack;
+mod target;
 
 use few::{FEW, Few, Lines};
-use lanes::Kernel;
-pub use lanes::{Product, Side, Target};
+use target::Kernel;
+pub use target::{Product, Side, Target};
 
 use super::Cpu;
 use super::real::Real;

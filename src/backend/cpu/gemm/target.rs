@@ -1,0 +1,161 @@
+//! What of a processor the loops of a product are compiled for, and the choice at run time.
+
+#![allow(unsafe_code)] // calls of functions that are compiled for AVX2 or AVX-512
+
+use super::few::{Few, Lines, product};
+use super::kernel::block;
+use super::lanes::Baseline;
+#[cfg(target_arch = "x86_64")]
+use super::lanes::Fma;
+use super::pack::{left, right};
+use super::{Mat, ROOM_OF, Right, Tiles};
+use half::bf16;
+use std::cell::Cell;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+type PackLeft<R> = unsafe fn(Mat<R>, usize, usize, &mut [R]);
+type PackRight<R> = unsafe fn(Right<R>, usize, usize, &mut [R]);
+type Block<R> = unsafe fn(Tiles<R>, &mut [R]);
+type OfFew<R> = unsafe fn(Few<R>, Right<R>, &mut Lines<R>);
+
+/// The loops of a product for the processor at hand.
+#[derive(Clone, Copy)]
+pub struct Kernel<R> {
+    /// Rows of a tile.
+    pub(super) mr: usize,
+    /// Columns of a tile, a multiple of 8.
+    pub(super) nr: usize,
+    left: PackLeft<R>,
+    right: PackRight<R>,
+    block: Block<R>,
+    few: OfFew<R>,
+}
+
+impl<R> Kernel<R> {
+    /// [`left`].
+    pub(super) fn pack_left(&self, a: Mat<R>, m: usize, depth: usize, to: &mut [R]) {
+        // SAFETY: `Product::kernel` gives a function only where the processor has what it was compiled for.
+        unsafe { (self.left)(a, m, depth, to) }
+    }
+
+    /// [`right`].
+    pub(super) fn pack_right(&self, b: Right<R>, n: usize, depth: usize, to: &mut [R]) {
+        // SAFETY: as in `pack_left`.
+        unsafe { (self.right)(b, n, depth, to) }
+    }
+
+    /// [`block`].
+    pub(super) fn multiply(&self, tiles: Tiles<R>, c: &mut [R]) {
+        // SAFETY: as in `pack_left`.
+        unsafe { (self.block)(tiles, c) }
+    }
+
+    /// [`product`].
+    pub(super) fn multiply_few(&self, few: Few<R>, b: Right<R>, c: &mut Lines<R>) {
+        // SAFETY: as in `pack_left`.
+        unsafe { (self.few)(few, b, c) }
+    }
+}
+
+/// A kernel of tiles of `$mr` rows and two vectors of `$w` columns, compiled with `$feature`. Products with few rows
+/// have vectors of `$few` on every processor, since the bits of an inner product depend on their width.
+macro_rules! kernel {
+    ($t:ty, $lanes:ty, $mr:literal x 2 x $w:literal, $few:literal $(, $feature:literal)?) => {{
+        $(#[target_feature(enable = $feature)])?
+        fn pack_left(a: Mat<$t>, m: usize, depth: usize, to: &mut [$t]) {
+            left::<$t, $mr>(a, m, depth, to);
+        }
+        $(#[target_feature(enable = $feature)])?
+        fn pack_right(b: Right<$t>, n: usize, depth: usize, to: &mut [$t]) {
+            match b {
+                Right::Full(b) => right::<$lanes, $t, $t, $w, { 2 * $w }>(b, n, depth, to),
+                Right::Bf16(b) => right::<$lanes, $t, bf16, $w, { 2 * $w }>(b, n, depth, to),
+            }
+        }
+        $(#[target_feature(enable = $feature)])?
+        fn multiply(tiles: Tiles<$t>, c: &mut [$t]) {
+            block::<$lanes, $t, $mr, $w>(tiles, c);
+        }
+        $(#[target_feature(enable = $feature)])?
+        fn multiply_few(few: Few<$t>, b: Right<$t>, c: &mut Lines<$t>) {
+            product::<$lanes, $t, $few>(few, b, c);
+        }
+        Kernel { mr: $mr, nr: 2 * $w, left: pack_left, right: pack_right, block: multiply, few: multiply_few }
+    }};
+}
+
+/// What a kernel is compiled for.
+#[derive(Clone, Copy, Debug)]
+pub enum Target {
+    /// x86-64 with AVX-512.
+    Avx512,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// Any processor.
+    Baseline,
+}
+
+impl Target {
+    /// From the fastest on.
+    pub(super) const ALL: [Target; 3] = [Target::Avx512, Target::Avx2, Target::Baseline];
+}
+
+/// A type that there are kernels for.
+pub trait Product: Copy + 'static {
+    /// The kernel for a target, if this processor is one.
+    fn kernel(target: Target) -> Option<Kernel<Self>>;
+    /// Lends room for packed panels to `f`, apart for left and right operands; what it holds is unspecified. Each
+    /// thread keeps its own, so that a warm step allocates nothing.
+    fn with_room<T>(side: Side, f: impl FnOnce(&mut [Self]) -> T) -> T;
+}
+
+/// An operand of a product.
+#[derive(Clone, Copy)]
+pub enum Side {
+    /// The one whose rows are those of the result.
+    Left,
+    /// The one whose columns are.
+    Right,
+}
+
+/// Tiles are as large as the vector registers hold beside two vectors of `b` and one of `a`.
+macro_rules! product {
+    ($t:ty, $narrow:literal, $wide:literal, $base:literal) => {
+        impl Product for $t {
+            fn kernel(target: Target) -> Option<Kernel<$t>> {
+                match target {
+                    #[cfg(target_arch = "x86_64")]
+                    Target::Avx512 if is_x86_feature_detected!("avx512f") => {
+                        Some(kernel!($t, Fma, 12 x 2 x $wide, $narrow, "avx512f"))
+                    }
+                    #[cfg(target_arch = "x86_64")]
+                    Target::Avx2 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => {
+                        Some(kernel!($t, Fma, 6 x 2 x $narrow, $narrow, "avx2,fma"))
+                    }
+                    Target::Baseline => Some(kernel!($t, Baseline, $base x 2 x 4, $narrow)),
+                    _ => None,
+                }
+            }
+
+            fn with_room<T>(side: Side, f: impl FnOnce(&mut [$t]) -> T) -> T {
+                thread_local! {
+                    static ROOM: [Cell<Vec<$t>>; 2] = const { [Cell::new(Vec::new()), Cell::new(Vec::new())] };
+                }
+                let mut room = ROOM.with(|room| room[side as usize].take());
+                if room.is_empty() {
+                    // all that is ever asked for, and a cache line to begin on the next; what is not used takes no
+                    // memory
+                    room = vec![0.0; ROOM_OF[side as usize] + LINE / size_of::<$t>()];
+                }
+                let start = room.as_ptr().align_offset(LINE);
+                let result = f(&mut room[start..]);
+                ROOM.with(|kept| kept[side as usize].set(room));
+                result
+            }
+        }
+    };
+}
+product!(f32, 8, 16, 4);
+product!(f64, 4, 8, 2);
