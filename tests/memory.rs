@@ -6,18 +6,26 @@ mod support;
 use eyekern::backend::cpu::Cpu;
 use eyekern::backend::moments::Optim;
 use eyekern::backend::plan::Plan;
+use eyekern::data::cut::Unit;
+use eyekern::data::requests::Prompt;
+use eyekern::data::tokenizer::Tokenizer;
+use eyekern::eval::metrics::Setup;
+use eyekern::eval::run::Task;
 use eyekern::model::adapter::AdapterInit;
 use eyekern::model::checkpoint::Checkpoint;
 use eyekern::model::config::{Positions, Spec};
-use eyekern::model::decoder::Init;
+use eyekern::model::decode::Session;
+use eyekern::model::decoder::{Decoder, Init};
 use eyekern::model::names;
 use eyekern::model::rope::{Scaling, inverse_frequencies};
 use eyekern::model::workspace::Recompute;
+use eyekern::salience::syntax::Language;
 use eyekern::train::estimate::Bytes;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use support::estimate::{FRESH, How, TOKENS, batches, cases, machine, predicted, specs, steps};
@@ -185,5 +193,59 @@ fn each_kind_is_what_its_name_says() {
         assert_eq!(bytes.optimiser, copies * 4 * values);
         assert_eq!(bytes.activations, width * floats + 4 * stats);
         assert_eq!(bytes.reference, 0);
+    }
+}
+
+/// Texts of an evaluation give back all that they take, the first time aside; a run takes what was predicted for them.
+#[test]
+fn fifty_evaluations_take_no_more_than_two() {
+    let _turn = turn();
+    let tokenizer = Tokenizer::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo")).expect("a tokenizer");
+    let inverse = inverse_frequencies(8, 1e4, Scaling::Default);
+    let positions = Positions::Rope { inverse, layers: vec![true; 2] };
+    let (vocab, hidden, inner, q_heads, kv_heads, head_dim) = (640, 64, 96, 8, 4, 8);
+    let spec = Spec { vocab, hidden, inner, layers: 2, q_heads, kv_heads, head_dim, positions, ..models::llama() };
+    let prompt = |row: u32| Prompt {
+        row,
+        ids: (0..60 + 20 * row).map(|t| 3 + (7 * t + row) % 600).collect(),
+        target_text: Some("long a = b;".into()),
+        ..Prompt::default()
+    };
+    let task = Task {
+        prompts: (0..5).map(prompt).collect(),
+        unit: Unit::Half,
+        max_new_tokens: 30,
+        slots: 3,
+        ends: vec![1],
+        metrics: ["strict_exact", "codebleu", "crystalbleu", "meteor"].map(String::from).to_vec(),
+        setup: Setup { language: Some(Language::Java), ..Setup::default() },
+        model: "model".into(),
+    };
+    let planned = {
+        let plan = Plan::cpu(1);
+        let model = Decoder::build(&plan, spec.clone(), &Init::Shapes { bf16: false }, None, 200).expect("builds");
+        let before = plan.bytes();
+        Session::new(&plan, &model, task.room()).expect("allocates");
+        plan.bytes() - before
+    };
+    let b = Cpu::<f32>::new(1).expect("one thread");
+    let model = Decoder::build(&b, spec, &Init::Random { seed: 1, std: 0.3 }, None, 200).expect("builds");
+    let run = || task.run(&b, &model, &tokenizer, |_, _, _| Ok(())).expect("runs");
+    let first = run();
+    assert!(first.tokens > 100, "{} tokens", first.tokens);
+    run();
+    let (live, _) = OWN.get();
+    let before = LIVE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    run();
+    let peak = PEAK.load(Relaxed) - before;
+    // lists on the host, and what metrics work in, are not predicted
+    assert!(peak as u64 >= planned && (peak as u64) < planned + (1 << 20), "{planned} planned, {peak} taken");
+    for _ in 0..50 {
+        PEAK.store(LIVE.load(Relaxed), Relaxed);
+        assert_eq!(run(), first);
+        assert_eq!(OWN.get().0, live);
+        let again = PEAK.load(Relaxed) - before;
+        assert!(again < peak + (64 << 10), "{peak} taken, then {again}");
     }
 }
