@@ -24,7 +24,7 @@ Each case prints one line:
 The exit status is 1 if any case differs or failed. Files are compared byte by byte, with these exceptions:
 
 - .json, .jsonl and .toml are compared by value: the order of keys and comments do not count, numbers must be equal.
-- In metrics.jsonl seconds, mfu, peak_bytes, seconds_left and time are ignored, in products.json microseconds.
+- In metrics.jsonl seconds, mfu, peak_bytes, seconds_left, time and eval_seconds are ignored, in products.json microseconds.
 - In TensorBoard event files times and the recipe's comments are ignored.
 - In checkpoint.b3 the hash of a file counts only where the file is the same on both sides.
 - Text for people is ignored unless --texts is given: what train, demo and export print, notes, progress, help. With

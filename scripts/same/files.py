@@ -6,7 +6,7 @@ import tomllib
 
 # keys of measurements, by the file that has them
 MEASURED = {
-    "metrics.jsonl": {"seconds", "mfu", "peak_bytes", "seconds_left", "time"},
+    "metrics.jsonl": {"seconds", "mfu", "peak_bytes", "seconds_left", "time", "eval_seconds"},
     "products.json": {"microseconds"},
 }
 SAID = ".said"  # the end of names of what a command said to people

@@ -181,8 +181,8 @@ mod tests {
         };
         assert_eq!(text(Task::None, None), "def f(a):\n");
         assert_eq!(text(Task::Completion, None), super::super::template::render(Task::Completion, "def f(a):\n"));
-        let marks = Fim(["<p>", "<s>", "<m>"]);
-        assert_eq!(text(Task::Completion, Some(marks)), "<p>def f(a):\n<s>\nx = 1\n<m>");
+        let marks = Fim(["<p>", "<q>", "<m>"]);
+        assert_eq!(text(Task::Completion, Some(marks)), "<p>def f(a):\n<q>\nx = 1\n<m>");
         assert!(read(Task::None, Unit::Half, None).unwrap()[0].before.is_none());
         std::fs::write(&file, serde_json::json!({ "code": code }).to_string()).unwrap();
         let why = read(Task::None, Unit::Line, None).unwrap_err().to_string();

@@ -142,8 +142,8 @@ pub fn reading(recipe: &Recipe, source: &DataSource, tokenizer: Option<&Tokenize
 
 /// The marks of a model that fills in the middle.
 fn fim_of(tokenizer: Option<&Tokenizer>) -> Result<Fim> {
-    let why = "data.fim = true requires a tokenizer with tokens for filling in the middle, such as <fim_prefix>, and this \
-               model's has none; unset data.fim";
+    let why = "data.fim = true requires a tokenizer with tokens for filling in the middle, such as <fim_prefix>, and \
+               this model's has none; unset data.fim";
     tokenizer.and_then(Tokenizer::fim).ok_or_else(|| Error::Usage(why.into()))
 }
 

@@ -105,7 +105,7 @@ pub fn task(
     let task = Task {
         unit: recipe.data.cut,
         max_new_tokens: eval.max_new_tokens,
-        slots: eval.batch_size.min(prompts.len()).max(1),
+        slots: eval.per_device_eval_batch_size.min(prompts.len()).max(1),
         ends: ends.to_vec(),
         metrics: names.iter().map(|name| name.to_string()).collect(),
         setup,

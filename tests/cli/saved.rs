@@ -221,8 +221,16 @@ fn metrics_are_lines_with_known_keys() {
         "seconds_left",
         "time",
     ];
-    let evaluation =
-        ["step", "eval_loss", "eval_sft_loss", "eval_dpo_loss", "eval_path_loss", "eval_off_path_loss", "time"];
+    let evaluation = [
+        "step",
+        "eval_loss",
+        "eval_sft_loss",
+        "eval_dpo_loss",
+        "eval_path_loss",
+        "eval_off_path_loss",
+        "eval_seconds",
+        "time",
+    ];
     let (steps, evaluations): (Vec<&Value>, Vec<&Value>) = lines[1..].iter().partition(|l| l.get("loss").is_some());
     assert!(steps.iter().all(|line| keys(line) == step));
     assert!(evaluations.iter().all(|line| keys(line) == evaluation));

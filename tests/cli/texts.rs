@@ -18,7 +18,7 @@ const SETS: [&str; 8] = [
     "data.validation_file=val.jsonl",
     "eval.generate_rows=4",
     "eval.max_new_tokens=9",
-    "eval.batch_size=3",
+    "eval.per_device_eval_batch_size=3",
     "train.eval_steps=2",
     "train.max_steps=6",
     "train.save_steps=2",
@@ -148,8 +148,8 @@ fn what_stands_in_the_way_is_said_before_a_step() {
     refused(
         &["train.metric_for_best_model=bleu", "eval.generate_rows=0"],
         2,
-        "recipe.toml: train.metric_for_best_model = \"bleu\" is a metric of texts, and eval.generate_rows = 0 generates \
-         none: set eval.generate_rows, or \"loss\"",
+        "recipe.toml: train.metric_for_best_model = \"bleu\" is a metric of texts, and eval.generate_rows = 0 \
+         generates none: set eval.generate_rows, or \"loss\"",
     );
     case.write("val.jsonl", "{\"code\": \"int a;\", \"content\": \" \"}\n");
     refused(

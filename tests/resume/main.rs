@@ -199,7 +199,7 @@ impl Case {
         let line = |line: &str| {
             let mut value: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
             let object = value.as_object_mut().expect("an object");
-            for key in ["seconds", "mfu", "peak_bytes", "seconds_left", "time"] {
+            for key in ["seconds", "mfu", "peak_bytes", "seconds_left", "time", "eval_seconds"] {
                 object.shift_remove(key);
             }
             value

@@ -107,8 +107,8 @@ impl Recipe {
         }
         if let Some(name) = self.best_by().filter(|_| self.eval.generate_rows == 0) {
             return fail(format!(
-                "train.metric_for_best_model = {name:?} is a metric of texts, and eval.generate_rows = 0 generates none: \
-                 set eval.generate_rows, or \"loss\""
+                "train.metric_for_best_model = {name:?} is a metric of texts, and eval.generate_rows = 0 generates \
+                 none: set eval.generate_rows, or \"loss\""
             ));
         }
         if train.max_steps <= 0 && train.num_train_epochs <= 0.0 {

@@ -352,7 +352,7 @@ section! {
         /// Largest number of new tokens of a text.
         max_new_tokens: usize = 256, Within(1.0, MOST), Free;
         /// Rows that are generated together.
-        batch_size: usize = 8, Within(1.0, 4096.0), Free;
+        per_device_eval_batch_size: usize = 8, Within(1.0, 4096.0), Free;
         /// The language of the texts; unset, by the extension of parallel files, c-sharp for translation, else
         /// salience.source_lang.
         lang: Option<Language> = None, Any, Free;
