@@ -214,6 +214,10 @@ mod tests {
                 "\n  eyekern export --model DIR --adapter out --merge -o merged\n  eyekern export",
             ),
             (
+                "eyekern eval --help",
+                "\n  eyekern eval --model DIR --data test.java test.cs --task translation -o base\n  eyekern eval",
+            ),
+            (
                 "eyekern score --help",
                 "\n  eyekern score --hyp generated.jsonl --ref generated.jsonl --task completion --lang java\n",
             ),
