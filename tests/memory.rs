@@ -52,8 +52,31 @@ fn own(bytes: isize, lent: usize) {
 /// One test at a time: they share the counters.
 static TURN: Mutex<()> = Mutex::new(());
 
-fn turn() -> MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+struct Turn {
+    _guard: MutexGuard<'static, ()>,
+}
+
+fn turn() -> Turn {
+    // the pool of the process stays; its threads must not look like those of a test
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(2).thread_name(|_| "global".into()).build_global();
+    Turn { _guard: TURN.lock().unwrap_or_else(PoisonError::into_inner) }
+}
+
+impl Drop for Turn {
+    /// The threads of a pool end some time after it, and give back what they kept: the next test must not begin before.
+    /// They have the name of the thread that made them, as Linux shows it.
+    fn drop(&mut self) {
+        let name = |task: &Path| std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+        let own = std::fs::read_link("/proc/thread-self").expect("Linux");
+        let (own, mine) = (own.file_name().expect("a thread").to_owned(), name(&Path::new("/proc").join(&own)));
+        let others = || {
+            let tasks = std::fs::read_dir("/proc/self/task").expect("Linux").flatten();
+            tasks.filter(|task| task.file_name() != own && name(&task.path()) == mine).count()
+        };
+        while others() > 0 {
+            std::thread::yield_now();
+        }
+    }
 }
 
 // SAFETY: every call is the system's; the counters are beside it.
@@ -75,6 +98,11 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
+
+/// Runs a test on a thread of its own: what the thread kept is given back when it is joined, not in the next test.
+fn apart(test: impl FnOnce() + Send) {
+    std::thread::scope(|scope| scope.spawn(test).join().expect("it runs"));
+}
 
 /// The most bytes beyond those of now that `f` has at a time, on a thread that has no room for products yet.
 fn peak(f: impl FnOnce() + Send) -> usize {
@@ -146,29 +174,31 @@ fn narrow_weights_take_what_was_predicted() {
 #[test]
 fn a_thousand_steps_take_no_more_than_two() {
     let _turn = turn();
-    let (source, start) = FRESH;
-    let counts = [1, 4].map(|layers| {
-        let inverse = inverse_frequencies(4, 1e4, Scaling::Default);
-        let positions = Positions::Rope { inverse, layers: vec![true; layers] };
-        let (vocab, hidden, inner, q_heads, head_dim) = (96, 16, 24, 4, 4);
-        let spec = Spec { vocab, hidden, inner, layers, q_heads, head_dim, positions, ..models::llama() };
-        let b = Cpu::<f32>::new(1).expect("one thread");
-        let mut machine = machine(b, &spec, Lora, (WET, Recompute::None, Optim::AdamW), &source, &start);
-        let list = models::examples(&[5, 3], spec.vocab, 0);
-        let batches = [models::batch(&list.iter().collect::<Vec<_>>(), None)];
-        steps(&mut machine, &batches);
-        let (live, _) = OWN.get();
-        let mut lent = 0;
-        for _ in 0..500 {
-            let (_, before) = OWN.get();
+    apart(|| {
+        let (source, start) = FRESH;
+        let counts = [1, 4].map(|layers| {
+            let inverse = inverse_frequencies(4, 1e4, Scaling::Default);
+            let positions = Positions::Rope { inverse, layers: vec![true; layers] };
+            let (vocab, hidden, inner, q_heads, head_dim) = (96, 16, 24, 4, 4);
+            let spec = Spec { vocab, hidden, inner, layers, q_heads, head_dim, positions, ..models::llama() };
+            let b = Cpu::<f32>::new(1).expect("one thread");
+            let mut machine = machine(b, &spec, Lora, (WET, Recompute::None, Optim::AdamW), &source, &start);
+            let list = models::examples(&[5, 3], spec.vocab, 0);
+            let batches = [models::batch(&list.iter().collect::<Vec<_>>(), None)];
             steps(&mut machine, &batches);
-            assert_eq!(OWN.get().0, live, "{layers} layers");
-            lent = OWN.get().1 - before;
-        }
-        lent
+            let (live, _) = OWN.get();
+            let mut lent = 0;
+            for _ in 0..500 {
+                let (_, before) = OWN.get();
+                steps(&mut machine, &batches);
+                assert_eq!(OWN.get().0, live, "{layers} layers");
+                lent = OWN.get().1 - before;
+            }
+            lent
+        });
+        // lists of parameters double as they grow
+        assert!(counts[1] <= counts[0] + 16, "{counts:?} allocations in two steps of 1 and of 4 layers");
     });
-    // lists of parameters double as they grow
-    assert!(counts[1] <= counts[0] + 16, "{counts:?} allocations in two steps of 1 and of 4 layers");
 }
 
 /// What is counted under each name, by hand: a Llama of one layer that is trained in full, in values.
@@ -200,52 +230,55 @@ fn each_kind_is_what_its_name_says() {
 #[test]
 fn fifty_evaluations_take_no_more_than_two() {
     let _turn = turn();
-    let tokenizer = Tokenizer::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo")).expect("a tokenizer");
-    let inverse = inverse_frequencies(8, 1e4, Scaling::Default);
-    let positions = Positions::Rope { inverse, layers: vec![true; 2] };
-    let (vocab, hidden, inner, q_heads, kv_heads, head_dim) = (640, 64, 96, 8, 4, 8);
-    let spec = Spec { vocab, hidden, inner, layers: 2, q_heads, kv_heads, head_dim, positions, ..models::llama() };
-    let prompt = |row: u32| Prompt {
-        row,
-        ids: (0..60 + 20 * row).map(|t| 3 + (7 * t + row) % 600).collect(),
-        target_text: Some("long a = b;".into()),
-        ..Prompt::default()
-    };
-    let task = Task {
-        prompts: (0..5).map(prompt).collect(),
-        unit: Unit::Half,
-        max_new_tokens: 30,
-        slots: 3,
-        ends: vec![1],
-        metrics: ["strict_exact", "codebleu", "crystalbleu", "meteor"].map(String::from).to_vec(),
-        setup: Setup { language: Some(Language::Java), ..Setup::default() },
-        model: "model".into(),
-    };
-    let planned = {
-        let plan = Plan::cpu(1);
-        let model = Decoder::build(&plan, spec.clone(), &Init::Shapes { bf16: false }, None, 200).expect("builds");
-        let before = plan.bytes();
-        Session::new(&plan, &model, task.room()).expect("allocates");
-        plan.bytes() - before
-    };
-    let b = Cpu::<f32>::new(1).expect("one thread");
-    let model = Decoder::build(&b, spec, &Init::Random { seed: 1, std: 0.3 }, None, 200).expect("builds");
-    // one thread scores: expressions keep a cache for each thread that used them
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
-    let run = || pool.install(|| task.run(&b, &model, &tokenizer, |_, _, _| Ok(())).expect("runs"));
-    let first = run();
-    assert!(first.tokens > 100, "{} tokens", first.tokens);
-    run();
-    let before = LIVE.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    run();
-    let peak = PEAK.load(Relaxed) - before;
-    // lists on the host, and what metrics work in, are not predicted
-    assert!(peak as u64 >= planned && (peak as u64) < planned + (1 << 20), "{planned} planned, {peak} taken");
-    for _ in 0..50 {
-        PEAK.store(LIVE.load(Relaxed), Relaxed);
-        assert_eq!(run(), first);
-        let (again, left) = (PEAK.load(Relaxed) - before, LIVE.load(Relaxed).saturating_sub(before));
-        assert!(again < peak + (64 << 10) && left < 64 << 10, "{peak} taken, then {again}, and {left} kept");
-    }
+    apart(|| {
+        let tokenizer =
+            Tokenizer::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo")).expect("a tokenizer");
+        let inverse = inverse_frequencies(8, 1e4, Scaling::Default);
+        let positions = Positions::Rope { inverse, layers: vec![true; 2] };
+        let (vocab, hidden, inner, q_heads, kv_heads, head_dim) = (640, 64, 96, 8, 4, 8);
+        let spec = Spec { vocab, hidden, inner, layers: 2, q_heads, kv_heads, head_dim, positions, ..models::llama() };
+        let prompt = |row: u32| Prompt {
+            row,
+            ids: (0..60 + 20 * row).map(|t| 3 + (7 * t + row) % 600).collect(),
+            target_text: Some("long a = b;".into()),
+            ..Prompt::default()
+        };
+        let task = Task {
+            prompts: (0..5).map(prompt).collect(),
+            unit: Unit::Half,
+            max_new_tokens: 30,
+            slots: 3,
+            ends: vec![1],
+            metrics: ["strict_exact", "codebleu", "crystalbleu", "meteor"].map(String::from).to_vec(),
+            setup: Setup { language: Some(Language::Java), ..Setup::default() },
+            model: "model".into(),
+        };
+        let planned = {
+            let plan = Plan::cpu(1);
+            let model = Decoder::build(&plan, spec.clone(), &Init::Shapes { bf16: false }, None, 200).expect("builds");
+            let before = plan.bytes();
+            Session::new(&plan, &model, task.room()).expect("allocates");
+            plan.bytes() - before
+        };
+        let b = Cpu::<f32>::new(1).expect("one thread");
+        let model = Decoder::build(&b, spec, &Init::Random { seed: 1, std: 0.3 }, None, 200).expect("builds");
+        // one thread scores: expressions keep a cache for each thread that used them
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+        let run = || pool.install(|| task.run(&b, &model, &tokenizer, |_, _, _| Ok(())).expect("runs"));
+        let first = run();
+        assert!(first.tokens > 100, "{} tokens", first.tokens);
+        run();
+        let before = LIVE.load(Relaxed);
+        PEAK.store(before, Relaxed);
+        run();
+        let peak = PEAK.load(Relaxed) - before;
+        // lists on the host, and what metrics work in, are not predicted
+        assert!(peak as u64 >= planned && (peak as u64) < planned + (1 << 20), "{planned} planned, {peak} taken");
+        for _ in 0..50 {
+            PEAK.store(LIVE.load(Relaxed), Relaxed);
+            assert_eq!(run(), first);
+            let (again, left) = (PEAK.load(Relaxed) - before, LIVE.load(Relaxed).saturating_sub(before));
+            assert!(again < peak + (64 << 10) && left < 64 << 10, "{peak} taken, then {again}, and {left} kept");
+        }
+    });
 }
