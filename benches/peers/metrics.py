@@ -7,8 +7,8 @@
 References are lines of C#; a prediction is its reference with a tenth of the words dropped, doubled or exchanged (fixed
 seed). The packages (sacrebleu, rouge-score, nltk, rapidfuzz, codebleu 0.7.0, crystalbleu 0.2) are installed into a virtual
 environment. They compute BLEU, chrF++, ROUGE-1/2/L, METEOR (exact and stem), CodeBLEU, CrystalBLEU and the edit ratio in
-one process; eyekern computes these and 15 more, once with one thread and once with all. Both times are those of whole
-processes, reading included. Values that both have are compared, so that neither skips work.
+one process. eyekern computes these and more, once with one thread and once with all threads. Times are wall times of
+whole processes, reading included. Values that both have are compared, so that neither skips work.
 """
 import argparse
 import collections
