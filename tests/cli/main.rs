@@ -158,9 +158,11 @@ impl Case {
         self.write(&file, config.to_string());
     }
 
+    /// Signals as a shell hands them on, whatever this test was started with.
     pub fn command(&self, args: &[&str], env: &[(&str, &str)]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_eyekern"));
-        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        let mut command = Command::new("/usr/bin/env");
+        command.args(["--default-signal=HUP,INT,TERM,XFSZ", env!("CARGO_BIN_EXE_eyekern")]).args(args);
+        command.current_dir(self.dir.path()).stdin(Stdio::null());
         command.env_clear().env("HOME", "home").envs(env.iter().copied());
         command
     }
