@@ -5,7 +5,7 @@ use crate::support::{fixtures, json, num};
 use eyekern::eval::metrics::clean::Clean;
 use eyekern::eval::metrics::stem::stem;
 use eyekern::eval::metrics::wordnet::WordNet;
-use eyekern::eval::metrics::{Family, Pair, bleu, chrf, edit, exact, meteor, rouge};
+use eyekern::eval::metrics::{Family, Pair, Text, bleu, chrf, edit, exact, meteor, rouge};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ fn families() -> Vec<Box<dyn Family>> {
 
 fn stats(family: &dyn Family, hyp: &str, reference: &str) -> Vec<f64> {
     let mut stats = vec![0.0; family.width()];
-    family.stats(&Pair { hyp, reference, source: None, trees: Default::default() }, &mut stats);
+    family.stats(&Pair { hyp: &Text::new(hyp), reference: &Text::new(reference) }, &mut stats);
     stats
 }
 

@@ -62,7 +62,7 @@ impl Family for Bleu {
     }
 
     fn stats(&self, pair: &Pair, stats: &mut [f64]) {
-        let texts = [pair.hyp, pair.reference].map(self.tokenize);
+        let texts = pair.texts().map(self.tokenize);
         let mut ids = Ids::default();
         let [hyp, reference] = texts.each_ref().map(|text| ids.of(split(text)));
         stats[0] = hyp.len() as f64;
@@ -161,7 +161,7 @@ pub fn codexglue_summary_bleu() -> impl Family {
 }
 
 fn summary_values(pair: &Pair, values: &mut [f64]) {
-    let texts = [pair.hyp, pair.reference].map(|text| strip(text).to_lowercase());
+    let texts = pair.texts().map(|text| strip(text).to_lowercase());
     let mut ids = Ids::default();
     let [p, r] = texts.each_ref().map(|text| ids.of(words_and_marks(text).flat_map(at_underscores)));
     let mut log = 0.0;

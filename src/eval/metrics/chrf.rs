@@ -51,11 +51,10 @@ impl Family for Chrf {
 
     fn stats(&self, pair: &Pair, stats: &mut [f64]) {
         let (of_characters, of_words) = stats.split_at_mut(3 * CHARACTERS);
-        let [p, r] =
-            [pair.hyp, pair.reference].map(|text| without_space(text).chars().map(u32::from).collect::<Vec<_>>());
+        let [p, r] = pair.texts().map(|text| without_space(text).chars().map(u32::from).collect::<Vec<_>>());
         count::<CHARACTERS>(&p, &r, of_characters);
         let mut ids = Ids::default();
-        let [p, r] = [pair.hyp, pair.reference].map(|text| ids.of(words(text)));
+        let [p, r] = pair.texts().map(|text| ids.of(words(text)));
         count::<WORDS>(&p, &r, of_words);
     }
 

@@ -14,10 +14,10 @@
 //! grammars of 2024; eyekern has later ones, whose trees differ for some code (docs/evaluation.md).
 
 use super::crystal::{ORDERS, bleu};
+use super::dataflow::{self, Edge};
 use super::ngrams::{Ids, matches, total};
-use super::subtrees::Subtrees;
 use super::text::{split, strip};
-use super::{Family, Metric, Pair, comments, dataflow, keywords};
+use super::{Family, Metric, Pair, comments, keywords, subtrees};
 use crate::error::{Error, Result};
 use crate::salience::syntax::{self, Language};
 use std::collections::{HashMap, HashSet};
@@ -80,29 +80,38 @@ impl CodeBleu {
         stats[HYP_LEN] = of_hyp.len() as f64;
         stats[REF_LEN] = of_ref.len() as f64;
     }
+}
 
-    fn tree_stats(&self, hyp: &str, reference: &str, stats: &mut [f64]) {
-        let [hyp, reference] = [hyp, reference].map(|text| comments::without(text, self.language));
-        let [hyp_tree, ref_tree] = [&hyp, &reference].map(|t| syntax::parse_program(t.as_bytes(), self.language).ok());
-        let mut subtrees = Subtrees::default();
-        let of_hyp: HashSet<u32> = hyp_tree.iter().flat_map(|tree| subtrees.of(tree)).collect();
-        let of_ref = ref_tree.as_ref().map_or(vec![], |tree| subtrees.of(tree));
-        stats[SUBTREES] = of_ref.iter().filter(|subtree| of_hyp.contains(subtree)).count() as f64;
-        stats[SUBTREES_TOTAL] = of_ref.len().max(1) as f64;
+/// What CodeBLEU reads from the tree of a text: its subtrees and its edges, each list sorted.
+pub struct Program {
+    subtrees: Vec<u64>,
+    edges: Vec<Edge>,
+}
 
-        let mut edges = HashMap::new();
-        for edge in hyp_tree.iter().flat_map(|tree| dataflow::edges(&hyp, tree)) {
-            *edges.entry(edge).or_insert(0u32) += 1;
-        }
-        let of_ref = ref_tree.map_or(vec![], |tree| dataflow::edges(&reference, &tree));
-        stats[EDGES_TOTAL] = of_ref.len() as f64;
-        for edge in of_ref {
-            if let Some(left) = edges.get_mut(&edge).filter(|left| **left > 0) {
-                *left -= 1;
-                stats[EDGES] += 1.0;
-            }
-        }
+impl Program {
+    pub(super) fn of(text: &str, language: Language) -> Program {
+        let code = comments::without(strip(text), language);
+        let tree = syntax::parse_program(code.as_bytes(), language).ok();
+        let mut subtrees = tree.as_ref().map_or(vec![], subtrees::of);
+        let mut edges = tree.as_ref().map_or(vec![], |tree| dataflow::edges(&code, tree));
+        subtrees.sort_unstable();
+        edges.sort_unstable();
+        Program { subtrees, edges }
     }
+}
+
+fn tree_stats(hyp: &Program, reference: &Program, stats: &mut [f64]) {
+    let found = |subtree: &&u64| hyp.subtrees.binary_search(subtree).is_ok();
+    stats[SUBTREES] = reference.subtrees.iter().filter(found).count() as f64;
+    stats[SUBTREES_TOTAL] = reference.subtrees.len().max(1) as f64;
+    // each edge of the prediction matches once
+    let mut left = hyp.edges.iter().peekable();
+    let matches = |edge: &&Edge| {
+        while left.next_if(|other| other < edge).is_some() {}
+        left.next_if_eq(edge).is_some()
+    };
+    stats[EDGES] = reference.edges.iter().filter(matches).count() as f64;
+    stats[EDGES_TOTAL] = reference.edges.len() as f64;
 }
 
 impl Family for CodeBleu {
@@ -121,10 +130,10 @@ impl Family for CodeBleu {
     }
 
     fn stats(&self, pair: &Pair, stats: &mut [f64]) {
-        let [hyp, reference] = [pair.hyp, pair.reference].map(strip);
+        let [hyp, reference] = pair.texts().map(strip);
         stats[PAIRS] = 1.0;
         self.ngram_stats(hyp, reference, stats);
-        self.tree_stats(hyp, reference, stats);
+        tree_stats(pair.hyp.program(self.language), pair.reference.program(self.language), stats);
     }
 
     fn corpus(&self, sums: &[f64], values: &mut [f64]) {

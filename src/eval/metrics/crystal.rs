@@ -157,7 +157,7 @@ impl Family for Crystal {
 
     fn stats(&self, pair: &Pair, stats: &mut [f64]) {
         let mut others: HashMap<&str, u32> = HashMap::new();
-        let [hyp, reference] = [pair.hyp, pair.reference].map(|text| -> Vec<u32> {
+        let [hyp, reference] = pair.texts().map(|text| -> Vec<u32> {
             let number = |word| {
                 let next = (self.numbers.len() + others.len()) as u32;
                 self.numbers.get(word).copied().unwrap_or_else(|| *others.entry(word).or_insert(next))

@@ -13,7 +13,7 @@ pub fn edit() -> impl Family {
 }
 
 fn values(pair: &Pair, values: &mut [f64]) {
-    let [p, r] = [pair.hyp, pair.reference].map(|text| text.chars().map(u32::from).collect::<Vec<_>>());
+    let [p, r] = pair.texts().map(|text| text.chars().map(u32::from).collect::<Vec<_>>());
     let length = p.len() + r.len();
     values[0] = if length == 0 { 1.0 } else { 2.0 * lcs(&p, &r) as f64 / length as f64 };
 }

@@ -26,15 +26,16 @@ pub fn exact() -> impl Family {
 }
 
 fn values(pair: &Pair, values: &mut [f64]) {
-    let (p, r) = (without_space(pair.hyp), without_space(pair.reference));
+    let [hyp, reference] = pair.texts();
+    let (p, r) = (without_space(hyp), without_space(reference));
     let equal = p == r;
     let inside = !p.is_empty() && r.contains(&p);
     let contain = inside || !r.is_empty() && p.contains(&r);
     let half = |x: bool, y: bool| 0.5 * f64::from(x) + 0.5 * f64::from(y);
     values.copy_from_slice(&[
         f64::from(equal),
-        f64::from(strip(pair.hyp) == strip(pair.reference)),
-        f64::from(split(pair.hyp).eq(split(pair.reference))),
+        f64::from(strip(hyp) == strip(reference)),
+        f64::from(split(hyp).eq(split(reference))),
         f64::from(contain),
         half(equal, contain),
         half(equal, inside),

@@ -292,6 +292,7 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Text;
     use super::*;
 
     /// The list, the families and the aliases agree.
@@ -321,10 +322,10 @@ mod tests {
             (names.as_slice(), metrics.families.len()),
             (&["contain", "edit_similarity", "strict_exact"][..], 2)
         );
-        let pair = |hyp, reference| Pair { hyp, reference, source: None, trees: Default::default() };
-        let stats = metrics.stats(&pair("ab", "abc"));
-        assert_eq!(metrics.sentence(&stats), [1.0, 0.8, 0.0]);
-        let sums: Vec<f64> = stats.iter().zip(metrics.stats(&pair("x", "x"))).map(|(a, b)| a + b).collect();
+        let stats = |hyp, reference| metrics.stats(&Pair { hyp: &Text::new(hyp), reference: &Text::new(reference) });
+        let stats_of_row = stats("ab", "abc");
+        assert_eq!(metrics.sentence(&stats_of_row), [1.0, 0.8, 0.0]);
+        let sums: Vec<f64> = stats_of_row.iter().zip(stats("x", "x")).map(|(a, b)| a + b).collect();
         assert_eq!(metrics.corpus(&sums), [1.0, 0.9, 0.5]);
     }
 

@@ -26,7 +26,7 @@ type Word = (usize, String);
 
 fn score(pair: &Pair, wordnet: Option<&WordNet>) -> f64 {
     let words = |text| split(text).map(str::to_lowercase).enumerate().collect::<Vec<Word>>();
-    let (mut hyp, mut reference) = (words(pair.hyp), words(pair.reference));
+    let [mut hyp, mut reference] = pair.texts().map(words);
     let (p, r) = (hyp.len() as f64, reference.len() as f64);
     let mut matches = Vec::new();
     align(&mut hyp, &mut reference, None, &mut matches);

@@ -28,8 +28,10 @@ pub mod wordnet;
 
 pub use list::{Lacking, Metrics, Setup, names, require, usual};
 
-use crate::salience::syntax::{self, Language, Syntax};
-use std::cell::OnceCell;
+use crate::salience::syntax::Language;
+use codebleu::Program;
+use std::sync::OnceLock;
+use tokens::Tokens;
 
 /// A metric of a family.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,34 +42,44 @@ pub struct Metric {
     pub scale: f64,
 }
 
-/// Texts of one row. What metrics parse from them is parsed once.
-pub struct Pair<'a> {
-    /// The prediction.
-    pub hyp: &'a str,
-    /// The reference.
-    pub reference: &'a str,
-    /// The source (of a translation or a summary), if the user gave one.
-    pub source: Option<&'a str>,
-    /// Their syntax trees.
-    pub trees: Trees,
+/// A text, and what metrics read from its syntax tree: it is parsed when a metric first needs it, once for all pairs
+/// that it occurs in. All metrics of a text read it as code of the same language.
+pub struct Text<'a> {
+    text: &'a str,
+    tokens: OnceLock<Tokens<'a>>,
+    program: OnceLock<Program>,
 }
 
-/// Syntax trees of a pair, made when a metric first reads them. `None` inside: the parser refused the text.
-#[derive(Default)]
-pub struct Trees {
-    hyp: OnceCell<Option<Syntax>>,
-    reference: OnceCell<Option<Syntax>>,
-}
-
-impl Pair<'_> {
-    /// The tree of the prediction; `None` if parsing it would not end in reasonable time.
-    pub(crate) fn hyp_tree(&self, language: Language) -> Option<&Syntax> {
-        self.trees.hyp.get_or_init(|| syntax::parse(self.hyp.as_bytes(), language).ok()).as_ref()
+impl<'a> Text<'a> {
+    /// A text that is not parsed yet.
+    pub fn new(text: &'a str) -> Text<'a> {
+        Text { text, tokens: OnceLock::new(), program: OnceLock::new() }
     }
 
-    /// The tree of the reference; `None` if parsing it would not end in reasonable time.
-    pub(crate) fn reference_tree(&self, language: Language) -> Option<&Syntax> {
-        self.trees.reference.get_or_init(|| syntax::parse(self.reference.as_bytes(), language).ok()).as_ref()
+    /// Its syntax tokens.
+    fn tokens(&self, language: Language) -> &Tokens<'a> {
+        self.tokens.get_or_init(|| Tokens::of(self.text, language))
+    }
+
+    /// What CodeBLEU reads from its tree.
+    fn program(&self, language: Language) -> &Program {
+        self.program.get_or_init(|| Program::of(self.text, language))
+    }
+}
+
+/// The texts of one row.
+#[derive(Clone, Copy)]
+pub struct Pair<'t, 'a> {
+    /// The prediction.
+    pub hyp: &'t Text<'a>,
+    /// The reference.
+    pub reference: &'t Text<'a>,
+}
+
+impl<'a> Pair<'_, 'a> {
+    /// The prediction and the reference.
+    fn texts(&self) -> [&'a str; 2] {
+        [self.hyp.text, self.reference.text]
     }
 }
 

@@ -25,7 +25,7 @@ fn words(text: &str) -> Vec<String> {
 }
 
 fn values(pair: &Pair, values: &mut [f64]) {
-    let texts = [pair.hyp, pair.reference].map(words);
+    let texts = pair.texts().map(words);
     let mut ids = Ids::default();
     let [p, r] = texts.each_ref().map(|words| ids.of(words.iter().map(String::as_str)));
     // 2 P R / (P + R), where P and R are shares of the same matches

@@ -2,7 +2,7 @@
 
 use super::mean::Mean;
 use super::{Family, Metric, Pair};
-use crate::salience::syntax::{Language, Syntax};
+use crate::salience::syntax::{self, Language, Parsed, Syntax};
 use std::collections::HashSet;
 
 /// `token_exact`: 1 if prediction and reference have the same syntax tokens in the same constructs. Layout and comments
@@ -20,14 +20,15 @@ pub fn tokens(language: Language) -> impl Family {
 }
 
 fn compare(pair: &Pair, language: Language, values: &mut [f64]) {
-    let (Some(hyp), Some(reference)) = (pair.hyp_tree(language), pair.reference_tree(language)) else {
+    let [hyp, reference] = [pair.hyp, pair.reference].map(|text| text.tokens(language).walk.as_ref());
+    let (Some(a), Some(b)) = (hyp, reference) else {
         // code that is not parsed equals only itself
-        values[0] = f64::from(pair.hyp == pair.reference);
+        let [hyp, reference] = pair.texts();
+        values[0] = f64::from(hyp == reference);
         return;
     };
-    let (a, b) = (Walk::over(pair.hyp, hyp), Walk::over(pair.reference, reference));
     // error recovery depends on layout, so the constructs of broken code are not compared
-    let same_tree = match (hyp.has_error(), reference.has_error()) {
+    let same_tree = match (a.has_error, b.has_error) {
         (false, false) => a.constructs == b.constructs,
         (a, b) => a == b,
     };
@@ -43,13 +44,30 @@ fn f1(hyp: &[&str], reference: &[&str]) -> f64 {
     if both == 0 { 0.0 } else { 2.0 * both as f64 / (hyp.len() + reference.len()) as f64 }
 }
 
+/// The syntax tokens of a text.
+pub struct Tokens<'c> {
+    /// `None` if parsing the text would not end in reasonable time.
+    walk: Option<Walk<'c>>,
+    /// The tree has neither an error nor an inserted token.
+    pub(super) valid: bool,
+}
+
+impl<'c> Tokens<'c> {
+    pub(super) fn of(text: &'c str, language: Language) -> Tokens<'c> {
+        let tree = syntax::parse(text.as_bytes(), language).ok();
+        let valid = tree.as_ref().is_some_and(|tree| Parsed::of(tree, false).errors == 0);
+        Tokens { walk: tree.map(|tree| Walk::over(text, &tree)), valid }
+    }
+}
+
 /// What one walk over a tree finds, without comments.
 #[derive(Default)]
 struct Walk<'c> {
+    has_error: bool,
     tokens: Vec<&'c str>,
     identifiers: Vec<&'c str>,
     /// Inner nodes in document order: kind and depth.
-    constructs: Vec<(u16, usize)>,
+    constructs: Vec<(u16, u32)>,
 }
 
 /// A node that the walk is in.
@@ -62,7 +80,7 @@ struct Open {
 
 impl<'c> Walk<'c> {
     fn over(code: &'c str, syntax: &Syntax) -> Walk<'c> {
-        let mut walk = Walk::default();
+        let mut walk = Walk { has_error: syntax.has_error(), ..Walk::default() };
         let mut cursor = syntax.root().walk();
         // the parents of the node
         let mut open: Vec<Open> = Vec::new();
@@ -78,7 +96,7 @@ impl<'c> Walk<'c> {
             if inner && cursor.goto_first_child() {
                 let depth = open.len();
                 if depth > syntax.wrapper_depth() {
-                    walk.constructs.push((node.kind_id(), depth - syntax.wrapper_depth()));
+                    walk.constructs.push((node.kind_id(), (depth - syntax.wrapper_depth()) as u32));
                 }
                 let at = place.map_or(0, |(start, _, _)| start);
                 let literal = kind.contains("string") || kind.contains("char");

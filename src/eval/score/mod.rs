@@ -10,7 +10,7 @@ mod report;
 pub use report::{Counts, Figure, Report};
 
 use super::check::{Checker, Outcome};
-use super::metrics::{Metrics, Pair, Trees};
+use super::metrics::{Metrics, Pair, Text};
 use crate::error::Result;
 use checks::Checks;
 use panel::{COLUMNS, CONSTANTS};
@@ -134,15 +134,21 @@ impl Scorer {
             5 => (block.len() > 1).then(|| block[places[row]].reference.as_str()),
             constant => Some(CONSTANTS[constant]),
         };
-        let stats = |row: usize, hyp: &str| {
-            let source = block[row].source.as_deref();
-            self.metrics.stats(&Pair { hyp, reference: &block[row].reference, source, trees: Trees::default() })
-        };
+        let references: Vec<Text> = block.iter().map(|row| Text::new(&row.reference)).collect();
+        let constants = CONSTANTS.map(Text::new);
         let scored: Vec<(Vec<Stats>, Vec<Option<Stats>>)> = (0..block.len())
             .into_par_iter()
             .map(|row| {
-                let trivial = (0..COLUMNS.len()).map(|i| Some(stats(row, column(row, i)?)));
-                (block[row].hyps.iter().map(|hyp| stats(row, hyp)).collect(), trivial.collect())
+                let reference = &references[row];
+                let stats = |text| self.metrics.stats(&Pair { hyp: &Text::new(text), reference });
+                let shared = |hyp| self.metrics.stats(&Pair { hyp, reference });
+                let trivial = |i: usize| match i {
+                    5 => (block.len() > 1).then(|| shared(&references[places[row]])),
+                    i if i < CONSTANTS.len() => Some(shared(&constants[i])),
+                    i => column(row, i).map(stats),
+                };
+                let hyps = block[row].hyps.iter().map(|hyp| stats(hyp.as_str()));
+                (hyps.collect(), (0..COLUMNS.len()).map(trivial).collect())
             })
             .collect();
         let outcomes = match &mut self.checks {
