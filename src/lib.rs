@@ -16,10 +16,11 @@
 //! * [`model`] is one decoder for ten architectures, which differ in a [`model::config::Spec`].
 //! * [`eval`] scores generated text against references.
 //! * [`train`] normalises, steps, schedules and saves.
+//! * [`study`] compares runs.
 //! * [`cli`] is the command, and the only place that prints.
 //!
 //! A module imports only the modules below it: choices, error, random < files < render < salience < data < backend <
-//! model < eval < train < cli. `tests/docs/layout` checks this.
+//! model < eval < train < study < cli. `tests/docs/layout` checks this.
 //!
 //! Three rules of numerics: the loss of an optimiser step is normalised once over all its micro-batches, so that
 //! splitting, packing or reordering changes nothing; every reduction has a fixed order, so that two runs give the same
@@ -39,4 +40,5 @@ pub mod model;
 pub mod random;
 pub mod render;
 pub mod salience;
+pub mod study;
 pub mod train;

@@ -37,19 +37,9 @@ impl Beta {
         power(a - 1.0, x.ln()) + power(b - 1.0, (-x).ln_1p()) - ln_beta(a, b)
     }
 
-    /// P(theta <= x), the regularised incomplete beta function, by its continued fraction (DLMF 8.17.22) in the
-    /// modified Lentz form, on the side of the mean where it converges fast.
+    /// P(theta <= x).
     pub fn cdf(self, x: f64) -> f64 {
-        if x <= 0.0 || x >= 1.0 {
-            return if x >= 1.0 { 1.0 } else { 0.0 };
-        }
-        let (a, b) = (self.alpha as f64, self.beta as f64);
-        let front = |a: f64, b: f64, x: f64| (a * x.ln() + b * (-x).ln_1p() - ln_beta(a, b)).exp() / a;
-        if x < (a + 1.0) / (a + b + 2.0) {
-            front(a, b, x) * fraction(a, b, x)
-        } else {
-            1.0 - front(b, a, 1.0 - x) * fraction(b, a, 1.0 - x)
-        }
+        incomplete_beta(self.alpha as f64, self.beta as f64, x)
     }
 
     /// The x with P(theta <= x) = p, by bisection to the last bit.
@@ -72,6 +62,20 @@ impl Beta {
     pub fn sample(self, stream: &mut Stream) -> f64 {
         let x = gamma(self.alpha, stream);
         x / (x + gamma(self.beta, stream))
+    }
+}
+
+/// The regularised incomplete beta function I(x; a, b) of positive a and b, by its continued fraction (DLMF 8.17.22) in
+/// the modified Lentz form, on the side of the mean where it converges fast.
+pub fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
+    if x <= 0.0 || x >= 1.0 {
+        return if x >= 1.0 { 1.0 } else { 0.0 };
+    }
+    let front = |a: f64, b: f64, x: f64| (a * x.ln() + b * (-x).ln_1p() - ln_beta(a, b)).exp() / a;
+    if x < (a + 1.0) / (a + b + 2.0) {
+        front(a, b, x) * fraction(a, b, x)
+    } else {
+        1.0 - front(b, a, 1.0 - x) * fraction(b, a, 1.0 - x)
     }
 }
 

@@ -6,7 +6,7 @@ mod cycles;
 use std::path::{Path, PathBuf};
 
 /// From the ground up; modules of one entry may not import each other.
-const FLOORS: [&[&str]; 10] = [
+const FLOORS: [&[&str]; 11] = [
     &["choices", "error", "random"],
     &["files"],
     &["render"],
@@ -16,6 +16,7 @@ const FLOORS: [&[&str]; 10] = [
     &["model"],
     &["eval"],
     &["train"],
+    &["study"],
     &["cli"],
 ];
 

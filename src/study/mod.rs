@@ -1,0 +1,3 @@
+//! Studies: several runs beside each other.
+
+pub mod stats;
