@@ -39,6 +39,8 @@ pub enum Purpose {
     Cut = 7,
     /// Shuffled references of an evaluation.
     Panel = 8,
+    /// Signs of a permutation test.
+    Signs = 9,
 }
 
 /// Two words as a number in the open interval (0, 1), 53 bits.

@@ -1,11 +1,22 @@
 //! Statistics of a comparison: pure functions of numbers. docs/studies.md gives the reasons and the checks.
 //!
-//! A function refuses what it has no answer for with a sentence that names the value. A number that is not finite is
-//! refused by all of them, so no result is NaN.
+//! [`effect`] is the mean difference of two arms over examples and seeds, [`jackknife`] makes a metric of a corpus one
+//! of examples, [`holm`] corrects for several comparisons. [`mcnemar`] and [`sign_flip`] compare two checkpoints. A
+//! function refuses what it has no answer for with a sentence that names the value, numbers that are not finite among
+//! it, so no result is NaN.
 
-mod student;
+mod effect;
+mod holm;
+mod jackknife;
+mod mean;
+mod paired;
+mod tails;
 
-pub use student::{Interval, mean_interval};
+pub use effect::{Components, Effect, Over, SEEDS, Table, Verdict, effect};
+pub use holm::holm;
+pub use jackknife::jackknife;
+pub use mean::{Interval, mean_interval};
+pub use paired::{mcnemar, sign_flip};
 
 /// The largest magnitude of a value. Sums and products of a few such values stay finite.
 const LARGEST: f64 = 1e100;
@@ -16,4 +27,11 @@ fn usable(value: f64, name: impl FnOnce() -> String) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("{} is {value}; statistics require numbers between -1e100 and 1e100", name())),
     }
+}
+
+/// The largest magnitude, or 1 where all values are 0. Divided by it, values have squares that do not vanish below the
+/// smallest number, and equal values are exactly 1.
+fn unit(values: &[f64]) -> f64 {
+    let largest = values.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+    if largest > 0.0 { largest } else { 1.0 }
 }
