@@ -117,8 +117,7 @@ fn head(c: &mut Criterion, b: &B) {
     let (mut logp, mut lse, mut coef) = (zeros(n), zeros(n), zeros(n));
     time(c, "gather", n, || b.gather(gathered, &places, &hidden, &mut x));
     time(c, "head_logp", n, || b.head_logp(s, &x, &w, &labels, &mut logits, &mut logp, &mut lse));
-    let o =
-        Objective { first: 0, rows: n, first_example: 0, examples: 2, gamma: 0.1, beta: 0.1, weighted_pairs: false };
+    let o = Objective { rows: n, examples: 2, gamma: 0.1, beta: 0.1, ..Objective::default() };
     let (starts, weight, path) = (ids(3, |e| e * n / 2), random(n, 1.0), ids(n, |i| i % 2));
     let (reference, scalars, mut sums) = (zeros(n), vec![1.0; scalar::SCALARS], zeros(tally::TALLY));
     time(c, "objective", n, || {

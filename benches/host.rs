@@ -64,7 +64,7 @@ fn examples() -> Vec<Example> {
     let build = |row| {
         let n = 20 + stream.below(481) as usize;
         let ids: Vec<u32> = (0..n).map(|_| stream.below(32_000)).collect();
-        Example { row, labels: ids.clone(), weights: vec![1.0; n], path: vec![false; n], ids }
+        Example { row, labels: ids.clone(), weights: vec![1.0; n], path: vec![false; n], prompt: 0, ids }
     };
     (0..1000).map(build).collect()
 }

@@ -8,5 +8,8 @@ enum Scalar { LR, BIAS1, BIAS2, INV_NORM, INV_PAIRS, MAX_NORM, SQ_NORM, CLIP, SC
 // Indices into the objective's buffer of sums; src/backend/shapes.rs documents them.
 enum Tally { WEIGHTED, ON_PATH, OFF_PATH, ON_COUNT, OFF_COUNT, PREFERENCE, PAIRS, TALLY };
 
+// `Modulation` of src/backend/shapes.rs.
+enum Modulation { UNMODULATED, FOCAL, PROBABILITY };
+
 // `Act` of src/backend/shapes.rs.
 enum Act { SWIGLU, GELU_TANH, GELU_ERF };

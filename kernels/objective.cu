@@ -1,7 +1,9 @@
 // Weighted cross-entropy plus the token-level preference term, as one coefficient per supervised row (the trait's
 // `objective`; EyeMulator, arXiv 2508.16771, section 2.4).
 //
-//   coef_j = w_j INV_NORM +- gamma INV_PAIRS beta sigmoid(-z_e) share_j,  z_e = beta (mean_on r - mean_off r)
+//   coef_j = w_j m(p_j) INV_NORM +- gamma INV_PAIRS beta sigmoid(-z_e) share_j,  z_e = beta (mean_on r - mean_off r)
+//
+// m is 1, (1 - p)^exponent or p; no gradient flows through it.
 //
 // A few thousand rows: one block, sums in f64 in a fixed order. The time is that of a launch.
 #include "enums.cuh"
@@ -24,14 +26,17 @@ DEVICE void add_up(const double* mine, int count, int at, float* sums, double* s
 extern "C" __global__ void __launch_bounds__(256)
     objective(const uint32_t* row_start, const float* logp, const float* weight, const uint32_t* path,
               const float* ref_logp, const float* scalars, float* coef, float* sums, int first, int rows,
-              int first_example, int examples, float gamma, float beta, int weighted) {
+              int first_example, int examples, float gamma, float beta, int weighted, int modulation, float exponent) {
     DYNAMIC_SHARED(shared);
     double* scratch = (double*)shared;
     double mine[PREFERENCE] = {};
     for (int j = first + threadIdx.x; j < first + rows; j += blockDim.x) {
         double nll = -(double)logp[j];
-        coef[j] = weight[j] * scalars[INV_NORM];
-        mine[WEIGHTED] += weight[j] * nll;
+        float w = weight[j];
+        if (modulation == FOCAL) w = (float)(w * pow(-expm1(-nll), (double)exponent));
+        if (modulation == PROBABILITY) w = (float)(w * exp(-nll));
+        coef[j] = w * scalars[INV_NORM];
+        mine[WEIGHTED] += w * nll;
         mine[path[j] ? ON_PATH : OFF_PATH] += nll;
         mine[path[j] ? ON_COUNT : OFF_COUNT] += 1.0;
     }

@@ -41,6 +41,12 @@ pub enum Purpose {
     Panel = 8,
     /// Signs of a permutation test.
     Signs = 9,
+    /// Weights exchanged within an example (the arm shuffled).
+    Shuffled = 10,
+    /// Weights exchanged within a file (the arm random-matched).
+    Matched = 11,
+    /// Labels exchanged (the arm shuffled-labels).
+    Labels = 12,
 }
 
 /// Two words as a number in the open interval (0, 1), 53 bits.

@@ -1,5 +1,7 @@
 //! Shapes and settings of the operations: plain numbers, the same for every backend.
 
+use super::enums::enumerator;
+
 /// `n` rows of `width` values.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows {
@@ -121,8 +123,42 @@ pub enum Turn {
     Inverse,
 }
 
+/// A factor on a label's weight that follows from the probability p that the model gives it. No gradient flows through
+/// it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Modulation {
+    /// 1.
+    #[default]
+    None,
+    /// (1 - p)^g (Lin et al., Focal Loss, arXiv 1708.02002).
+    Focal(f64),
+    /// p (Wu et al., dynamic fine-tuning, arXiv 2508.05629).
+    Probability,
+}
+
+impl Modulation {
+    /// The factor for a log p, in [0, 1].
+    pub fn factor(self, logp: f64) -> f64 {
+        match self {
+            Modulation::None => 1.0,
+            // 1 - p without cancellation
+            Modulation::Focal(exponent) => (-logp.exp_m1()).powf(exponent),
+            Modulation::Probability => logp.exp(),
+        }
+    }
+
+    /// Its enumerator in kernels/enums.cuh, and its exponent.
+    pub(crate) fn coded(self) -> (usize, f64) {
+        match self {
+            Modulation::None => (enumerator("UNMODULATED"), 0.0),
+            Modulation::Focal(exponent) => (enumerator("FOCAL"), exponent),
+            Modulation::Probability => (enumerator("PROBABILITY"), 0.0),
+        }
+    }
+}
+
 /// The composite objective of a chunk of active rows (docs of [`crate::backend::ObjectiveOps::objective`]).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Objective {
     /// First active row of the chunk.
     pub first: usize,
@@ -138,6 +174,8 @@ pub struct Objective {
     pub beta: f64,
     /// Means over a side weighted by the token weights.
     pub weighted_pairs: bool,
+    /// A factor on the weights in the cross-entropy.
+    pub modulation: Modulation,
 }
 
 /// Where each step scalar lies in the `[SCALARS]` buffer on the device.

@@ -20,6 +20,7 @@ use super::weights::drawn::{Look, Weighs};
 use super::{Example, IGNORE};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::salience::artifact::Recorded;
 use crate::salience::{Label, Span};
 
 /// Data files below this many bytes together are not worth an entry.
@@ -122,6 +123,7 @@ fn seal(body: &[u8]) -> Vec<u8> {
 fn encode(corpus: &Corpus) -> std::result::Result<Vec<u8>, SafeTensorError> {
     let tokens = || corpus.examples.iter();
     let spans = || corpus.looks.iter().flat_map(|look| &look.spans);
+    let recorded = || corpus.looks.iter().map(|look| look.recorded.as_deref());
     let by = corpus.looks.iter().flat_map(|look| &look.by).map(|by| by.code());
     let columns = [
         column("row", Dtype::U32, tokens().map(|e| e.row)),
@@ -130,12 +132,16 @@ fn encode(corpus: &Corpus) -> std::result::Result<Vec<u8>, SafeTensorError> {
         column("labels", Dtype::U32, tokens().flat_map(|e| e.labels.iter().copied())),
         column("weights", Dtype::F32, tokens().flat_map(|e| e.weights.iter().copied())),
         column("path", Dtype::U8, tokens().flat_map(|e| e.path.iter().map(|&on| u8::from(on)))),
+        column("prompt", Dtype::U32, tokens().map(|e| e.prompt)),
         column("span_end", Dtype::U64, ends(corpus.looks.iter().map(|look| look.spans.len()))),
         column("span_start_byte", Dtype::U64, spans().map(|s| s.start as u64)),
         column("span_end_byte", Dtype::U64, spans().map(|s| s.end as u64)),
         column("span_label", Dtype::U8, spans().map(|s| s.label.map_or(0, Label::id))),
         column("span_line", Dtype::U32, spans().map(|s| s.line)),
         column("weighs_like", Dtype::U32, by),
+        column("recorded_end", Dtype::U64, ends(recorded().map(|list| list.map_or(0, <[_]>::len)))),
+        column("recorded_there", Dtype::U8, recorded().map(|list| u8::from(list.is_some()))),
+        column("recorded", Dtype::U32, recorded().flatten().flatten().flat_map(|entry| entry.numbers())),
     ];
     let mut views = Vec::with_capacity(columns.len());
     for c in &columns {
@@ -166,11 +172,15 @@ fn decode(entry: &[u8], source: &DataSource, vocab: usize) -> Option<Corpus> {
     let (ids, labels, by) = (column("ids")?, column("labels")?, column("weighs_like")?);
     let weights: Vec<f32> = values(&tensors, "weights", Dtype::F32)?;
     let path: Vec<u8> = values(&tensors, "path", Dtype::U8)?;
+    let prompts = column("prompt")?;
     let span_ends: Vec<u64> = values(&tensors, "span_end", Dtype::U64)?;
     let starts: Vec<u64> = values(&tensors, "span_start_byte", Dtype::U64)?;
     let stops: Vec<u64> = values(&tensors, "span_end_byte", Dtype::U64)?;
     let span_labels: Vec<u8> = values(&tensors, "span_label", Dtype::U8)?;
     let lines = column("span_line")?;
+    let there: Vec<u8> = values(&tensors, "recorded_there", Dtype::U8)?;
+    let recorded_ends: Vec<u64> = values(&tensors, "recorded_end", Dtype::U64)?;
+    let recorded: Vec<Recorded> = column("recorded")?.chunks(3).map(Recorded::of_numbers).collect::<Option<_>>()?;
     // the hash says that these are the bytes that were written, and nothing about who wrote them
     let known = |&id: &u32| (id as usize) < vocab;
     let in_range = ids.iter().all(known)
@@ -194,7 +204,7 @@ fn decode(entry: &[u8], source: &DataSource, vocab: usize) -> Option<Corpus> {
         .collect();
 
     let mut corpus = Corpus { file: source.files().first()?.to_path_buf(), counts, ..Corpus::default() };
-    let (mut first, mut first_span) = (0, 0);
+    let (mut first, mut first_span, mut first_recorded) = (0, 0, 0);
     for (i, (&row, &end)) in rows.iter().zip(&ends).enumerate() {
         let range = first..usize::try_from(end).ok()?;
         first = range.end;
@@ -204,6 +214,7 @@ fn decode(entry: &[u8], source: &DataSource, vocab: usize) -> Option<Corpus> {
             labels: labels.get(range.clone())?.to_vec(),
             weights: weights.get(range.clone())?.to_vec(),
             path: path.get(range.clone())?.iter().map(|&on| on != 0).collect(),
+            prompt: prompts.get(i).copied().filter(|&prompt| prompt as usize <= range.len())?,
         });
         if let Some(&end) = span_ends.get(i) {
             let stop = usize::try_from(end).ok()?;
@@ -213,8 +224,10 @@ fn decode(entry: &[u8], source: &DataSource, vocab: usize) -> Option<Corpus> {
                 by => Some(by),
             };
             let by = by.get(range)?.iter().map(weighs).collect::<Option<_>>()?;
-            corpus.looks.push(Look { spans, by });
-            first_span = stop;
+            let end = usize::try_from(*recorded_ends.get(i)?).ok()?;
+            let entries = recorded.get(first_recorded..end)?.to_vec();
+            corpus.looks.push(Look { spans, by, recorded: (*there.get(i)? != 0).then_some(entries) });
+            (first_span, first_recorded) = (stop, end);
         }
     }
     let whole = rows.len() == ends.len() && first == ids.len() && [0, rows.len()].contains(&span_ends.len());
@@ -235,7 +248,8 @@ mod tests {
 
     fn reading(align: Option<Align>) -> Reading {
         let target = Some(Writing::Code(Language::CSharp));
-        let paths = align.map(|align| PathReading { align, calls: Calls::Syntax, source: None, target });
+        let paths =
+            align.map(|align| PathReading { align, calls: Calls::Syntax, source: None, target, recorded: false });
         Reading { max_length: 64, paths, ..Reading::default() }
     }
 

@@ -162,6 +162,7 @@ impl Corpus {
             list(example.ids.len(), bytemuck::cast_slice(&example.ids));
             list(example.labels.len(), bytemuck::cast_slice(&example.labels));
             list(example.weights.len(), bytemuck::cast_slice(&example.weights));
+            list(1, &example.prompt.to_le_bytes());
             list(example.path.len(), &example.path.iter().map(|&on| u8::from(on)).collect::<Vec<_>>());
         }
         for look in &self.looks {
@@ -172,16 +173,19 @@ impl Corpus {
             list(spans.len(), bytemuck::cast_slice(&spans));
             let by: Vec<u32> = look.by.iter().map(|by| by.code()).collect();
             list(by.len(), bytemuck::cast_slice(&by));
+            if let Some(recorded) = &look.recorded {
+                let numbers: Vec<u32> = recorded.iter().flat_map(|entry| entry.numbers()).collect();
+                list(numbers.len(), bytemuck::cast_slice(&numbers));
+            }
         }
         hash.finalize()
     }
 
     /// Draws the weights of an epoch: a pure function of the rows, the drawing and the epoch, whatever the threads.
-    /// Without effect where weights are the data's own.
+    /// Without effect where weights are the data's own. The caller counts the weights.
     pub fn draw(&mut self, drawing: &Drawing, epoch: u32) {
         let pairs = self.examples.par_iter_mut().zip(&self.looks);
         pairs.for_each(|(example, look)| drawing.apply(example, look, epoch));
-        self.counts.weigh(&self.examples);
     }
 
     fn add(&mut self, row: Row, tokenizer: Option<&Tokenizer>) {

@@ -76,6 +76,13 @@ impl Counts {
         true
     }
 
+    /// Counts what is supervised in the rows that were kept, in place of earlier counts, and their weights.
+    pub(crate) fn supervise(&mut self, examples: &[Example], eos: Option<u32>) {
+        self.supervised = examples.iter().map(Example::supervised).sum();
+        self.eos_rows = examples.iter().filter(|example| learns_end(example, eos)).count();
+        self.weigh(examples);
+    }
+
     /// Counts the weights and roles of the rows that were kept, in place of earlier ones.
     pub(crate) fn weigh<'a>(&mut self, examples: impl IntoIterator<Item = &'a Example>) {
         let mut weights = Weights::default();

@@ -21,7 +21,7 @@ mod reader;
 pub mod requests;
 mod row;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod shown;
 mod source;
 pub mod survey;
@@ -50,12 +50,20 @@ pub struct Example {
     pub weights: Vec<f32>,
     /// Whether the token lies on the scan path.
     pub path: Vec<bool>,
+    /// How many of the first tokens are a prompt that `data.prompt_weight` supervises; 0 where there is none.
+    pub prompt: u32,
 }
 
 impl Example {
     /// How many labels are supervised. The first token has no predecessor, so its label never counts.
     pub fn supervised(&self) -> usize {
         self.supervised_at().count()
+    }
+
+    /// Where the supervised tokens of answers stand: all but those of a prompt.
+    pub fn answer_at(&self) -> impl Iterator<Item = usize> {
+        let prompt = self.prompt as usize;
+        self.supervised_at().filter(move |&t| t >= prompt)
     }
 
     /// Where the supervised tokens stand.

@@ -165,6 +165,7 @@ mod tests {
             labels: vec![7; length],
             weights: vec![1.0; length],
             path: vec![false; length],
+            prompt: 0,
         }
     }
 
@@ -177,6 +178,7 @@ mod tests {
                 labels: vec![10, n, 12, 13],
                 weights: vec![9.0, 9.0, 0.5, -2.0],
                 path: vec![true, true, true, false],
+                prompt: 0,
             },
             Example {
                 row: 2,
@@ -184,6 +186,7 @@ mod tests {
                 labels: vec![n, 21],
                 weights: vec![9.0, 3.0],
                 path: vec![false, true],
+                prompt: 0,
             },
         ]
     }

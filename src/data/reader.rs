@@ -10,6 +10,7 @@ use super::template::{self, Task};
 use super::tokenizer::{Piece, Tokenizer};
 use super::weights::drawn::{Look, Texts, Weighs};
 use super::weights::given::Spans;
+use super::weights::recorded;
 use super::{Example, IGNORE};
 use crate::salience::syntax::{Language, Parsed};
 
@@ -31,6 +32,8 @@ struct Marks<'a> {
     weights: Option<&'a Value>,
     path: Option<&'a Value>,
     lang: Option<Language>,
+    /// Columns of the published data: mask, n-gram, label.
+    recorded: Option<[&'a Value; 3]>,
 }
 
 impl Marks<'_> {
@@ -62,7 +65,9 @@ impl RowReader<'_> {
             Err(why) if reads_code => return Err(why),
             _ => None,
         };
-        let marks = Marks { weights: given(&row, "weights"), path: given(&row, "path"), lang };
+        let asked = self.reading.paths.is_some_and(|paths| paths.recorded);
+        let recorded = if asked { recorded::columns(&row) } else { None };
+        let marks = Marks { weights: given(&row, "weights"), path: given(&row, "path"), lang, recorded };
         if let Some(ids) = given(&row, "input_ids") {
             self.tokens(&row, ids)
         } else if let Some(segments) = given(&row, "segments") {
@@ -136,10 +141,13 @@ impl RowReader<'_> {
             let label = if prompt_weight.is_some() { piece.id } else { IGNORE };
             push(&mut example, piece.id, label, prompt_weight.unwrap_or(1.0), false);
         }
+        if prompt_weight.is_some() {
+            example.prompt = example.ids.len() as u32;
+        }
         let (look, parsed) = self.look(texts, marks, example.ids.len(), &tail)?.unzip();
         for piece in tail {
             let (weight, on_path) = spans.at(completion, piece);
-            push(&mut example, piece.id, piece.id, self.weight(weight), on_path);
+            push(&mut example, piece.id, piece.id, weight, on_path);
         }
         push(&mut example, tokenizer.eos(), tokenizer.eos(), 1.0, false);
         Ok(Row { look, parsed: parsed.flatten(), words, ..self.finish(example)? })
@@ -157,10 +165,11 @@ impl RowReader<'_> {
                  salience.condition"
             ));
         }
-        let (Look { spans, by }, parsed) = paths.look(texts, tail)?;
+        let (Look { spans, by, .. }, parsed) = paths.look(texts, tail)?;
         let mut by: Vec<Weighs> = std::iter::repeat_n(Weighs::Given, head).chain(by).chain([paths.end()]).collect();
         by.truncate(self.reading.max_length);
-        Ok(Some((Look { spans, by }, parsed)))
+        let recorded = marks.recorded.map(recorded::read).transpose()?;
+        Ok(Some((Look { spans, by, recorded }, parsed)))
     }
 
     /// Refuses to draw weights for rows that bring their own.
@@ -198,7 +207,7 @@ impl RowReader<'_> {
             let weight = weight.map_err(|why| format!("`weights`[{at}]: {why}"))?;
             let flag = entry(path).unwrap_or(&Value::Bool(false));
             let Some(on_path) = json::flag(flag) else { return wrong("path", "neither 0 nor 1", flag) };
-            push(&mut example, id, label, self.weight(weight), on_path);
+            push(&mut example, id, label, weight, on_path);
         }
         self.finish(example)
     }
@@ -214,12 +223,8 @@ impl RowReader<'_> {
         example.labels.truncate(length);
         example.weights.truncate(length);
         example.path.truncate(length);
+        example.prompt = example.prompt.min(length as u32);
         Ok(Row { example, cut, ..Row::default() })
-    }
-
-    /// The loss weight for a `weight` of the data.
-    pub(super) fn weight(&self, weight: f32) -> f32 {
-        if self.reading.uniform { 1.0 } else { weight }
     }
 
     pub(super) fn tokenizer(&self) -> Result<&Tokenizer, String> {
@@ -328,10 +333,8 @@ mod tests {
         let row = read_with(&plain(), &weighted, line).unwrap();
         assert_eq!(row.example.labels, [97, 32, 105, 110, 116, 32, 120, EOS]);
         assert_eq!(roles(&row.example)[..4], [(0.25, false), (0.25, false), (0.25, false), (2.5, true)]);
-        let uniform = Reading { uniform: true, ..weighted };
-        let row = read_with(&plain(), &uniform, line).unwrap();
-        assert_eq!(row.example.weights, [0.25, 0.25, 0.25, 1.0, 1.0, 1.0, 1.0, 1.0]);
-        assert_eq!(row.example.path[3..5], [true, true]);
+        assert_eq!((row.example.prompt, row.example.answer_at().next()), (3, Some(3)));
+        assert_eq!((example.prompt, example.answer_at().next()), (0, Some(3)));
     }
 
     #[test]
@@ -405,12 +408,10 @@ mod tests {
             labels: vec![N, 8, 7],
             weights: vec![1.0, 0.0, 2.5],
             path: vec![false, true, true],
+            prompt: 0,
         };
         assert_eq!(example, expected);
         assert_eq!(read(r#"{"input_ids": [5, 6]}"#).labels, [5, 6]);
-        let uniform = Reading { uniform: true, ..reading() };
-        let line = r#"{"input_ids": [5, 6], "weights": [3, 4]}"#;
-        assert_eq!(read_with(&plain(), &uniform, line).unwrap().example.weights, [1.0, 1.0]);
     }
 
     #[test]

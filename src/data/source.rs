@@ -53,8 +53,6 @@ pub struct Reading {
     pub max_length: usize,
     /// Loss weight of prompt tokens; with `None`, prompts are not supervised.
     pub prompt_weight: Option<f32>,
-    /// Ignores the data's weights: each of them counts as 1. Roles (on or off the path) stay.
-    pub uniform: bool,
     /// Draws weights from scan paths; with `None`, the data bring their own weights.
     pub paths: Option<PathReading>,
     /// The day that chat templates write; with `None`, today.
@@ -68,7 +66,6 @@ impl Default for Reading {
             cutting: Cutting::default(),
             max_length: 1024,
             prompt_weight: None,
-            uniform: false,
             paths: None,
             date: None,
         }

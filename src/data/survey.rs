@@ -160,6 +160,8 @@ pub struct Ask<'a> {
     pub reading: &'a Reading,
     /// The source of drawn weights, unless the data bring their own.
     pub drawing: Option<&'a Drawing>,
+    /// The rows that are trained on with the weights of an arm, in the order of the file, where these are other ones.
+    pub armed: Option<&'a [Example]>,
 }
 
 /// Hashes of the sources, and of the pairs, of other data, with the line of each one's first row.
@@ -247,10 +249,14 @@ impl Ask<'_> {
             paths.tokens = look.spans.len() as u64;
             for segment in &path.segments {
                 paths.segments[segment.places().len() - 1] += 1;
-                let counted = segment.ngram(&look.spans).and_then(|ngram| drawing.salience.priors.freq(&ngram));
+                let counted = segment.ngram(&look.spans).and_then(|ngram| drawing.salience.counted().freq(&ngram));
                 paths.uncounted += u64::from(counted.is_none());
             }
             drawing.apply(&mut row.example, look, 0);
+        }
+        let armed = self.armed.unwrap_or_default();
+        if let Ok(place) = armed.binary_search_by_key(&row.example.row, |example| example.row) {
+            row.example = armed[place].clone();
         }
         let wanted = rows.has(index, row.example.row as usize + 1);
         let shown = wanted.then(|| Shown::new(&row, self.tokenizer, self.drawing));

@@ -96,7 +96,7 @@ impl RowReader<'_> {
             let answer = places.peek().filter(|(_, place)| piece.start < place.end && place.start < piece.end);
             let weight = answer.and_then(|(message, _)| weights.get(learned.iter().position(|at| at == message)?));
             match weight {
-                Some(&weight) => push(&mut example, piece.id, piece.id, self.weight(weight), false),
+                Some(&weight) => push(&mut example, piece.id, piece.id, weight, false),
                 None => push(&mut example, piece.id, IGNORE, 1.0, false),
             }
         }
@@ -164,7 +164,7 @@ impl RowReader<'_> {
             }
             for piece in pieces {
                 let label = if part.train { piece.id } else { IGNORE };
-                push(&mut example, piece.id, label, self.weight(part.weight), part.on_path);
+                push(&mut example, piece.id, label, part.weight, part.on_path);
             }
         }
         if ends {

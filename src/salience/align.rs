@@ -86,14 +86,21 @@ pub struct Salience {
     pub weights: WeightSettings,
     /// How weights cross to the target.
     pub align: Align,
+    /// Priors that weights are taken from in place of those that paths are drawn from.
+    pub weighing: Option<Priors>,
 }
 
 impl Salience {
     /// The path through a piece of code and the weight of each of its tokens.
     pub fn of(&self, spans: &[Span], key: Key) -> (ScanPath, Vec<Weight>) {
         let path = ScanPath::draw(spans, &self.priors, &self.path, key);
-        let weights = weigh(spans, &path, &self.priors, &self.weights);
+        let weights = weigh(spans, &path, self.counted(), &self.weights);
         (path, weights)
+    }
+
+    /// The priors that weights are taken from.
+    pub fn counted(&self) -> &Priors {
+        self.weighing.as_ref().unwrap_or(&self.priors)
     }
 
     /// The weight of a whole target, for alignments that broadcast: the mean or maximum of the source's weights (under
@@ -306,7 +313,8 @@ mod tests {
         spans.iter_mut().for_each(|span| span.label = Some(Label::ConditionalStatement));
         let weights = WeightSettings { off_path: OffPath::Number(0.25), ..WeightSettings::default() };
         let priors = Priors::builtin("combined").unwrap();
-        let mut salience = Salience { priors, path: Default::default(), weights, align: Align::BroadcastMean };
+        let mut salience =
+            Salience { priors, path: Default::default(), weights, align: Align::BroadcastMean, weighing: None };
         let (path, drawn) = salience.of(&spans, KEY);
         assert_eq!(path.segments.len(), 1); // 3 of 11 tokens, one trigram
         // on the path 1 + 0 + 3525 / 7832, off it 0.25

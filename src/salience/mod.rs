@@ -4,6 +4,7 @@
 //! This module knows no models and no tokenizers: its input is code, its output is byte spans with numbers.
 
 pub mod align;
+pub mod artifact;
 pub mod beta;
 pub mod gaze;
 pub mod labels;

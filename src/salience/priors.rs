@@ -182,6 +182,21 @@ impl Priors {
         Some(self.freq[place]).filter(|&n| n > 0)
     }
 
+    /// The same priors for other names: what they say of label s here, they said of `of[s - 1]`.
+    pub fn renamed(&self, of: &[Label; 20]) -> Priors {
+        let mut renamed = Priors { labels: of.map(|label| self.counts(label)), ..self.clone() };
+        // an n-gram is known by the n-gram of the labels that its labels stand for
+        for ngram in (1..PLACES).map(labels_at) {
+            let there: Vec<Label> = ngram.iter().map(|label| of[*label as usize - 1]).collect();
+            if let Some(here) = place(&ngram) {
+                renamed.freq[here] = self.freq(&there).unwrap_or(0);
+                renamed.seen[here] = self.valid(&there);
+            }
+        }
+        renamed.ordered = true;
+        renamed
+    }
+
     /// Whether a scan path may contain this sequence of labels as an n-gram, that is, whether it was observed in this
     /// order. The published data have one list of observed n-grams for all conditions. That list is longer than the
     /// list of counted n-grams, because the counts leave out repeated labels.

@@ -37,6 +37,18 @@ choices! {
     }
 }
 
+/// Which terms of the formula count: the two ablations of the paper's section 4.4.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Terms {
+    /// All of them.
+    #[default]
+    All,
+    /// w_base + E\[theta\].
+    Semantic,
+    /// w_base + 1 / ln(freq + 2).
+    Rarity,
+}
+
 /// How weights follow from a path.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WeightSettings {
@@ -48,11 +60,19 @@ pub struct WeightSettings {
     pub unseen: Unseen,
     /// Which tokens the loss sums over.
     pub scope: Scope,
+    /// Which terms count.
+    pub terms: Terms,
 }
 
 impl Default for WeightSettings {
     fn default() -> WeightSettings {
-        WeightSettings { w_base: 1.0, off_path: OffPath::Number(1.0), unseen: Unseen::Zero, scope: Scope::All }
+        WeightSettings {
+            w_base: 1.0,
+            off_path: OffPath::Number(1.0),
+            unseen: Unseen::Zero,
+            scope: Scope::All,
+            terms: Terms::All,
+        }
     }
 }
 
@@ -89,6 +109,7 @@ impl WeightSettings {
     /// 1 / ln(freq + 2), natural logarithm.
     fn rarity(&self, freq: Option<u64>) -> f64 {
         match (freq, self.unseen) {
+            _ if self.terms == Terms::Semantic => 0.0,
             (Some(freq), _) => 1.0 / (freq as f64 + 2.0).ln(),
             (None, Unseen::Zero) => 0.0,
             (None, Unseen::Literal) => 1.0 / 2f64.ln(),
@@ -120,7 +141,8 @@ pub fn weigh(spans: &[Span], path: &ScanPath, priors: &Priors, settings: &Weight
         .map(|segment| settings.rarity(segment.ngram(spans).and_then(|ngram| priors.freq(&ngram))))
         .collect();
     let weight = |(span, segment): (&Span, Option<usize>)| {
-        let semantic = span.label.and_then(|label| priors.expectation(label)).unwrap_or(0.0);
+        let label = span.label.filter(|_| settings.terms != Terms::Rarity);
+        let semantic = label.and_then(|label| priors.expectation(label)).unwrap_or(0.0);
         match segment {
             Some(index) => {
                 let parts = Parts { base: settings.w_base, rarity: rarity[index], semantic };

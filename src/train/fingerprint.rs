@@ -26,37 +26,49 @@ impl Fingerprint {
     pub fn of<B: Backend>(
         recipe: &Recipe, origin: &Origin, tokenizer: Option<&Tokenizer>, rows: blake3::Hash,
     ) -> Result<Fingerprint> {
-        let (mut fingerprint, recorded) = (recipe.assignments(), keys(Effect::Bits));
-        fingerprint.retain(|key, _| recorded.contains(key));
+        let model = match origin {
+            Origin::Files(model) => Some(model.digest()?),
+            Origin::Random(..) => None,
+        };
+        let mut fingerprint = Fingerprint::of_inputs(recipe, model, tokenizer)?;
         let precision = std::any::type_name::<B::Float>().rsplit("::").next().unwrap_or_default();
-        fingerprint.insert("precision".into(), precision.into());
-        fingerprint.insert("eyekern".into(), env!("CARGO_PKG_VERSION").into());
-        let mut add =
-            |key: &str, hash: blake3::Hash| fingerprint.insert(key.into(), format!("blake3 {}", hash.to_hex()));
-        if let Origin::Files(model) = origin {
-            add("model.model_name_or_path", model.digest()?);
-        }
-        if let Some(tokenizer) = tokenizer {
-            add("model.tokenizer", tokenizer.digest());
-        }
-        add(ROWS, rows);
-        let data = &recipe.data;
-        let sources =
-            [("data.train_file", Some(&data.train_file)), ("data.validation_file", data.validation_file.as_ref())];
-        for (key, source) in sources {
-            if let Some(hash) = source.map(content).transpose()?.flatten() {
-                add(key, hash);
+        fingerprint.record("precision", precision.into());
+        fingerprint.record("eyekern", env!("CARGO_PKG_VERSION").into());
+        fingerprint.record(ROWS, hashed(rows));
+        Ok(fingerprint)
+    }
+
+    /// The part that is known before a row is read and whatever computes: the keys of the recipe and the hashes of
+    /// files, with the hash of the model.
+    pub fn of_inputs(
+        recipe: &Recipe, model: Option<blake3::Hash>, tokenizer: Option<&Tokenizer>,
+    ) -> Result<Fingerprint> {
+        let (mut keys_of_recipe, recorded) = (recipe.assignments(), keys(Effect::Bits));
+        keys_of_recipe.retain(|key, _| recorded.contains(key));
+        let mut fingerprint = Fingerprint(keys_of_recipe);
+        let mut add = |key: &str, hash: Option<blake3::Hash>| {
+            if let Some(hash) = hash {
+                fingerprint.record(key, hashed(hash));
             }
-        }
-        if let Some(priors) = &recipe.salience.priors {
-            add("salience.priors", files::hash(priors)?);
-        }
-        if let Some(dir) = recipe.reference_model() {
-            add("objective.reference_model", ModelFiles::open(&dir.to_string_lossy())?.digest()?);
-        }
+        };
+        add("model.model_name_or_path", model);
+        add("model.tokenizer", tokenizer.map(Tokenizer::digest));
+        let data = &recipe.data;
+        add("data.train_file", content(&data.train_file)?);
+        add("data.validation_file", data.validation_file.as_ref().map(content).transpose()?.flatten());
+        add("salience.priors", recipe.salience.priors.as_deref().map(files::hash).transpose()?);
+        let reference = recipe.reference_model().map(|dir| ModelFiles::open(&dir.to_string_lossy())?.digest());
+        add("objective.reference_model", reference.transpose()?);
         let ids = tokenizer.iter().flat_map(|t| [("bos", t.bos()), ("eos", Some(t.eos()))]);
-        fingerprint.extend(ids.filter_map(|(name, id)| Some((format!("model.tokenizer.{name}"), id?.to_string()))));
-        Ok(Fingerprint(fingerprint))
+        for (name, id) in ids.filter_map(|(name, id)| Some((name, id?))) {
+            fingerprint.record(&format!("model.tokenizer.{name}"), id.to_string());
+        }
+        Ok(fingerprint)
+    }
+
+    /// Adds something else that results depend on.
+    pub fn record(&mut self, key: &str, value: String) {
+        self.0.insert(key.into(), value);
     }
 
     /// The day that the chat template of the run wrote, if it wrote one.
@@ -66,14 +78,16 @@ impl Fingerprint {
 
     /// The differences, a phrase each: `train.learning_rate was 1e-4 and is 2e-4`.
     pub fn changes(&self, now: &Fingerprint) -> Vec<String> {
-        let show = |value: Option<&String>| {
-            let hash = |v: &&str| v.starts_with("blake3 ");
-            value.map_or("not there", |v| v.get(..19).filter(hash).unwrap_or(v)).to_string()
-        };
-        let phrase = |key| format!("{key} was {} and is {}", show(self.0.get(key)), show(now.0.get(key)));
+        let phrase = |key| format!("{key} was {} and is {}", shown(self.0.get(key)), shown(now.0.get(key)));
         // other rows follow from another file or key, if one is named
         let named = self.differing(now).filter(|key| *key != ROWS).count();
         self.differing(now).filter(|key| named == 0 || *key != ROWS).map(phrase).collect()
+    }
+
+    /// The keys of different values, with the value here and there; hashes are shortened.
+    pub fn differences(&self, other: &Fingerprint) -> Vec<(String, String, String)> {
+        let of = |key: &String| (key.clone(), shown(self.0.get(key)), shown(other.0.get(key)));
+        self.differing(other).map(of).collect()
     }
 
     /// Whether all files have the same content. What a tokenizer puts around a text may come from files beside it, so
@@ -98,13 +112,24 @@ impl Fingerprint {
     }
 }
 
+/// A value in a sentence.
+fn shown(value: Option<&String>) -> String {
+    let hash = |v: &&str| v.starts_with("blake3 ");
+    value.map_or("not there", |v| v.get(..19).filter(hash).unwrap_or(v)).to_string()
+}
+
+/// A hash as a value.
+pub fn hashed(hash: blake3::Hash) -> String {
+    format!("blake3 {}", hash.to_hex())
+}
+
 /// The recipe's keys of an effect.
 fn keys(effect: Effect) -> BTreeSet<String> {
     recipe::keys().filter(|key| key.effect == effect).map(|key| format!("{}.{}", key.section, key.name)).collect()
 }
 
-/// Of all files of a source; `None` where one is no ordinary file, as a pipe cannot be read twice.
-fn content(source: &DataSource) -> Result<Option<blake3::Hash>> {
+/// The hash of all files of a source; `None` where one is no ordinary file, as a pipe cannot be read twice.
+pub fn content(source: &DataSource) -> Result<Option<blake3::Hash>> {
     let mut hash = blake3::Hasher::new();
     for file in source.files() {
         if !Path::is_file(file) {
@@ -137,7 +162,7 @@ mod tests {
                 "condition mode max_lines dynamic w_base off_path unseen align scope calls source_lang target_lang",
             ),
             ("lora", "r lora_alpha lora_dropout target_modules use_rslora"),
-            ("objective", "arm normalize gamma beta dpo_weights"),
+            ("objective", "arm arm_constant arm_focal normalize gamma beta dpo_weights"),
             ("train", "method optim learning_rate per_device_train_batch_size gradient_accumulation_steps"),
             ("train", "lr_scheduler_type warmup_steps warmup_ratio weight_decay adam_beta1 adam_beta2 adam_epsilon"),
             ("train", "max_grad_norm seed metric_for_best_model"),

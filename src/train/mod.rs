@@ -6,6 +6,7 @@
 //! of metrics.jsonl, `metrics` writes them and `meter` times them. `checkpoint` writes what `resume` continues from,
 //! where the `fingerprint` is the same. `estimate` counts memory and operations beforehand.
 
+pub mod arms;
 pub mod checkpoint;
 pub mod epochs;
 pub mod estimate;

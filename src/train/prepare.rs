@@ -1,5 +1,6 @@
 //! From a recipe to all inputs of a run, read and checked before a device is touched: model files, tokenizer, examples.
 
+use super::arms::Weighing;
 use super::epochs::Epochs;
 use super::recipe::{Arm, Method, Normalize, Recipe, SaveDtype};
 use super::resume::{Resume, Resumed};
@@ -10,7 +11,6 @@ use crate::data::cut::{Cutting, Fim};
 use crate::data::jinja::Date;
 use crate::data::pack::Batching;
 use crate::data::tokenizer::Tokenizer;
-use crate::data::weights::drawn::Drawing;
 use crate::data::{Example, IGNORE};
 use crate::error::{Error, Result};
 use crate::eval::run::Task;
@@ -36,8 +36,8 @@ pub struct Prepared {
     pub validation: Option<Corpus>,
     /// A hash of all rows, before weights are drawn.
     pub rows: blake3::Hash,
-    /// What weights are drawn from, where they are not the data's own.
-    pub drawing: Option<Drawing>,
+    /// What decides the weights.
+    pub weighing: Weighing,
     /// What the user should know before the run.
     pub notes: Vec<String>,
     /// The configs to save, with the ends that the rows teach; `None` without a tokenizer.
@@ -85,19 +85,18 @@ impl Prepared {
             .flat_map(|corpus| *corpus.digest().as_bytes())
             .collect();
         let rows = blake3::hash(&rows);
-        let drawing = salience::drawing(&recipe)?;
-        if let Some(drawing) = &drawing {
-            for corpus in [Some(&mut train), validation.as_mut()].into_iter().flatten() {
-                corpus.draw(drawing, 0);
-            }
-            if !drawing.salience.path.dynamic {
-                train.looks = Vec::new();
-            }
-            validation.iter_mut().for_each(|corpus| corpus.looks = Vec::new());
+        let weighing = Weighing::new(&recipe, tokenizer.as_ref(), &train)?;
+        let mut told = Vec::new();
+        for corpus in [Some(&mut train), validation.as_mut()].into_iter().flatten() {
+            told.extend(weighing.weigh(corpus, 0)?);
         }
+        if !weighing.dynamic() {
+            train.looks = Vec::new();
+        }
+        validation.iter_mut().for_each(|corpus| corpus.looks = Vec::new());
         let (notes, ends, texts, resumed) = (Vec::new(), None, None, None);
         let mut prepared =
-            Prepared { recipe, origin, tokenizer, train, validation, rows, drawing, notes, ends, texts, resumed };
+            Prepared { recipe, origin, tokenizer, train, validation, rows, weighing, notes, ends, texts, resumed };
         for corpus in prepared.corpora() {
             let longest = corpus.examples.iter().map(|e| e.ids.len()).max().unwrap_or(0);
             prepared.origin.spec().check_length(longest, &prepared.origin.file())?;
@@ -107,6 +106,7 @@ impl Prepared {
         let marker = marker_of(&prepared);
         prepared.ends = ends_of(&prepared, marker.map(|(id, _)| id))?;
         prepared.notes = notes_of(&prepared, marker);
+        prepared.notes.extend(told);
         if let Some(source) = &prepared.recipe.data.validation_file {
             let Prepared { recipe, origin, tokenizer, ends, .. } = &prepared;
             let (tokenizer, ends) = (tokenizer.as_ref(), ends.as_ref().map_or(&[][..], |ends| &ends.ids));
@@ -134,7 +134,6 @@ pub fn reading(recipe: &Recipe, source: &DataSource, tokenizer: Option<&Tokenize
         cutting,
         max_length: recipe.data.max_length,
         prompt_weight: recipe.data.prompt_weight,
-        uniform: recipe.objective.arm == Arm::Uniform,
         paths: salience::path_reading(recipe, source)?,
         date: recipe.data.chat_date,
     })
@@ -356,6 +355,12 @@ fn idle(recipe: &Recipe) -> Vec<String> {
         ("where neither salience.condition nor salience.priors is set", !salience::asked(recipe), "salience."),
         ("where data.validation_file is unset", recipe.data.validation_file.is_none(), "train.eval_steps"),
         ("where data.validation_file is unset", recipe.data.validation_file.is_none(), "eval."),
+        (
+            "where objective.arm is neither constant nor path",
+            !matches!(recipe.objective.arm, Arm::Constant | Arm::Path),
+            "objective.arm_constant",
+        ),
+        ("where objective.arm is not focal", recipe.objective.arm != Arm::Focal, "objective.arm_focal"),
         ("where data.batching is not \"tokens\"", recipe.data.batching != Batching::Tokens, "data.max_tokens"),
     ];
     let changed = recipe.changed();

@@ -144,8 +144,8 @@ impl<B: Backend> Run<B> {
         let mut done = self.progress.step_of_epoch;
         let (mut pace, mut ended) = (Pace::default(), Instant::now());
         for epoch in self.progress.epoch.. {
-            if let Some(drawing) = self.prepared.drawing.as_ref().filter(|d| epoch > 0 && d.salience.path.dynamic) {
-                self.prepared.train.draw(drawing, epoch);
+            if epoch > 0 && self.prepared.weighing.dynamic() {
+                self.prepared.weighing.weigh(&mut self.prepared.train, epoch)?;
             }
             let steps = Epochs::new(&self.prepared.train.examples, &self.prepared.recipe).epoch(epoch);
             let per_epoch = steps.len();

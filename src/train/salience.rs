@@ -8,11 +8,13 @@ use crate::data::corpus::DataSource;
 use crate::data::template::Task;
 use crate::data::weights::drawn::{Drawing, PathReading, Writing};
 use crate::error::{Error, Result};
+use crate::random::{Purpose, Stream};
+use crate::salience::Label;
 use crate::salience::align::{Align, Salience};
 use crate::salience::priors::Priors;
 use crate::salience::scanpath::PathSettings;
 use crate::salience::syntax::Language;
-use crate::salience::weights::WeightSettings;
+use crate::salience::weights::{Terms, WeightSettings};
 
 /// Whether weights are drawn from scan paths, in place of the data's own.
 pub fn asked(recipe: &Recipe) -> bool {
@@ -27,6 +29,15 @@ fn align(recipe: &Recipe) -> Result<Align> {
         Task::Summarization => Some(Align::Lexical),
         Task::None => None,
     };
+    if recipe.objective.arm == Arm::Artifact {
+        return match recipe.salience.align {
+            None | Some(Align::BroadcastMax) => Ok(Align::BroadcastMax),
+            Some(other) => Err(refusal(format!(
+                "objective.arm = \"artifact\" gives the whole target one weight, and salience.align is {other}; \
+                 unset it"
+            ))),
+        };
+    }
     recipe.salience.align.or(of_task).ok_or_else(|| {
         refusal(format!(
             "salience.align is unset and data.task = \"none\" leaves it open; give one of {}",
@@ -61,13 +72,21 @@ pub fn path_reading(recipe: &Recipe, source: &DataSource) -> Result<Option<PathR
         (None, DataSource::Jsonl(_), Task::Translation) => Some(Writing::Code(Language::CSharp)),
         (None, DataSource::Jsonl(_), _) => None,
     };
-    Ok(Some(PathReading { align: align(recipe)?, calls: s.calls, source: code, target }))
+    let recorded = recipe.objective.arm == Arm::Artifact;
+    Ok(Some(PathReading { align: align(recipe)?, calls: s.calls, source: code, target, recorded }))
 }
 
 /// What weights are drawn from; `None` where scan paths are not asked for.
 pub fn drawing(recipe: &Recipe) -> Result<Option<Drawing>> {
+    let arm = recipe.objective.arm;
     if !asked(recipe) {
-        return Ok(None);
+        return match arm {
+            Arm::Semantic | Arm::Rarity | Arm::ShuffledLabels | Arm::Artifact => Err(refusal(format!(
+                "objective.arm = \"{arm}\" is about weights that are drawn from scan paths; set salience.condition or \
+                 salience.priors"
+            ))),
+            _ => Ok(None),
+        };
     }
     let s = &recipe.salience;
     let priors = match (&s.priors, &s.condition) {
@@ -78,10 +97,26 @@ pub fn drawing(recipe: &Recipe) -> Result<Option<Drawing>> {
         }
     };
     let path = PathSettings { mode: s.mode, max_lines: s.max_lines as u32, dynamic: s.dynamic };
-    let weights = WeightSettings { w_base: s.w_base, off_path: s.off_path, unseen: s.unseen, scope: s.scope };
-    let salience = Salience { priors, path, weights, align: align(recipe)? };
-    let uniform = recipe.objective.arm == Arm::Uniform;
-    Ok(Some(Drawing { salience, seed: recipe.train.seed, uniform }))
+    let terms = match arm {
+        Arm::Semantic => Terms::Semantic,
+        Arm::Rarity => Terms::Rarity,
+        _ => Terms::All,
+    };
+    let weights = WeightSettings { w_base: s.w_base, off_path: s.off_path, unseen: s.unseen, scope: s.scope, terms };
+    let weighing = (arm == Arm::ShuffledLabels).then(|| exchanged(&priors, recipe.train.seed));
+    let salience = Salience { priors, path, weights, align: align(recipe)?, weighing };
+    Ok(Some(Drawing { salience, seed: recipe.train.seed, artifact: arm == Arm::Artifact }))
+}
+
+/// Priors in which the labels that were shown are exchanged.
+fn exchanged(priors: &Priors, seed: u64) -> Priors {
+    let shown: Vec<Label> = Label::ALL.into_iter().filter(|&label| priors.beta(label).is_some()).collect();
+    let order = Stream::new(seed, Purpose::Labels, 0).permutation(shown.len());
+    let mut of = Label::ALL;
+    for (label, place) in shown.iter().zip(order) {
+        of[*label as usize - 1] = shown[place];
+    }
+    priors.renamed(&of)
 }
 
 /// The drawing in a line: priors, mode, alignment.

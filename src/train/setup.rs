@@ -5,10 +5,10 @@ use super::epochs::{self, Epochs};
 use super::log::Header;
 use super::meter::Meter;
 use super::prepare::Prepared;
-use super::recipe::{Method, Recipe};
+use super::recipe::{Arm, Method, Recipe};
 use super::salience;
 use super::step::{Capacity, Rule, StepSettings};
-use crate::backend::Backend;
+use crate::backend::{Backend, Modulation};
 use crate::data::corpus::Corpus;
 use crate::data::pack::{self, Batching};
 use crate::data::{Batch, Example};
@@ -34,7 +34,17 @@ pub(super) fn settings(prepared: &Prepared) -> StepSettings {
     let (o, m) = (&recipe.objective, &recipe.model);
     let largest = |corpus: &Corpus| epochs::largest_batch(&corpus.examples, recipe);
     StepSettings {
-        rule: Rule { normalize: o.normalize, gamma: o.gamma, beta: o.beta, dpo_weights: o.dpo_weights },
+        rule: Rule {
+            normalize: o.normalize,
+            gamma: o.gamma,
+            beta: o.beta,
+            dpo_weights: o.dpo_weights,
+            modulation: match o.arm {
+                Arm::Focal => Modulation::Focal(o.arm_focal),
+                Arm::Dft => Modulation::Probability,
+                _ => Modulation::None,
+            },
+        },
         rates: Rates {
             embd: m.embd_dropout,
             attention: m.attention_dropout,
@@ -101,7 +111,7 @@ pub(super) fn header<B: Backend>(p: &Prepared, model: &mut Decoder<B>, meter: &M
         eos: p.tokenizer.as_ref().map(|_| counts.share_eos()),
         on_path: counts.share_on_path(),
         weights: [counts.weight_min, counts.weight_mean, counts.weight_max],
-        salience: p.drawing.as_ref().map(salience::describe),
+        salience: p.weighing.drawing.as_ref().map(salience::describe),
         code: (counts.code.rows > 0).then(|| counts.code.clone()),
         normalize: recipe.objective.normalize.to_string(),
         arm: recipe.objective.arm.to_string(),

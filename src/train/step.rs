@@ -2,7 +2,7 @@
 
 use super::feed::{Chunk, Feed, chunks};
 use super::recipe::Normalize;
-use crate::backend::{self, AdamW, Backend, Head, Ids, Number, Objective, Rows, S, scalar, tally};
+use crate::backend::{self, AdamW, Backend, Head, Ids, Modulation, Number, Objective, Rows, S, scalar, tally};
 use crate::data::Batch;
 use crate::data::pack::Totals;
 use crate::error::{Error, Result};
@@ -21,12 +21,14 @@ pub struct Rule {
     pub beta: f64,
     /// Whether its means are weighted.
     pub dpo_weights: bool,
+    /// A factor on the weights of the cross-entropy that follows from the model's own probabilities.
+    pub modulation: Modulation,
 }
 
 impl Default for Rule {
     /// Weighted cross-entropy over the count of supervised tokens, without a preference term.
     fn default() -> Rule {
-        Rule { normalize: Normalize::Tokens, gamma: 0.0, beta: 0.1, dpo_weights: false }
+        Rule { normalize: Normalize::Tokens, gamma: 0.0, beta: 0.1, dpo_weights: false, modulation: Modulation::None }
     }
 }
 
@@ -323,6 +325,7 @@ impl<B: Backend> Pass<'_, B> {
             gamma: if self.pairs(batch) { self.rule.gamma } else { 0.0 },
             beta: self.rule.beta,
             weighted_pairs: self.rule.dpo_weights,
+            modulation: self.rule.modulation,
         };
         let (f, scalars, sums) = (&mut *self.feed, self.scalars, &mut *self.sums);
         self.b.objective(s, &f.row_start, &f.logp, &f.weights, &f.path, &f.ref_logp, scalars, &mut f.coef, sums)

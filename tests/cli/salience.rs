@@ -49,8 +49,8 @@ fn training_uses_the_weights_of_the_library() {
     let drawn = losses(&case, &[]);
     let uniform = losses(&case, &["salience.condition="]);
     let priors = Priors::builtin("combined").expect("built in");
-    let salience =
-        Salience { priors, path: Default::default(), weights: WeightSettings::default(), align: Align::TargetAst };
+    let (path, weights, align) = (Default::default(), WeightSettings::default(), Align::TargetAst);
+    let salience = Salience { priors, path, weights, align, weighing: None };
     let row = |(row, (code, content)): (usize, &(&str, &str))| {
         let spans = labels::label(content.as_bytes(), Language::CSharp, Calls::Syntax).expect("parses");
         let (_, weights) = salience.of(&spans, Key { seed: 42, example: row as u64, epoch: 0 });

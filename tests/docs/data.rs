@@ -109,7 +109,7 @@ fn the_example_of_the_normalisers_adds_up() {
         for factor in [1.0, 10.0] {
             corpus.examples.iter_mut().flat_map(|e| &mut e.weights).for_each(|w| *w *= factor);
             let batch = pack::batch(&corpus.examples.iter().collect::<Vec<_>>(), None);
-            let rule = Rule { normalize, gamma: 0.0, beta: 0.1, dpo_weights: false };
+            let rule = Rule { normalize, ..Rule::default() };
             let divisor = rule.normaliser(&Totals::of(&batch, false)).expect("a positive sum");
             let sum: f64 = batch.weights.iter().zip(nll).map(|(&w, nll)| f64::from(w) * nll).sum();
             if cells.is_empty() {

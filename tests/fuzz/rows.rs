@@ -21,7 +21,8 @@ pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     read(text, tokenizer, Reading::default());
     for align in [Align::Identity, Align::TargetAst, Align::Lexical, Align::BroadcastMax] {
-        let paths = PathReading { align, calls: Calls::Syntax, source: None, target: Some(Writing::Words) };
+        let paths =
+            PathReading { align, calls: Calls::Syntax, source: None, target: Some(Writing::Words), recorded: false };
         read(text, tokenizer, Reading { paths: Some(paths), ..Reading::default() });
     }
 }
@@ -38,8 +39,8 @@ fn read(text: &str, tokenizer: &Tokenizer, reading: Reading) {
             if let Some(paths) = reading.paths {
                 let priors = Priors::builtin("combined").expect("built in");
                 let (path, weights) = Default::default();
-                let salience = Salience { priors, path, weights, align: paths.align };
-                corpus.draw(&Drawing { salience, seed: 1, uniform: false }, 0);
+                let salience = Salience { priors, path, weights, align: paths.align, weighing: None };
+                corpus.draw(&Drawing { salience, seed: 1, artifact: false }, 0);
             }
             for example in &corpus.examples {
                 let n = example.ids.len();

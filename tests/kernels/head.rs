@@ -2,7 +2,7 @@
 
 use super::{Bound, Lab, Output};
 use crate::compare;
-use eyekern::backend::{Backend, Head, Objective, Rows, Stored, scalar, tally};
+use eyekern::backend::{Backend, Head, Modulation, Objective, Rows, Stored, scalar, tally};
 
 /// Both ways through the head: log p, then the gradient by coefficients, and in one pass. Coefficients of 0 and below.
 fn head<B: Backend>(lab: &mut Lab<B>, s: Head, size: f64) -> Vec<Output> {
@@ -85,7 +85,9 @@ fn certain_labels() {
     }
 }
 
-fn objective<B: Backend>(lab: &mut Lab<B>, gamma: f64, weighted: bool, examples: usize) -> Vec<Output> {
+fn objective<B: Backend>(
+    lab: &mut Lab<B>, (gamma, weighted): (f64, bool), examples: usize, modulation: Modulation,
+) -> Vec<Output> {
     let lengths: Vec<usize> = (0..examples).map(|e| e * 7 % 11).collect();
     let mut starts = vec![0u32];
     lengths.iter().for_each(|n| starts.push(starts[starts.len() - 1] + *n as u32));
@@ -100,7 +102,16 @@ fn objective<B: Backend>(lab: &mut Lab<B>, gamma: f64, weighted: bool, examples:
     (scalars[scalar::INV_NORM], scalars[scalar::INV_PAIRS]) = (0.125, 0.25);
     let scalars = lab.stat_of(&scalars);
     let (mut coef, mut sums) = (lab.poison_stat(rows), lab.stat_of(&[0.5; tally::TALLY]));
-    let s = Objective { first: 0, rows, first_example: 0, examples, gamma, beta: 0.5, weighted_pairs: weighted };
+    let s = Objective {
+        first: 0,
+        rows,
+        first_example: 0,
+        examples,
+        gamma,
+        beta: 0.5,
+        weighted_pairs: weighted,
+        modulation,
+    };
     lab.b.objective(s, &starts, &logp, &weight, &path, &reference, &scalars, &mut coef, &mut sums).expect("objective");
     vec![
         ("coef", Bound::Rms(1e-6), lab.read_stat(&coef, rows)),
@@ -110,8 +121,17 @@ fn objective<B: Backend>(lab: &mut Lab<B>, gamma: f64, weighted: bool, examples:
 
 #[test]
 fn objectives() {
-    for (gamma, weighted, examples) in [(0.0, false, 4), (0.3, false, 9), (0.3, true, 9), (1.0, false, 300)] {
-        let name = format!("objective, gamma {gamma}, weighted {weighted}, {examples} examples");
-        compare!(name, |lab: &mut Lab<_>| objective(lab, gamma, weighted, examples));
+    use Modulation::{Focal, Probability};
+    for (gamma, weighted, examples, modulation) in [
+        (0.0, false, 4, Modulation::None),
+        (0.3, false, 9, Modulation::None),
+        (0.3, true, 9, Modulation::None),
+        (1.0, false, 300, Modulation::None),
+        (0.0, false, 40, Focal(2.0)),
+        (0.3, true, 9, Focal(0.5)),
+        (0.3, false, 40, Probability),
+    ] {
+        let name = format!("objective, gamma {gamma}, weighted {weighted}, {examples} examples, {modulation:?}");
+        compare!(name, |lab: &mut Lab<_>| objective(lab, (gamma, weighted), examples, modulation));
     }
 }

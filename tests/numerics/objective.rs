@@ -1,5 +1,5 @@
 //! The training objective against values that PyTorch worked out in float64 (`fixtures/make_objective.py` defines
-//! them): log p of policy and reference, losses, and gradients of 16 settings of the objective, for an adapter whose
+//! them): log p of policy and reference, losses, and gradients of 20 settings of the objective, for an adapter whose
 //! reference is the model without it, and for a full fine-tune whose reference is a second directory.
 //!
 //! Each setting runs with its rows in one packed batch, in one padded batch and in a micro-batch each. In f64 only the
@@ -7,7 +7,7 @@
 
 use crate::support::{PLAIN, Setup, example, fixtures, json, machine, norm, num, nums, relative, worst};
 use eyekern::backend::cpu::{Cpu, Real};
-use eyekern::backend::{Backend, Number};
+use eyekern::backend::{Backend, Modulation, Number};
 use eyekern::data::{Batch, Example, pack};
 use eyekern::model::{names, save};
 use eyekern::train::recipe::Normalize;
@@ -77,6 +77,11 @@ fn rule(case: &Value) -> Rule {
         gamma: num(&case["gamma"]),
         beta: num(&case["beta"]),
         dpo_weights: case["dpo_weights"].as_bool().expect("a flag"),
+        modulation: match (case["focal"].as_f64(), case["dft"].as_bool()) {
+            (Some(exponent), _) => Modulation::Focal(exponent),
+            (_, Some(true)) => Modulation::Probability,
+            _ => Modulation::None,
+        },
     }
 }
 

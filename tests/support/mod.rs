@@ -7,9 +7,9 @@ pub mod models;
 pub mod recompute;
 pub mod trials;
 
-use eyekern::backend::Backend;
 use eyekern::backend::cpu::{Cpu, Real};
 use eyekern::backend::moments::Optim;
+use eyekern::backend::{Backend, Modulation};
 use eyekern::data::{Example, IGNORE};
 use eyekern::model::adapter::{AdapterInit, LoraConfig};
 use eyekern::model::checkpoint::Checkpoint;
@@ -25,7 +25,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The plain objective of the parity fixtures: weighted cross-entropy over the count of supervised tokens.
-pub const PLAIN: Rule = Rule { normalize: Normalize::Tokens, gamma: 0.0, beta: 0.1, dpo_weights: false };
+pub const PLAIN: Rule =
+    Rule { normalize: Normalize::Tokens, gamma: 0.0, beta: 0.1, dpo_weights: false, modulation: Modulation::None };
 
 /// A tensor of a fixture, widened to f64.
 pub struct Array {
@@ -71,6 +72,7 @@ pub fn example(row: u32, ids: &[f64], labels: &[f64], weights: &[f64]) -> Exampl
         labels: labels.iter().map(|&x| if x < 0.0 { IGNORE } else { x as u32 }).collect(),
         weights: weights.iter().map(|&x| x as f32).collect(),
         path: vec![false; ids.len()],
+        prompt: 0,
     }
 }
 

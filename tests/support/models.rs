@@ -1,5 +1,6 @@
 //! Small random models in which every feature is on, and examples to train them with.
 
+use eyekern::backend::Modulation;
 use eyekern::backend::cpu::{Cpu, Real};
 use eyekern::backend::moments::Optim;
 use eyekern::backend::{Act, Backend, Norm};
@@ -15,7 +16,8 @@ use eyekern::train::recipe::Normalize;
 use eyekern::train::step::{Capacity, Machine, Rule, StepSettings};
 
 /// Weighted cross-entropy and a preference term of about the same size.
-pub const COMPOSITE: Rule = Rule { normalize: Normalize::Tokens, gamma: 1.3, beta: 0.7, dpo_weights: false };
+pub const COMPOSITE: Rule =
+    Rule { normalize: Normalize::Tokens, gamma: 1.3, beta: 0.7, dpo_weights: false, modulation: Modulation::None };
 
 /// Deviation of the matrices.
 pub const STD: f64 = 0.4;
@@ -183,6 +185,7 @@ pub fn examples(lengths: &[usize], vocab: usize, first: u32) -> Vec<Example> {
             labels: (0..n).map(|t| if supervised(t) { ids[t] } else { IGNORE }).collect(),
             weights: (0..n).map(|_| WEIGHTS[stream.below(7) as usize]).collect(),
             path: (0..n).map(|_| stream.below(2) == 1).collect(),
+            prompt: 0,
             ids,
         }
     };

@@ -1,7 +1,7 @@
 //! Weighted cross-entropy plus the token-level preference term, as one coefficient per supervised row.
 
 use super::real::Real;
-use super::{Cpu, Objective, ObjectiveOps, scalar, tally};
+use super::{Cpu, Modulation, Objective, ObjectiveOps, scalar, tally};
 use crate::error::Result;
 
 /// One side of an example: mean of r = log p - log p_ref over its labels.
@@ -29,8 +29,12 @@ impl<R: Real> ObjectiveOps for Cpu<R> {
         let mut add = [0.0; tally::TALLY];
         for j in s.first..s.first + s.rows {
             let nll = -logp[j].f64();
-            coef[j] = weight[j] * inv_norm;
-            add[tally::WEIGHTED] += weight[j].f64() * nll;
+            let weight = match s.modulation {
+                Modulation::None => weight[j],
+                modulation => R::of(weight[j].f64() * modulation.factor(logp[j].f64())),
+            };
+            coef[j] = weight * inv_norm;
+            add[tally::WEIGHTED] += weight.f64() * nll;
             let (sum, count) =
                 if path[j] != 0 { (tally::ON_PATH, tally::ON_COUNT) } else { (tally::OFF_PATH, tally::OFF_COUNT) };
             add[sum] += nll;

@@ -10,6 +10,7 @@ impl<D: Device> ObjectiveOps for Cuda<D> {
         &self, s: Objective, row_start: &Ids<Self>, logp: &S<Self>, weight: &S<Self>, path: &Ids<Self>,
         ref_logp: &S<Self>, scalars: &S<Self>, coef: &mut S<Self>, tally: &mut S<Self>,
     ) -> Result {
+        let (modulation, exponent) = s.modulation.coded();
         let args = Args::default()
             .addresses([
                 row_start.address(),
@@ -27,7 +28,9 @@ impl<D: Device> ObjectiveOps for Cuda<D> {
             .int(s.examples)
             .float(s.gamma)
             .float(s.beta)
-            .int(s.weighted_pairs.into());
+            .int(s.weighted_pairs.into())
+            .int(modulation)
+            .float(exponent);
         let threads = 256;
         self.blocks("objective", [1, 1], threads, threads * 8, args)
     }

@@ -72,7 +72,7 @@ impl<B: Backend> Pass<B> {
         }
         if gradient {
             let (gamma, beta, weighted_pairs) = (0.0, 1.0, false);
-            let o = Objective { first: 0, rows: *rows, first_example: 0, examples: 1, gamma, beta, weighted_pairs };
+            let o = Objective { rows: *rows, examples: 1, gamma, beta, weighted_pairs, ..Objective::default() };
             let coef = &mut f.coef;
             b.objective(o, row_start, &f.logp, &f.weights, &f.path, &f.ref_logp, scalars, coef, sums)?;
         }

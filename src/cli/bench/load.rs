@@ -79,6 +79,7 @@ impl Load {
                     labels,
                     weights: weights[at..end].to_vec(),
                     path: vec![false; end - at],
+                    prompt: 0,
                 });
                 (at, real) = (end, real + length);
             }

@@ -21,7 +21,7 @@ pub fn check(
         return Err(Error::Usage(why.into()));
     }
     let Some(others) = DataSource::of(&args.against) else { return Ok(()) };
-    let ask = Ask { tokenizer: Some(tokenizer), vocab, reading, drawing: None };
+    let ask = Ask { tokenizer: Some(tokenizer), vocab, reading, drawing: None, armed: None };
     let mut leaks = ask.leaks(source, &ask.others(&others)?)?;
     leaks.retain(|leak| prompts.binary_search_by_key(&leak.row, |prompt| prompt.row).is_ok());
     if leaks.is_empty() {

@@ -27,7 +27,7 @@ use crate::model::files::ModelFiles;
 use crate::model::peft::AdapterFiles;
 use crate::model::sample::Sampling;
 use crate::salience::syntax::Language;
-use crate::train::recipe::{self, Recipe};
+use crate::train::recipe::{self, Arm, Recipe};
 use crate::train::{prepare, salience};
 use clap::Args;
 use job::Evaluation;
@@ -42,8 +42,8 @@ Examples:
   eyekern eval --model DIR --adapter out --data test.jsonl --recipe recipe.toml -o tuned
   eyekern eval --model DIR --data files.jsonl --task completion --cut statement --lang java -o completion
 
-DIR gets predictions.jsonl, scores.json, scores.html, examples.jsonl and references.jsonl. docs/evaluation.md describes
-them and every metric. A rerun resumes.";
+DIR gets predictions.jsonl, scores.json, scores.html, examples.jsonl, contributions.csv and references.jsonl.
+docs/evaluation.md describes them and every metric. A rerun resumes.";
 
 /// Arguments of `eyekern eval`.
 #[derive(Args, Debug)]
@@ -230,6 +230,8 @@ fn recipe(args: &EvalArgs) -> Result<Recipe> {
             return Err(Error::Usage(why.into()));
         }
     }
+    // tokens on the path are the same whatever a run was trained with
+    recipe.objective.arm = Arm::Data;
     let data = &mut recipe.data;
     if let Some(unit) = &args.cut {
         let unknown = || Error::Usage(format!("--cut {unit}: choose one of {}", Unit::names()));
@@ -280,6 +282,7 @@ fn scores(args: &EvalArgs, recipe: &Recipe, prompts: &[Prompt]) -> Result<ScoreA
         format: ScoreFormat::Text,
         html: Some(args.output.join("scores.html")),
         examples: Some(args.output.join("examples.jsonl")),
+        contributions: Some(args.output.join("contributions.csv")),
         threads: Threads { threads: args.threads.threads },
     })
 }

@@ -20,7 +20,7 @@ pub fn print(it: &Inspected, row: &Shown, out: &mut Terminal) {
     if let (Some(scan), Some(drawing)) = (&row.scan, it.drawing) {
         out.line(&format!("\n{}", out.bold(&path_title(scan))));
         out.line(&format!("{}\n", walk(scan, low, high, out)));
-        for segment in path::segments(scan, &drawing.salience.priors) {
+        for segment in path::segments(scan, drawing.salience.counted()) {
             let (number, tokens) = (segment.number, printable(&segment.tokens));
             out.line(&format!("{number:>4}  {tokens:24}  {}", segment.describe()));
         }

@@ -9,15 +9,18 @@ use clap::Args;
 use super::Format;
 use super::overrides::Overrides;
 use super::terminal::Terminal;
-use crate::data::corpus::DataSource;
+use crate::data::Example;
+use crate::data::corpus::{self, DataSource, Reading};
 use crate::data::shown::Shown;
 use crate::data::survey::{Ask, Rows, Survey};
+use crate::data::tokenizer::Tokenizer;
 use crate::data::weights::drawn::Drawing;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::files::tokenizer_of;
 use crate::render::html;
-use crate::train::recipe::{self, Recipe};
+use crate::train::arms::Weighing;
+use crate::train::recipe::{self, Arm, Recipe};
 use crate::train::{prepare, salience};
 
 mod map;
@@ -118,7 +121,14 @@ pub fn run(args: &InspectArgs, out: &mut Terminal) -> Result {
         return Err(Error::Usage(why.into()));
     }
     let (reading, drawing) = (prepare::reading(&recipe, &source, tokenizer.as_ref())?, salience::drawing(&recipe)?);
-    let ask = Ask { tokenizer: tokenizer.as_ref(), vocab, reading: &reading, drawing: drawing.as_ref() };
+    let armed = armed(&recipe, &source, tokenizer.as_ref(), vocab, &reading)?;
+    let ask = Ask {
+        tokenizer: tokenizer.as_ref(),
+        vocab,
+        reading: &reading,
+        drawing: drawing.as_ref(),
+        armed: armed.as_deref(),
+    };
     let known = others.as_ref().map(|others| ask.others(others)).transpose()?;
     let (survey, shown) = ask.survey(&source, &rows(args)?, known.as_ref())?;
     refuse_missing(args, &source, &shown)?;
@@ -139,6 +149,19 @@ pub fn run(args: &InspectArgs, out: &mut Terminal) -> Result {
         out.line(&format!("\nwrote {} ({} rows)", file.display(), it.shown.len()));
     }
     Ok(())
+}
+
+/// The rows with the weights of the recipe's arm; `None` where these are what is read or drawn. Most arms depend on the
+/// whole file, so it is read once for them alone.
+fn armed(
+    recipe: &Recipe, source: &DataSource, tokenizer: Option<&Tokenizer>, vocab: usize, reading: &Reading,
+) -> Result<Option<Vec<Example>>> {
+    if recipe.objective.arm == Arm::Data {
+        return Ok(None);
+    }
+    let mut corpus = corpus::read(source, tokenizer, vocab, reading)?;
+    Weighing::new(recipe, tokenizer, &corpus)?.weigh(&mut corpus, 0)?;
+    Ok(Some(corpus.examples))
 }
 
 fn recipe(args: &InspectArgs) -> Result<Recipe> {

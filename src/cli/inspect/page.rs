@@ -20,7 +20,7 @@ pub fn page(it: &Inspected) -> Page {
 
 fn row(it: &Inspected, shown: &Shown) -> Row {
     let segments = match (&shown.scan, it.drawing) {
-        (Some(scan), Some(drawing)) => path::segments(scan, &drawing.salience.priors),
+        (Some(scan), Some(drawing)) => path::segments(scan, drawing.salience.counted()),
         _ => Vec::new(),
     };
     let of = shown.scan.as_ref().map(|scan| scan.path.by_token(scan.spans.len())).unwrap_or_default();

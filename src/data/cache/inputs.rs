@@ -107,7 +107,6 @@ fn the_reading_is_in_the_name() {
         Reading { date, ..Reading::default() },
         Reading { max_length: 9, ..Reading::default() },
         Reading { prompt_weight: Some(1.0), ..Reading::default() },
-        Reading { uniform: true, ..Reading::default() },
     ] {
         assert_ne!(name(&reading), first, "{reading:?}");
     }

@@ -21,7 +21,7 @@ fn write(dir: &tempfile::TempDir, name: &str, text: &str) -> DataSource {
 
 fn survey_of(jsonl: &str, reading: &Reading, drawing: Option<&Drawing>, rows: Rows) -> (Survey, Vec<Shown>) {
     let dir = tempfile::tempdir().unwrap();
-    let ask = Ask { tokenizer: Some(&plain()), vocab: 512, reading, drawing };
+    let ask = Ask { tokenizer: Some(&plain()), vocab: 512, reading, drawing, armed: None };
     ask.survey(&write(&dir, "d", jsonl), &rows, None).unwrap()
 }
 
@@ -100,7 +100,7 @@ fn misplaced_ends_of_answers_are_counted() {
     let chat = super::super::chat::Chat::new(template, &[("eos_token", "</s>")]).unwrap();
     let (tokenizer, reading) = (plain().with_chat(chat), reading(Task::None, 100));
     let dir = tempfile::tempdir().unwrap();
-    let ask = Ask { tokenizer: Some(&tokenizer), vocab: 512, reading: &reading, drawing: None };
+    let ask = Ask { tokenizer: Some(&tokenizer), vocab: 512, reading: &reading, drawing: None, armed: None };
     let (survey, _) = ask.survey(&write(&dir, "d", &jsonl), &Rows::First(0), None).unwrap();
     assert_eq!(survey.misplaced, Some([at(&[3]), at(&[2])]));
 }
@@ -154,7 +154,7 @@ fn rows_of_other_data_are_found() {
     let test = row("d", "x") + &row("c", "z") + &row("c", "q") + &row("a", "y") + ids;
     let (train, test) = (write(&dir, "train", &train), write(&dir, "test", &test));
     let reading = reading(Task::Translation, 500);
-    let ask = Ask { tokenizer: Some(&plain()), vocab: 512, reading: &reading, drawing: None };
+    let ask = Ask { tokenizer: Some(&plain()), vocab: 512, reading: &reading, drawing: None, armed: None };
     let others = ask.others(&test).unwrap();
     let (survey, _) = ask.survey(&train, &Rows::First(0), Some(&others)).unwrap();
     assert_eq!(survey.shared, Some([like(&[(1, 4), (3, 2), (4, 5)]), like(&[(3, 2), (4, 5)])]));
@@ -164,7 +164,7 @@ fn rows_of_other_data_are_found() {
 fn a_tokenizer_is_needed_for_eos_and_rows_for_anything() {
     let dir = tempfile::tempdir().unwrap();
     let reading = reading(Task::None, 500);
-    let ask = Ask { tokenizer: None, vocab: 512, reading: &reading, drawing: None };
+    let ask = Ask { tokenizer: None, vocab: 512, reading: &reading, drawing: None, armed: None };
     let (survey, shown) = ask.survey(&write(&dir, "d", "{\"input_ids\": [5, 6]}\n"), &Rows::First(1), None).unwrap();
     assert_eq!(survey.endless, None);
     assert_eq!(shown[0].subwords[1].text, "6 ");
@@ -176,14 +176,14 @@ fn a_tokenizer_is_needed_for_eos_and_rows_for_anything() {
     assert_eq!((survey.counts.kept, survey.unsupervised, shown[0].kept), (0, at(&[1]), false));
 }
 
-fn drawn(uniform: bool) -> (Reading, Drawing) {
+fn drawn() -> (Reading, Drawing) {
     let target = Some(Writing::Code(Language::Java));
-    let paths = PathReading { align: Align::TargetAst, calls: Calls::Syntax, source: None, target };
+    let paths = PathReading { align: Align::TargetAst, calls: Calls::Syntax, source: None, target, recorded: false };
     let priors = Priors::builtin("combined").unwrap();
-    let salience =
-        Salience { priors, path: Default::default(), weights: WeightSettings::default(), align: Align::TargetAst };
+    let (path, weights, align) = (Default::default(), WeightSettings::default(), Align::TargetAst);
+    let salience = Salience { priors, path, weights, align, weighing: None };
     let reading = Reading { paths: Some(paths), ..reading(Task::Translation, 500) };
-    (reading, Drawing { salience, seed: 7, uniform })
+    (reading, Drawing { salience, seed: 7, artifact: false })
 }
 
 const CODE: &str = "public int size() { if (n == 0) { return 0; } return n; }";
@@ -191,7 +191,7 @@ const CODE: &str = "public int size() { if (n == 0) { return 0; } return n; }";
 #[test]
 fn weights_are_told_by_label_and_paths_by_length() {
     let jsonl = (serde_json::json!({"code": CODE, "content": CODE}).to_string() + "\n").repeat(3);
-    let (reading, drawing) = drawn(false);
+    let (reading, drawing) = drawn();
     let (survey, shown) = survey_of(&jsonl, &reading, Some(&drawing), Rows::Lines(vec![2..=2]));
     let [row] = &shown[..] else { panic!("{} rows", shown.len()) };
     let scan = row.scan.as_ref().unwrap();
@@ -225,9 +225,14 @@ fn weights_are_told_by_label_and_paths_by_length() {
         assert_eq!((parts.base + parts.rarity + parts.semantic) as f32, subword.weight);
         assert_eq!(subword.on_path, subword.weight > 1.0);
     }
-    // an arm that sets weights: the parts stay, the weight is what is trained with
-    let (reading, drawing) = drawn(true);
-    let (survey, shown) = survey_of(&jsonl, &reading, Some(&drawing), Rows::First(1));
+    // rows with the weights of an arm: the parts stay, the weight is what is trained with
+    let dir = tempfile::tempdir().unwrap();
+    let source = write(&dir, "d", &jsonl);
+    let mut armed = corpus::read(&source, Some(&plain()), 512, &reading).unwrap().examples;
+    armed.iter_mut().for_each(|example| example.weights.fill(1.0));
+    let (tokenizer, drawing, armed) = (plain(), Some(&drawing), Some(&armed[..]));
+    let ask = Ask { tokenizer: Some(&tokenizer), vocab: 512, reading: &reading, drawing, armed };
+    let (survey, shown) = ask.survey(&source, &Rows::First(1), None).unwrap();
     assert_eq!((survey.counts.weight_min, survey.counts.weight_max), (1.0, 1.0));
     assert!(shown[0].subwords.iter().any(|s| s.parts.is_some_and(|parts| parts.semantic > 0.0) && s.weight == 1.0));
 }

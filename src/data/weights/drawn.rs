@@ -10,10 +10,11 @@ use crate::data::Example;
 use crate::data::tokenizer::Piece;
 use crate::salience::Span;
 use crate::salience::align::{self, Align, Salience, Side};
+use crate::salience::artifact::{self, Recorded};
 use crate::salience::labels::{self, Calls};
 use crate::salience::scanpath::{Key, ScanPath};
 use crate::salience::syntax::{self, Language, Parsed};
-use crate::salience::weights::Weight;
+use crate::salience::weights::{Parts, Weight};
 
 /// What a text is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct PathReading {
     pub source: Option<Language>,
     /// What targets are written in; `None`: in the same as the code.
     pub target: Option<Writing>,
+    /// Whether the columns of the published data are read, where a row has them.
+    pub recorded: bool,
 }
 
 /// The texts of a row that weights are drawn for.
@@ -90,6 +93,8 @@ pub struct Look {
     pub spans: Vec<Span>,
     /// For each token of the example.
     pub by: Vec<Weighs>,
+    /// What the published data record of each token of the code, where it is asked for and the row has it.
+    pub recorded: Option<Vec<Recorded>>,
 }
 
 impl PathReading {
@@ -130,7 +135,7 @@ impl PathReading {
             }
         };
         let by = pieces.iter().map(weighs).collect();
-        Ok((Look { spans, by }, parsed))
+        Ok((Look { spans, by, recorded: None }, parsed))
     }
 
     /// The tokens of a text, and how it parsed if it is code. `assumed`: nothing named its language.
@@ -185,8 +190,8 @@ pub struct Drawing {
     pub salience: Salience,
     /// Of the run; paths depend on it, the row and, where they are dynamic, the epoch.
     pub seed: u64,
-    /// Takes each weight as 1. Roles (on or off the path) stay.
-    pub uniform: bool,
+    /// The published code's scalar takes the place of the weight of a whole target.
+    pub artifact: bool,
 }
 
 impl Drawing {
@@ -194,17 +199,31 @@ impl Drawing {
     pub fn of(&self, look: &Look, row: u32, epoch: u32) -> Drawn {
         let key = Key { seed: self.seed, example: row.into(), epoch };
         let (path, tokens) = self.salience.of(&look.spans, key);
-        Drawn { path, rest: self.salience.weights.rest(), whole: self.salience.whole(&tokens), tokens }
+        let whole = match self.artifact {
+            true => self.scalar(look, &path),
+            false => self.salience.whole(&tokens),
+        };
+        Drawn { path, rest: self.salience.weights.rest(), whole, tokens }
+    }
+
+    /// The scalar that the published code gives a row: from the columns of the row, else from its path.
+    fn scalar(&self, look: &Look, path: &ScanPath) -> Weight {
+        let priors = &self.salience.priors;
+        let base = match &look.recorded {
+            Some(recorded) => artifact::scalar(recorded.iter().copied(), priors),
+            None => artifact::scalar(artifact::written(&look.spans, path, priors), priors),
+        };
+        Weight { parts: Parts { base, ..Parts::default() }, on_path: true, segment: None }
     }
 
     /// Writes the weights and roles of an epoch into an example.
     pub fn apply(&self, example: &mut Example, look: &Look, epoch: u32) {
         let drawn = self.of(look, example.row, epoch);
-        for ((weight, on_path), &by) in example.weights.iter_mut().zip(&mut example.path).zip(&look.by) {
-            if let Some(taken) = drawn.weight(by) {
-                *weight = if self.uniform { 1.0 } else { taken.value() as f32 };
-                *on_path = taken.on_path;
-            }
+        let prompt = example.prompt as usize;
+        let tokens = example.weights.iter_mut().zip(&mut example.path).zip(&look.by).skip(prompt);
+        for ((weight, on_path), &by) in tokens {
+            // an arm may have moved what an earlier epoch gave
+            (*weight, *on_path) = drawn.weight(by).map_or((1.0, false), |taken| (taken.value() as f32, taken.on_path));
         }
     }
 }
@@ -223,7 +242,7 @@ mod tests {
     use crate::salience::weights::{OffPath, Scope, WeightSettings};
 
     fn paths(align: Align) -> PathReading {
-        PathReading { align, calls: Calls::Syntax, source: None, target: None }
+        PathReading { align, calls: Calls::Syntax, source: None, target: None, recorded: false }
     }
 
     fn row(tokenizer: &Tokenizer, paths: PathReading, task: Task, line: &str) -> Result<Row, String> {
@@ -365,7 +384,11 @@ mod tests {
 
     fn drawing(align: Align, weights: WeightSettings) -> Drawing {
         let priors = Priors::builtin("combined").unwrap();
-        Drawing { salience: Salience { priors, path: Default::default(), weights, align }, seed: 7, uniform: false }
+        Drawing {
+            salience: Salience { priors, path: Default::default(), weights, align, weighing: None },
+            seed: 7,
+            artifact: false,
+        }
     }
 
     /// The weights of subwords are those of the tokens behind them; the prompt and EOS keep theirs.
@@ -402,12 +425,6 @@ mod tests {
         }
         assert_eq!((example.weights[0], example.weights.last()), (0.25, Some(&1.0)));
 
-        // 1 for every token, with the same roles
-        let mut uniform = plain_example.clone();
-        Drawing { uniform: true, ..drawing.clone() }.apply(&mut uniform, &look, 0);
-        assert_eq!(uniform.path, example.path);
-        assert!(uniform.weights.iter().all(|w| [1.0, 0.25].contains(w)));
-
         // only the path: everything else of the target weighs 0, but EOS
         let only = WeightSettings { scope: Scope::Path, ..settings };
         let mut path_only = plain_example.clone();
@@ -424,7 +441,9 @@ mod tests {
         let broadcast = Look { by: vec![Weighs::Whole; look.by.len()], ..look.clone() };
         self::drawing(Align::BroadcastMax, settings).apply(&mut whole, &broadcast, 0);
         let most = expected.iter().map(|w| w.value() as f32).fold(0.0, f32::max);
-        assert!(whole.weights.iter().all(|&w| w == most) && whole.path.iter().all(|&on| on));
+        let answer = whole.prompt as usize;
+        assert!(answer > 0 && whole.weights[answer..].iter().all(|&w| w == most));
+        assert!(whole.path[answer..].iter().all(|&on| on));
 
         // another epoch only matters where paths are dynamic
         let mut later = plain_example.clone();

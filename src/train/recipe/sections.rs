@@ -32,12 +32,38 @@ choices! {
 }
 
 choices! {
-    /// Which loss weights the run uses: the knob of a controlled comparison.
+    /// Which loss weights the run uses: the knob of a controlled comparison (docs/weights.md).
     Arm {
         /// Those of scan paths where the section salience asks for them, else those that the data carry.
         Data = "data",
-        /// 1 for every token, whatever the data says; data.prompt_weight stays.
+        /// 1 for every token.
         Uniform = "uniform",
+        /// The same for every token: arm_constant, else the mean of data.
+        Constant = "constant",
+        /// Drawn weights without their rarity term.
+        Semantic = "semantic",
+        /// Drawn weights without their semantic term.
+        Rarity = "rarity",
+        /// arm_constant on the path, else the mean of data there; 1 off it.
+        Path = "path",
+        /// Weights and roles of data, exchanged among the supervised tokens of each example.
+        Shuffled = "shuffled",
+        /// Drawn weights for which the priors of the labels are exchanged; the paths are those of data.
+        ShuffledLabels = "shuffled-labels",
+        /// Weights and roles of data, exchanged among the supervised tokens of the whole file.
+        RandomMatched = "random-matched",
+        /// Twice the mean of data, less the weight; at least 0.
+        Inverse = "inverse",
+        /// 1 + 1 / ln(n + 2) for a token whose id is supervised n times in the training file.
+        Frequency = "frequency",
+        /// (1 - p)^arm_focal, where p is the probability that the model gives the token; no gradient flows through it.
+        Focal = "focal",
+        /// p, likewise: dynamic fine-tuning.
+        Dft = "dft",
+        /// The published code's one weight per row, with its mistakes.
+        Artifact = "artifact",
+        /// The published baseline: prompts are supervised and EOS is not.
+        ArtifactBaseline = "artifact-baseline",
     }
 }
 
@@ -327,8 +353,12 @@ section! {
 section! {
     /// What is minimised: weighted cross entropy + gamma * token-level DPO.
     Objective = "objective" {
-        /// The loss weights: those of the data, or 1 for every token.
+        /// The loss weights. data.prompt_weight stays in every arm but artifact-baseline.
         arm: Arm = Arm::Data, Any, Bits;
+        /// The weight of the arms constant and path; unset, the mean of data.
+        arm_constant: Option<f64> = None, AtLeast(0.0), Bits;
+        /// The exponent of the arm focal.
+        arm_focal: f64 = 2.0, AtLeast(0.0), Bits;
         /// What the summed cross entropy of an optimiser step is divided by.
         normalize: Normalize = Normalize::Tokens, Any, Bits;
         /// Factor of the DPO term; 0 leaves it out.
