@@ -1,5 +1,6 @@
 //! `eyekern score`: metrics of predictions, made by anything, against references.
 
+mod contributions;
 mod examples;
 pub(super) mod output;
 mod page;
@@ -96,6 +97,10 @@ pub struct ScoreArgs {
     /// Also write a page with the worst predictions beside their references.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Also write what each row contributes to every metric of the corpus, as CSV: the pseudo-values of the jackknife,
+    /// whose mean is the metric.
+    #[arg(long, value_name = "FILE")]
+    pub contributions: Option<PathBuf>,
     /// Also write the metrics of each prediction: CSV where the name ends in .csv, else JSONL.
     #[arg(long, value_name = "FILE")]
     pub examples: Option<PathBuf>,
@@ -166,13 +171,18 @@ impl<'a> Scoring<'a> {
         let stop = Stop::default();
         let checker = checker(args, language, &stop)?;
         let inputs = [Some(&args.hyp), Some(&args.reference), args.src.as_ref()];
-        for (flag, file) in [("--html", &args.html), ("--examples", &args.examples)] {
-            if let Some(file) = file {
-                files::refuse_input(flag, file, inputs.into_iter().flatten())?;
+        let outputs =
+            [("--html", &args.html), ("--examples", &args.examples), ("--contributions", &args.contributions)];
+        for (i, (flag, file)) in outputs.into_iter().enumerate() {
+            let Some(file) = file else { continue };
+            files::refuse_input(flag, file, inputs.into_iter().flatten())?;
+            if let Some((other, _)) = outputs[..i].iter().find(|(_, other)| other.as_ref() == Some(file)) {
+                return Err(Error::Usage(format!("{other} and {flag} name the same file; name two")));
             }
         }
-        if args.html.is_some() && args.html == args.examples {
-            return Err(Error::Usage("--html and --examples name the same file; name two".into()));
+        if args.contributions.is_some() && args.samples > 1 {
+            let why = "--contributions requires one prediction per row; leave out --samples";
+            return Err(Error::Usage(why.into()));
         }
         Ok(Scoring { args, language, setup, names, checker, stop })
     }
@@ -190,6 +200,9 @@ impl<'a> Scoring<'a> {
         };
         signals::watch(&stop)?;
         let mut scorer = Scorer::new(Metrics::named(names, &setup)?, clean, checker);
+        if args.contributions.is_some() {
+            scorer.keep_stats();
+        }
         let columns: Vec<&str> = scorer.metrics().list().map(|metric| metric.name).collect();
         let mut examples = args.examples.as_deref().map(|file| Examples::create(file, &columns, args)).transpose()?;
         let mut worst = Worst::new(&columns, args.html.is_some());
@@ -201,7 +214,11 @@ impl<'a> Scoring<'a> {
             check::stopped(stop.asked())?;
             scorer.push(row?, &mut sink)?;
         }
+        let metrics = scorer.metrics().clone();
         let report = scorer.finish(&mut sink)?;
+        if let Some(file) = &args.contributions {
+            contributions::write(file, &metrics, &report)?;
+        }
         if let Some(file) = &args.html {
             let scored = Scored { report: &report, args, language };
             files::write(file, html::score::render(&page::page(&scored, worst)))?;

@@ -10,6 +10,7 @@ use crate::data::template::Task;
 use crate::error::{Error, Result};
 use crate::salience::syntax::Language;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What a metric needs beside predictions and references.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,8 +213,9 @@ impl Setup {
 }
 
 /// The metrics of a report.
+#[derive(Clone)]
 pub struct Metrics {
-    families: Vec<Box<dyn Family>>,
+    families: Vec<Arc<dyn Family>>,
     /// In the order of the report: the place of the family, and of the metric in it.
     chosen: Vec<(usize, usize)>,
 }
@@ -231,7 +233,7 @@ impl Metrics {
                 Some(place) => place,
                 None => {
                     seen.push(family.names[0]);
-                    metrics.families.push((family.make)(setup)?);
+                    metrics.families.push((family.make)(setup)?.into());
                     seen.len() - 1
                 }
             };

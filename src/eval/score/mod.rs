@@ -65,6 +65,8 @@ pub struct Scorer {
     rows: usize,
     predictions: usize,
     sums: Stats,
+    /// The statistics of every prediction, where they are kept.
+    kept: Option<Stats>,
     /// Sums of the trivial predictors; `None` where one does not exist for every row.
     columns: [Option<Stats>; COLUMNS.len()],
 }
@@ -82,6 +84,7 @@ impl Scorer {
             blocks: 0,
             rows: 0,
             predictions: 0,
+            kept: None,
             columns: std::array::from_fn(|_| Some(zero.clone())),
             sums: zero,
         }
@@ -90,6 +93,11 @@ impl Scorer {
     /// The metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Keeps the statistics of every prediction for the report: [`Report::stats`].
+    pub fn keep_stats(&mut self) {
+        self.kept = Some(Stats::new());
     }
 
     /// Adds a row. Fails where `sink` fails, and where a check is interrupted.
@@ -117,7 +125,7 @@ impl Scorer {
         let mut figures: Vec<Figure> = self.metrics.list().enumerate().map(figure).collect();
         figures.extend(self.checks.iter().flat_map(Checks::figures));
         let checks = self.checks.map(|checks| checks.counts);
-        Ok(Report::new(self.rows, self.predictions, figures, checks))
+        Ok(Report { stats: self.kept, ..Report::new(self.rows, self.predictions, figures, checks) })
     }
 
     fn score(&mut self, mut block: Vec<Row>, sink: &mut Sink) -> Result {
@@ -158,6 +166,7 @@ impl Scorer {
         for (i, (row, (hyps, trivial))) in block.iter().zip(&scored).enumerate() {
             for (sample, (hyp, stats)) in row.hyps.iter().zip(hyps).enumerate() {
                 add(&mut self.sums, stats);
+                self.kept.iter_mut().for_each(|kept| kept.extend(stats));
                 sink(&Example {
                     row: self.rows + i,
                     sample,

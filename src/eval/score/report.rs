@@ -71,6 +71,8 @@ pub struct Report {
     pub headline: bool,
     /// How the commands of `--check` ended.
     pub checks: Option<Counts>,
+    /// The statistics of the predictions, one after the other, where they were to be kept.
+    pub stats: Option<Vec<f64>>,
 }
 
 impl Report {
@@ -80,7 +82,7 @@ impl Report {
         if let Some(first) = first {
             figures[..=first].rotate_right(1);
         }
-        Report { rows, predictions, figures, headline: first.is_some(), checks }
+        Report { rows, predictions, figures, headline: first.is_some(), checks, stats: None }
     }
 
     /// The metric of the first line; `None` where a constant is as good as the predictions by every metric.
