@@ -9,7 +9,9 @@ use crate::data::template::Task;
 use crate::error::{Error, Result};
 use terminal::{Colour, Terminal};
 
+mod ablate;
 mod bench;
+mod compare;
 mod completions;
 mod demo;
 mod device;
@@ -72,6 +74,12 @@ enum Command {
     /// Score predictions against references: text and code metrics, and what trivial predictors reach by them.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", score::HELP))]
     Score(score::ScoreArgs),
+    /// Train and evaluate a recipe with several arms and seeds: the grid of a controlled comparison.
+    #[command(after_help = format!("{EXIT_CODES}\n\n{}", ablate::HELP))]
+    Ablate(ablate::AblateArgs),
+    /// Compare arms of a grid, or evaluations, with a baseline: differences with intervals, and whether they are fair.
+    #[command(after_help = format!("{EXIT_CODES}\n\n{}", compare::HELP))]
+    Compare(compare::CompareArgs),
     /// Merge an adapter into its model and save the result as a Hugging Face directory.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", export::HELP))]
     Export(export::ExportArgs),
@@ -141,6 +149,8 @@ fn run(command: Command, out: &mut Terminal) -> Result {
         Command::Generate(args) => generate::run(&args, out),
         Command::Eval(args) => eval::run(&args, out),
         Command::Score(args) => score::run(&args, out),
+        Command::Ablate(args) => ablate::run(&args, out),
+        Command::Compare(args) => compare::run(&args, out),
         Command::Export(args) => export::run(&args, out),
         Command::Label(args) => label::run(&args, out),
         Command::Priors(command) => priors::run(&command, out),
@@ -216,6 +226,11 @@ mod tests {
             (
                 "eyekern eval --help",
                 "\n  eyekern eval --model DIR --data test.java test.cs --task translation -o base\n  eyekern eval",
+            ),
+            ("eyekern compare --help", "\n  eyekern compare grid --baseline uniform --primary chrf,strict_exact\n"),
+            (
+                "eyekern ablate --help",
+                "\n  eyekern ablate recipe.toml --arms uniform,shuffled,data --seeds 5 -o grid\n",
             ),
             (
                 "eyekern score --help",

@@ -4,8 +4,9 @@
 //! with exit code 0, because the reader has all that it wanted. Other failures of standard output are reported at the
 //! end. Failures of standard error are ignored, because they cannot be reported.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use super::heat::{Colour, Role, paint_weight, printable};
 use crate::error::{Error, Result};
@@ -33,6 +34,19 @@ impl Terminal {
             failed: None,
             on_closed: || std::process::exit(0),
         }
+    }
+
+    /// A log: both streams go to the end of a file.
+    pub fn log(path: &Path) -> Result<Terminal> {
+        let open = || File::options().create(true).append(true).open(path).map_err(Error::io(path, "create"));
+        Ok(Terminal {
+            colour: Colour::None,
+            interactive: false,
+            stdout: Box::new(open()?),
+            stderr: Box::new(open()?),
+            failed: None,
+            on_closed: || (),
+        })
     }
 
     /// From now on a closed standard output does not end the process, because there is work to save first.

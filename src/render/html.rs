@@ -7,6 +7,7 @@
 
 pub mod run;
 pub mod score;
+pub mod study;
 
 use std::fmt::Write;
 

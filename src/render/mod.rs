@@ -3,6 +3,7 @@
 
 pub mod chart;
 pub mod diff;
+pub mod forest;
 pub mod html;
 pub mod svg;
 pub mod tensorboard;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+mod ablate;
 mod bad_config;
 mod bad_data;
 mod bad_model;
