@@ -89,7 +89,7 @@ fn all_choices_of_signs_are_those_of_scipy() {
         if d.len() == 12 {
             let (p, drawn) = (num(&case["p"]), sign_flip(&d, 4000, 3).expect("finite"));
             assert!((drawn - p).abs() < 4.0 * (p * (1.0 - p) / 4000.0).sqrt() + 1.0 / 4000.0, "{drawn} for {p}");
-            assert_ne!(drawn, sign_flip(&d, 4000, 4).expect("finite"));
+            assert!((4..9).any(|seed| sign_flip(&d, 4000, seed).expect("finite") != drawn), "seeds change nothing");
         }
     }
 }
