@@ -11,8 +11,8 @@ const LARGE: f64 = 1000.0;
 
 /// P(|T| >= |t|) of Student's t with `df` > 0 degrees of freedom.
 ///
-/// I(df / (df + t^2); df / 2, 1 / 2), the regularised incomplete beta function; for large `df` erfc(z / sqrt 2) with the
-/// z of Hill, "Algorithm 395: Student's t-distribution" (CACM 1970).
+/// I(df / (df + t^2); df / 2, 1 / 2), the regularised incomplete beta function; for large `df` erfc(z / sqrt 2) with
+/// the z of Hill, "Algorithm 395: Student's t-distribution" (CACM 1970).
 pub fn two_sided(t: f64, df: f64) -> f64 {
     let square = t * t;
     if df > LARGE {

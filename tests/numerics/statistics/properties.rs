@@ -5,6 +5,7 @@ use eyekern::random::{Purpose, Stream};
 use eyekern::study::stats::{Components, Effect, Over, Table, Verdict, effect, holm, jackknife, mcnemar, sign_flip};
 
 const LIMIT: f64 = 1e-12;
+const RANGE: &str = "between -1e100 and 1e100";
 
 /// The effect of a table given seed by seed.
 fn of(columns: &[Vec<f64>]) -> Effect {
@@ -128,7 +129,7 @@ fn degenerate_tables_have_their_documented_answer() {
     }
     // runs that are the same run: t over examples; examples that agree: t over seeds
     let column = vec![0.0, 1.0, 1.0, -1.0, 0.0, 1.0];
-    let (once, five) = (of(&[column.clone()]), of(&vec![column.clone(); 5]));
+    let (once, five) = (of(std::slice::from_ref(&column)), of(&vec![column.clone(); 5]));
     assert!(apart(&numbers(&once)[..5], &numbers(&five)[..5]) < LIMIT, "{once:?} {five:?}");
     assert!(five.over == Over::Both && five.of.seed < 1e-30 && five.of.noise < 1e-30, "{five:?}");
     let rows: Vec<Vec<f64>> = column.iter().map(|x| vec![*x; 4]).collect();
@@ -160,9 +161,8 @@ fn tables_that_do_not_fit_and_values_that_are_no_numbers_are_refused() {
     {
         let (mut arm, mut baseline) = (two.clone(), two.clone());
         (arm[1][2], baseline[1][2]) = (x, y);
-        let message = format!(
-            "the difference of example 3 and seed 2 is {difference}; statistics require numbers between -1e100 and 1e100"
-        );
+        let message =
+            format!("the difference of example 3 and seed 2 is {difference}; statistics require numbers {RANGE}");
         assert_eq!(refused(&arm, &baseline), message);
     }
     let message = "difference 2 is NaN; statistics require numbers between -1e100 and 1e100";

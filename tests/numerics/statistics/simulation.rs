@@ -1,8 +1,8 @@
 //! Coverage of intervals and the family-wise error of Holm's correction, on simulated runs of arms.
 //!
-//! The score of an arm on an example and a seed is c + d + u + v + r + noise: u, the difficulty of the example for every
-//! arm; v, that for this arm; r, the run; d, the effect of the arm. v, r and noise are drawn for each arm anew, u and
-//! v for each example, r for each seed. All are normal; u and v have the deviation 1, r has `ratio` and the noise
+//! The score of an arm on an example and a seed is c + d + u + v + r + noise: u is the difficulty of the example for
+//! every arm, v that for this arm, r the run, d the effect of the arm. v, r and noise are drawn for each arm anew, u
+//! and v for each example, r for each seed. All are normal; u and v have the deviation 1, r has `ratio` and the noise
 //! `noise`. A metric of 0 and 1 is whether the score is above 0, and its true effect a difference of two normal
 //! probabilities. Differences of the score have example and seed deviations in the same ratio.
 
