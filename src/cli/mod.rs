@@ -30,6 +30,7 @@ mod peaks;
 mod priors;
 mod progress;
 mod report;
+mod runs;
 mod score;
 mod signals;
 pub mod terminal;
@@ -77,6 +78,9 @@ enum Command {
     /// Train and evaluate a recipe with several arms and seeds: the grid of a controlled comparison.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", ablate::HELP))]
     Ablate(ablate::AblateArgs),
+    /// List the runs below a folder, with their state and key figures.
+    #[command(after_help = format!("{EXIT_CODES}\n\n{}", runs::HELP))]
+    Runs(runs::RunsArgs),
     /// Compare arms of a grid, or evaluations, with a baseline: differences with intervals, and whether they are fair.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", compare::HELP))]
     Compare(compare::CompareArgs),
@@ -150,6 +154,7 @@ fn run(command: Command, out: &mut Terminal) -> Result {
         Command::Eval(args) => eval::run(&args, out),
         Command::Score(args) => score::run(&args, out),
         Command::Ablate(args) => ablate::run(&args, out),
+        Command::Runs(args) => runs::run(&args, out),
         Command::Compare(args) => compare::run(&args, out),
         Command::Export(args) => export::run(&args, out),
         Command::Label(args) => label::run(&args, out),
@@ -227,6 +232,7 @@ mod tests {
                 "eyekern eval --help",
                 "\n  eyekern eval --model DIR --data test.java test.cs --task translation -o base\n  eyekern eval",
             ),
+            ("eyekern runs --help", "\n  eyekern runs\n  eyekern runs grid --format json"),
             ("eyekern compare --help", "\n  eyekern compare grid --baseline uniform --primary chrf,strict_exact\n"),
             (
                 "eyekern ablate --help",

@@ -154,6 +154,12 @@ pub fn lock(out: &Path, remedy: &str, notes: &mut Vec<String>) -> Result<File> {
     Ok(file)
 }
 
+/// Whether a run writes to the folder.
+pub fn is_locked(out: &Path) -> bool {
+    let file = File::open(out.join(LOCK));
+    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// Removes the lock of a folder that is no run's, while it is held.
 pub fn remove_lock(out: &Path) -> Result {
     let path = out.join(LOCK);

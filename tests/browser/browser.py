@@ -1,6 +1,9 @@
 """What the checks of pages share: headless Chromium, the addresses of a page, the pixels of a picture."""
 
+import html
 import html.parser
+import json
+import pathlib
 import re
 import struct
 import subprocess
@@ -20,6 +23,35 @@ def chromium(program, *flags):
 
 def scheme(dark):
     return "--blink-settings=preferredColorScheme=" + ("0" if dark else "1")
+
+
+def faults(page, checks, work, program, width, dark, first="", nonce="checks"):
+    """What is wrong with a page that is laid out: a list of sentences.
+
+    The script `checks` (a file beside this one) looks at it and writes its findings into an element of that name;
+    `first` runs before the page. Both carry the number that the page's policy asks of scripts.
+    """
+    found = Addresses()
+    found.feed(page)
+    wrong = [f"an address: {a}" for a in found.found]
+    first = f"window.failures = [];{first}addEventListener('error', (e) => failures.push('error: ' + e.message));"
+    script = (pathlib.Path(__file__).resolve().parent / checks).read_text()
+    page = page.replace("<title>", f'<script nonce="{nonce}">{first}</script><title>', 1)
+    page = page.replace("</body>", f'<script nonce="{nonce}">{script}</script></body>', 1)
+    file = work / "checked.html"
+    file.write_text(page)
+    flags = [f"--window-size={width},900", scheme(dark), "--virtual-time-budget=3000", "--dump-dom", f"file://{file}"]
+    dom, log = chromium(program, *flags)
+    console = [line for line in log.splitlines() if "CONSOLE" in line]
+    # the one message that is wanted: the policy stopping the script that the checks smuggle in
+    wrong += [line for line in console if "Content Security Policy" not in line]
+    result = re.search(r'<pre id="checks">(.*?)</pre>', dom, re.S)
+    return wrong + (json.loads(html.unescape(result.group(1))) if result else ["the checks did not come to an end"])
+
+
+def wanted(value):
+    """A script that hands a value to the checks. A hostile text must not end it."""
+    return f"window.wanted = {json.dumps(value)};".replace("<", "\\u003c")
 
 
 class Addresses(html.parser.HTMLParser):

@@ -9,8 +9,6 @@ Standard library only. Exit status 0 if all is well, 1 if not, 77 if there is no
 """
 
 import argparse
-import html
-import json
 import os
 import re
 import shutil
@@ -19,7 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from browser import Addresses, chromium, pixels, scheme
+import browser
+from browser import chromium, pixels, scheme
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -47,29 +46,9 @@ BREAKAGES = [
 
 def faults(page, work, program, width, dark):
     """What is wrong with a page: a list of sentences."""
-    found = Addresses()
-    found.feed(page)
-    wrong = [f"an address: {a}" for a in found.found]
     nonce = re.search(r"script-src 'nonce-(\w+)'", page).group(1)
-    first = (
-        "window.failures = []; window.violations = 0;"
-        "addEventListener('error', (e) => failures.push('error: ' + e.message));"
-        "addEventListener('securitypolicyviolation', () => { violations += 1; });"
-    )
-    checks = (HERE / "checks.js").read_text()
-    page = page.replace("<title>", f'<script nonce="{nonce}">{first}</script><title>', 1)
-    page = page.replace("</body>", f'<script nonce="{nonce}">{checks}</script></body>', 1)
-    file = work / "checked.html"
-    file.write_text(page)
-    flags = [f"--window-size={width},900", scheme(dark), "--virtual-time-budget=3000", "--dump-dom", f"file://{file}"]
-    dom, log = chromium(program, *flags)
-    console = [line for line in log.splitlines() if "CONSOLE" in line]
-    # the one message that is wanted: the policy stopping the script that checks.js smuggles in
-    wrong += [line for line in console if "Content Security Policy" not in line]
-    result = re.search(r'<pre id="checks">(.*?)</pre>', dom, re.S)
-    if not result:
-        return wrong + ["the checks did not come to an end"]
-    return wrong + json.loads(html.unescape(result.group(1)))
+    first = "window.violations = 0; addEventListener('securitypolicyviolation', () => { violations += 1; });"
+    return browser.faults(page, "checks.js", work, program, width, dark, first, nonce)
 
 
 def picture(page, work, program, dark):

@@ -9,7 +9,6 @@ Standard library only. Exit status 0 if all is well, 1 if not, 77 if there is no
 """
 
 import argparse
-import html
 import json
 import re
 import shutil
@@ -18,7 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from browser import Addresses, chromium, pixels, scheme
+import browser
+from browser import chromium, pixels, scheme
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -52,25 +52,7 @@ def eyekern(binary, *args):
 
 def faults(page, wanted, work, program, width, dark):
     """What is wrong with a page: a list of sentences."""
-    found = Addresses()
-    found.feed(page)
-    wrong = [f"an address: {a}" for a in found.found]
-    # in a script, a hostile text must not end it
-    told = json.dumps(wanted).replace("<", "\\u003c")
-    first = f"window.failures = []; window.wanted = {told};"
-    first += "addEventListener('error', (e) => failures.push('error: ' + e.message));"
-    checks = (HERE / "report.js").read_text()
-    page = page.replace("<title>", f'<script nonce="checks">{first}</script><title>', 1)
-    page = page.replace("</body>", f'<script nonce="checks">{checks}</script></body>', 1)
-    file = work / "checked.html"
-    file.write_text(page)
-    flags = [f"--window-size={width},900", scheme(dark), "--virtual-time-budget=3000", "--dump-dom", f"file://{file}"]
-    dom, log = chromium(program, *flags)
-    console = [line for line in log.splitlines() if "CONSOLE" in line]
-    # the one message that is wanted: the policy stopping the script that report.js smuggles in
-    wrong += [line for line in console if "Content Security Policy" not in line]
-    result = re.search(r'<pre id="checks">(.*?)</pre>', dom, re.S)
-    return wrong + (json.loads(html.unescape(result.group(1))) if result else ["the checks did not come to an end"])
+    return browser.faults(page, "report.js", work, program, width, dark, browser.wanted(wanted))
 
 
 def picture(page, work, program, dark):

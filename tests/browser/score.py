@@ -9,7 +9,6 @@ Standard library only. Exit status 0 if all is well, 1 if not, 77 if there is no
 """
 
 import argparse
-import html
 import json
 import re
 import shutil
@@ -18,7 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from browser import Addresses, chromium, pixels, scheme
+import browser
+from browser import chromium, pixels, scheme
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -58,25 +58,8 @@ BREAKAGES = [
 
 def faults(page, work, program, width, dark):
     """What is wrong with a page: a list of sentences."""
-    found = Addresses()
-    found.feed(page)
-    wrong = [f"an address: {a}" for a in found.found]
-    # in a script, a hostile text must not end it
-    wanted = json.dumps({"pairs": PAIRS, "wide": width > 1000}).replace("<", "\\u003c")
-    first = f"window.failures = []; window.wanted = {wanted};"
-    first += "addEventListener('error', (e) => failures.push('error: ' + e.message));"
-    checks = (HERE / "score.js").read_text()
-    page = page.replace("<title>", f'<script nonce="checks">{first}</script><title>', 1)
-    page = page.replace("</body>", f'<script nonce="checks">{checks}</script></body>', 1)
-    file = work / "checked.html"
-    file.write_text(page)
-    flags = [f"--window-size={width},900", scheme(dark), "--virtual-time-budget=3000", "--dump-dom", f"file://{file}"]
-    dom, log = chromium(program, *flags)
-    console = [line for line in log.splitlines() if "CONSOLE" in line]
-    # the one message that is wanted: the policy stopping the script that score.js smuggles in
-    wrong += [line for line in console if "Content Security Policy" not in line]
-    result = re.search(r'<pre id="checks">(.*?)</pre>', dom, re.S)
-    return wrong + (json.loads(html.unescape(result.group(1))) if result else ["the checks did not come to an end"])
+    told = browser.wanted({"pairs": PAIRS, "wide": width > 1000})
+    return browser.faults(page, "score.js", work, program, width, dark, told)
 
 
 def picture(page, work, program, dark):

@@ -264,6 +264,28 @@ fn differences_are_those_of_the_files() {
 }
 
 #[test]
+fn runs_are_listed_with_their_state() {
+    let case = case();
+    assert_eq!(grid(&case, "g", &[]).code, Some(0));
+    // a run that was stopped before its end
+    let partial = String::from_utf8(case.read("g/data/seed-1/run/metrics.jsonl")).expect("UTF-8");
+    std::fs::create_dir(case.path("stopped")).expect("creates");
+    case.write("stopped/metrics.jsonl", partial.lines().take(2).map(|line| format!("{line}\n")).collect::<String>());
+    let ran = case.run(&["runs"], &[]);
+    assert_eq!((ran.code, ran.touched), (Some(0), false), "{}", ran.stderr);
+    let lines: Vec<Vec<&str>> = ran.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines.len(), 6);
+    let chrf = case.json("g/uniform/seed-2/cell.json")["metrics"]["chrf"].as_f64().expect("a metric");
+    assert_eq!(lines[4][..5], ["./g/uniform/seed-2/run", "done", "3/3", "uniform", "2"]);
+    assert_eq!(lines[4][6..], ["chrf", &format!("{chrf:.4}")]);
+    assert_eq!(lines[5][..5], ["./stopped", "stopped", "1/3", "data", "1"]);
+    let json: Value = serde_json::from_str(&case.run(&["runs", "g", "--format", "json"], &[]).stdout).expect("JSON");
+    assert_eq!((json.as_array().map(Vec::len), &json[3]["state"]), (Some(4), &json!("done")));
+    assert_eq!(case.run(&["runs", "model"], &[]).stdout, "no runs below model\n");
+    assert_eq!(case.run(&["runs", "none"], &[]).code, Some(3));
+}
+
+#[test]
 fn comparisons_that_are_not_fair_are_marked() {
     let case = case();
     let ran = ablate(&case, &["--arms", "uniform,artifact-baseline", "--seeds", "1", "-o", "g"]);
