@@ -112,7 +112,7 @@ pub fn run(args: &AblateArgs, out: &mut Terminal) -> Result {
         match common.compute(cell, recipe, inputs, &stop) {
             Ok(record) => {
                 let left = started.elapsed().as_secs_f64() / (i + 1) as f64 * (total - i - 1) as f64;
-                out.line(&format!("{name}: {}{}", figures(&record), time_left(left)));
+                out.line(&format!("{name}: {}{}", figures(&record, &asked.primary), time_left(left)));
                 done.push(record);
                 grid::write_table(&args.output, &ordered(&cells, &done))?;
             }
@@ -128,7 +128,7 @@ pub fn run(args: &AblateArgs, out: &mut Terminal) -> Result {
         }
     }
     grid::write_table(&args.output, &ordered(&cells, &done))?;
-    summary(&columns, &done, out);
+    summary(&columns, &done, &asked.primary, out);
     match failed.into_iter().next() {
         None => {
             let baseline = asked.baseline.or_else(|| asked.arms.first().cloned()).unwrap_or_default();
@@ -196,13 +196,20 @@ fn ordered(cells: &[Cell], records: &[Record]) -> Vec<Record> {
     cells.iter().filter_map(of).collect()
 }
 
+/// The metrics of a record, the primary ones first.
+fn first<'a>(record: &'a Record, primary: &[String]) -> Vec<&'a String> {
+    let mut names: Vec<&String> = record.metrics.keys().collect();
+    names.sort_by_key(|name| primary.iter().position(|first| first == *name).unwrap_or(usize::MAX));
+    names
+}
+
 /// A cell in a line.
-fn figures(record: &Record) -> String {
+fn figures(record: &Record, primary: &[String]) -> String {
     let t = &record.training;
     let loss = t.loss.map_or(String::new(), |loss| format!(", loss {loss:.4}"));
-    let metrics = record.metrics.iter().take(3).filter_map(|(name, value)| {
+    let metrics = first(record, primary).into_iter().take(3).filter_map(|name| {
         let scale = record.scales.get(name).and_then(Value::as_f64).unwrap_or(1.0);
-        Some(format!("{name} {}", digits(value.as_f64()?, scale)))
+        Some(format!("{name} {}", digits(record.metrics.get(name)?.as_f64()?, scale)))
     });
     let metrics: Vec<String> = metrics.collect();
     format!("{}{loss}; {}; {:.0} s", counted(t.steps as usize, "step"), metrics.join(", "), record.seconds)
@@ -219,9 +226,9 @@ fn time_left(seconds: f64) -> String {
 }
 
 /// The means of each arm over its seeds, with the least and the greatest value.
-fn summary(columns: &[Column], records: &[Record], out: &mut Terminal) {
-    let Some(first) = records.first() else { return };
-    let names: Vec<&String> = first.metrics.keys().take(4).collect();
+fn summary(columns: &[Column], records: &[Record], primary: &[String], out: &mut Terminal) {
+    let Some(example) = records.first() else { return };
+    let names: Vec<&String> = first(example, primary).into_iter().take(4).collect();
     let wide = columns.iter().map(|column| column.name.len()).max().unwrap_or(0).max(4);
     let head: String = names.iter().map(|name| format!("  {name:>24}")).collect();
     out.line(&format!("\n{}", out.bold(&format!("{:wide$} seeds{head}", "arm"))));
@@ -232,7 +239,7 @@ fn summary(columns: &[Column], records: &[Record], out: &mut Terminal) {
             if values.is_empty() {
                 return format!("  {:>24}", "-");
             }
-            let scale = first.scales.get(name).and_then(Value::as_f64).unwrap_or(1.0);
+            let scale = example.scales.get(name).and_then(Value::as_f64).unwrap_or(1.0);
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(*v), high.max(*v)));
             let [mean, low, high] = [mean, low, high].map(|value| digits(value, scale));
