@@ -8,6 +8,7 @@ mod special;
 mod spelling;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tokenizers::{Encoding, PostProcessorWrapper};
@@ -40,9 +41,9 @@ pub struct Piece {
 /// Text is always encoded without special tokens, so that parts of a row can be encoded on their own and joined;
 /// special tokens spelled out in the text are kept.
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Arc<tokenizers::Tokenizer>,
     /// For text behind other text, where that makes a difference.
-    behind: Option<tokenizers::Tokenizer>,
+    behind: Option<Arc<tokenizers::Tokenizer>>,
     file: PathBuf,
     digest: blake3::Hash,
     inputs: blake3::Hash,
@@ -99,7 +100,7 @@ impl Tokenizer {
             eos = id(&generation).or_else(|| id(&model));
         }
         tokenizer.inputs = files.hash();
-        tokenizer.framed(eos)
+        Ok(tokenizer.framed(eos)?.shared())
     }
 
     /// A tokenizer held in memory, in the form of `tokenizer.json`. `eos` is the text of the EOS token; it may be
@@ -289,7 +290,7 @@ impl Tokenizer {
         inner.with_post_processor(processor);
         let digest = blake3::hash(bytes);
         let tokenizer = Tokenizer {
-            inner,
+            inner: Arc::new(inner),
             behind: None,
             file: file.to_path_buf(),
             digest,
@@ -306,7 +307,7 @@ impl Tokenizer {
 
     /// Adds the special tokens of the files beside tokenizer.json, which lists the added tokens `listed`.
     fn add(&mut self, special: &Special, listed: &Value, class: Option<&Class>) -> Result<()> {
-        let added = outcome(|| special.add_to(&mut self.inner));
+        let added = outcome(|| special.add_to(Arc::make_mut(&mut self.inner)));
         added.map_err(|e| self.fault("cannot add the tokens of tokenizer_config.json", &e))?;
         self.special = special.names();
         if let Some(bos) = self.special("bos_token").filter(|_| class.is_some_and(|class| class.frame == Frame::Bos)) {
@@ -320,7 +321,7 @@ impl Tokenizer {
             });
             let frame: PostProcessorWrapper =
                 serde_json::from_value(frame).map_err(|e| self.fault("cannot put BOS before a text", &e))?;
-            self.inner.with_post_processor(Some(frame));
+            Arc::make_mut(&mut self.inner).with_post_processor(Some(frame));
         }
         let listed = listed.as_array().map_or(&[][..], Vec::as_slice);
         let stored = |text: &str| {
@@ -343,6 +344,19 @@ impl Tokenizer {
             }
         }
         Ok(())
+    }
+
+    /// The same, with the parts of one that was read from the same files before. Each thread keeps what it has split by
+    /// a tokenizer of the library until the thread ends, so a grid must not make one anew for every cell.
+    fn shared(mut self) -> Tokenizer {
+        type Parts = (Arc<tokenizers::Tokenizer>, Option<Arc<tokenizers::Tokenizer>>);
+        static READ: Mutex<Vec<(blake3::Hash, Parts)>> = Mutex::new(Vec::new());
+        let mut read = READ.lock().unwrap_or_else(|e| e.into_inner());
+        match read.iter().find(|(inputs, _)| *inputs == self.inputs) {
+            Some((_, parts)) => (self.inner, self.behind) = parts.clone(),
+            None => read.push((self.inputs, (self.inner.clone(), self.behind.clone()))),
+        }
+        self
     }
 
     /// The special tokens that the post-processor puts right before and right after a text.
@@ -369,7 +383,7 @@ impl Tokenizer {
         self.eos = eos.or(end).ok_or_else(|| Error::file(&self.file, why))?;
         self.id_end = self.inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
         let behind = outcome(|| behind::behind(&self.inner));
-        self.behind = behind.map_err(|e| self.fault("cannot split a text behind another one", &e))?;
+        self.behind = behind.map_err(|e| self.fault("cannot split a text behind another one", &e))?.map(Arc::new);
         Ok(self)
     }
 

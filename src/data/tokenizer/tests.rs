@@ -228,3 +228,20 @@ fn errors_name_the_file_and_the_remedy() {
          remove it"
     );
 }
+
+/// Threads keep what they split by an instance of the library, so one is made for all that read the same files.
+#[test]
+fn a_tokenizer_that_is_read_again_is_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let assets = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(assets.join(name), dir.path().join(name)).unwrap();
+    }
+    let (a, b) = (Tokenizer::load(dir.path()).unwrap(), Tokenizer::load(dir.path()).unwrap());
+    assert!(std::sync::Arc::ptr_eq(&a.inner, &b.inner));
+    // another file beside it may change the ids
+    std::fs::write(dir.path().join("special_tokens_map.json"), "{}").unwrap();
+    std::fs::remove_file(dir.path().join("tokenizer_config.json")).unwrap();
+    std::fs::write(dir.path().join("tokenizer_config.json"), r#"{"eos_token": "<|endoftext|>", "x": 1}"#).unwrap();
+    assert!(!std::sync::Arc::ptr_eq(&a.inner, &Tokenizer::load(dir.path()).unwrap().inner));
+}
