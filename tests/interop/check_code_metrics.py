@@ -331,7 +331,7 @@ def pairs(lang, n, shared):
         if kind < 0.02:
             rows.append([draw.choice(["", " ", "\n\t", "}", "public", "// only\n", "🙂", ";"]), code])
         elif kind < 0.03:
-            rows.append([code, draw.choice(["", " ", "\n", "}", "/* only */", "x"])])
+            rows.append([code, draw.choice(["}", "/* only */", "x", ";"])])
         elif kind < 0.035:
             long = "\n".join(draw.choices(codes, k=max(2, 10_000 // max(len(code), 20))))[:10_000]
             rows.append([changed(long, draw), long])
@@ -341,7 +341,9 @@ def pairs(lang, n, shared):
             rows.append([changed(code, draw), changed(code, draw)])
         else:
             rows.append([changed(code, draw), code])
-    return [[text.encode("utf8", "ignore").decode("utf8") for text in row] for row in rows]
+    # eyekern refuses a row without a reference
+    rows = [[text.encode("utf8", "ignore").decode("utf8") for text in row] for row in rows]
+    return [row for row in rows if row[1].strip()]
 
 
 # --- comparison -------------------------------------------------------------------------------------------------------
@@ -381,6 +383,7 @@ class Report:
 
 def check(lang, n, args, pinned, linked, program, report):
     rows = pairs(lang, n, args.shared)
+    n = len(rows)
     job = {"lang": lang, "rows": rows}
     with tempfile.TemporaryDirectory() as folder:
         *ours, all_ours = scored(args.eyekern, lang, rows, pathlib.Path(folder))
