@@ -87,6 +87,14 @@ pub trait AttentionOps: Memory {
         &self, s: Heads, tokens: &Tokens<Self>, qkv: &F<Self>, drop: Option<Dropout<Self>>, y: &F<Self>, lse: &S<Self>,
         dy: &F<Self>, delta: &mut S<Self>, d_qkv: &mut F<Self>,
     ) -> Result;
+    /// The probabilities of the tokens `rows [chosen.n]`, for diagnostics; forward only, since training never forms
+    /// them. With `g = h / (q / kv)`, `start = seg_start[rows[i]]` and j over `start..=rows[i]`, the row's own segment
+    /// up to itself: `probs[i, h, j - start] = softmax_j(scale q_ih k_gj)`, and 0 behind these.
+    /// `probs [chosen.n, q, chosen.width]`, where `chosen.width` is at least `rows[i] - start + 1` for every row; of
+    /// `qkv` the values are not read.
+    fn attention_probs(
+        &self, s: Heads, chosen: Rows, tokens: &Tokens<Self>, rows: &Ids<Self>, qkv: &F<Self>, probs: &mut S<Self>,
+    ) -> Result;
 }
 
 /// The KV cache of generation; forward only, since nothing is trained through a cache.

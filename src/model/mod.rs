@@ -2,6 +2,7 @@
 //! rest once, generic over a backend.
 
 pub mod adapter;
+pub mod attention;
 pub mod backward;
 pub mod checkpoint;
 pub mod config;

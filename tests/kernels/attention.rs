@@ -6,7 +6,7 @@ use eyekern::backend::cuda::device::{Args, Device, Product};
 use eyekern::backend::cuda::emulated::{Memory, Schedule};
 use eyekern::backend::cuda::emulation::Emulated;
 use eyekern::backend::cuda::{Cuda, Geometry, TensorMap};
-use eyekern::backend::{Backend, Heads};
+use eyekern::backend::{Backend, Heads, Rows};
 use eyekern::error::Result;
 
 fn attention<B: Backend>(
@@ -88,6 +88,43 @@ fn dropped_probabilities() {
     for (heads, p) in [((2, 1, 64), 0.1), ((2, 2, 32), 0.5), ((2, 1, 192), 0.2)] {
         compare!(format!("heads {heads:?}, p {p}"), |lab: &mut Lab<_>| attention(lab, heads, &[70, 9], p));
     }
+}
+
+/// The probabilities of the first, last and some other tokens of each segment, in no order and one of them twice; more
+/// room than the longest needs.
+fn probabilities<B: Backend>(
+    lab: &mut Lab<B>, (q, kv, dim): (usize, usize, usize), lengths: &[usize], size: f64,
+) -> Vec<Output> {
+    let tokens = lab.tokens(lengths, 10);
+    let s = Heads { tokens: tokens.count, q, kv, dim, scale: 1.0 / (dim as f64).sqrt() };
+    let qkv = lab.float(tokens.count * s.width(), size);
+    let mut rows = vec![tokens.count as u32 - 1];
+    let mut first = 0;
+    for &length in lengths {
+        rows.extend([first + length / 2, first, first + length - 1].map(|row| row as u32));
+        first += length;
+    }
+    let chosen = Rows { n: rows.len(), width: lengths.iter().max().expect("segments") + 3 };
+    let (rows, n) = (lab.ids_of(&rows), chosen.n * q * chosen.width);
+    let mut probs = lab.poison_stat(n);
+    lab.b.attention_probs(s, chosen, &tokens, &rows, &qkv, &mut probs).expect("attention_probs");
+    vec![("probs", Bound::Abs(1e-6), lab.read_stat(&probs, n))]
+}
+
+#[test]
+fn probabilities_of_chosen_rows() {
+    let case = |heads, lengths: &[usize], size| {
+        let name = format!("heads {heads:?}, segments {lengths:?}, values up to {size}");
+        compare!(name, |lab: &mut Lab<_>| probabilities(lab, heads, lengths, size));
+    };
+    for dim in [8, 16, 40, 64, 72, 80, 128, 136, 256] {
+        case((2, 1, dim), &[70, 3], 1.5);
+    }
+    for heads in [(1, 1, 64), (4, 4, 32), (6, 2, 32), (5, 1, 128)] {
+        case(heads, &[1, 40, 1, 130, 2], 1.5);
+    }
+    // scores of thousands: one probability of 1 and the rest of 0, without an overflow
+    case((2, 1, 64), &[33, 2], 60.0);
 }
 
 /// Scores far apart: one probability of 1 and the rest of 0, without an overflow.

@@ -62,7 +62,8 @@ impl Device for Far {
     /// A block per row, as a rule; the tiles of attention are 64 rows, and numbered from the end where queries own
     /// them.
     fn launch(&self, kernel: &str, geometry: Geometry, args: Args) -> Result {
-        let tiles = kernel.starts_with("attention_") && kernel != "attention_delta";
+        let rows = ["attention_delta", "attention_probs"].contains(&kernel);
+        let tiles = kernel.starts_with("attention_") && !rows;
         let count = if tiles { self.rows.div_ceil(64) } else { self.rows }.min(geometry.grid[0] as usize) as u32;
         let backwards = kernel.starts_with("attention_fwd") || kernel.starts_with("attention_dq");
         let first = if backwards { 0 } else { geometry.grid[0] - count };
@@ -263,6 +264,24 @@ fn attention<B: Backend>(lab: &mut Lab<B>, total: usize) -> Vec<Output> {
 #[test]
 fn tokens_of_attention() {
     compare_far!("attention", attention, N, 131_250 * 64 + N);
+}
+
+fn probabilities<B: Backend>(lab: &mut Lab<B>, total: usize) -> Vec<Output> {
+    let s = Heads { tokens: total, q: 8, kv: 1, dim: 64, scale: 0.125 };
+    let tokens = tokens(lab.b, total, N, &[0; N]);
+    let qkv = lab.values(N * s.width(), 1.5);
+    let qkv = floats(lab.b, total * s.width(), &qkv);
+    let rows: Vec<u32> = (total - N..total).rev().map(|row| row as u32).collect();
+    let rows = ending(lab.b, total, &rows);
+    let mut probs = stats(lab.b, total * s.q * N, &vec![f64::NAN; N * s.q * N]);
+    let chosen = Rows { n: total, width: N };
+    lab.b.attention_probs(s, chosen, &tokens, &rows, &qkv, &mut probs).expect("attention_probs");
+    vec![("probs", Bound::Abs(1e-6), lab.read_stat(&probs, N * s.q * N))]
+}
+
+#[test]
+fn rows_of_probabilities() {
+    compare_far!("attention_probs", probabilities, N, 131_250 * 64 + N);
 }
 
 /// Logits that lie there already: a chunk of 16,780 rows of 256,000.

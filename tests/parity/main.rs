@@ -1,9 +1,11 @@
-//! Parity with transformers and PEFT on every folder of fixtures: training ([`training`]) and generation
-//! ([`generate`]). With their models, `train.recompute` gives the same bits ([`recompute`]).
+//! Parity with transformers and PEFT on every folder of fixtures: training ([`training`]), generation ([`generate`])
+//! and attention probabilities ([`attention`]). With their models, `train.recompute` gives the same bits
+//! ([`recompute`]).
 //!
 //! The tiny folder of this project is always there; `EYEKERN_SHARED` and `EYEKERN_PARITY` name more.
 #![deny(dead_code)] // a test that no trial runs
 
+mod attention;
 mod generate;
 mod recompute;
 #[path = "../support/mod.rs"]
@@ -11,6 +13,9 @@ mod support;
 mod training;
 
 fn main() {
-    let trials = [training::trials(), generate::trials(), recompute::trials()].into_iter().flatten().collect();
+    let trials = [training::trials(), generate::trials(), attention::trials(), recompute::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
     libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit();
 }

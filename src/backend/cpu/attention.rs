@@ -11,7 +11,7 @@
 use super::gemm::{Mat, gemm};
 use super::real::Real;
 use super::wide::{dot, exp_of_row, scaled, wide};
-use super::{AttentionOps, BLOCK, Cpu, Dropout, Heads, Tokens};
+use super::{AttentionOps, BLOCK, Cpu, Dropout, Heads, Rows, Tokens};
 use crate::error::Result;
 use std::ops::Range;
 
@@ -269,6 +269,30 @@ impl<R: Real> AttentionOps for Cpu<R> {
                 }
             });
         }
+        Ok(())
+    }
+
+    /// A task is a row: its scores are formed in their place.
+    fn attention_probs(
+        &self, s: Heads, chosen: Rows, tokens: &Tokens<Self>, rows: &Vec<u32>, qkv: &Vec<R>, probs: &mut Vec<R>,
+    ) -> Result {
+        let (keys, group) = (chosen.width, s.q / s.kv);
+        self.chunks(&mut probs[..chosen.n * s.q * keys], s.q * keys, |i, probs| {
+            let t = rows[i] as usize;
+            let start = tokens.seg_start[t] as usize;
+            let seen = t + 1 - start;
+            for (kv, probs) in probs.chunks_exact_mut(group * keys).enumerate() {
+                let queries = Mat::rows(&qkv[t * s.width() + kv * group * s.dim..], s.dim);
+                let of_keys = Mat::rows(&qkv[start * s.width() + (s.q + kv) * s.dim..], s.width());
+                gemm((group, seen, s.dim), queries, of_keys.t(), probs, keys, s.scale, false, 1);
+                for row in probs.chunks_exact_mut(keys) {
+                    let (row, behind) = row.split_at_mut(seen);
+                    let (_, total) = exp_of_row(row);
+                    scaled(row, R::of(1.0) / total);
+                    behind.fill(R::of(0.0));
+                }
+            }
+        });
         Ok(())
     }
 }

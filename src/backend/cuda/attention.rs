@@ -3,7 +3,7 @@
 
 use super::backend::Cuda;
 use super::device::{Args, Device, halves};
-use crate::backend::{AttentionOps, Dropout, F, Heads, S, Tokens};
+use crate::backend::{AttentionOps, Dropout, F, Heads, Ids, Rows, S, Tokens};
 use crate::error::{Error, Result};
 
 /// Head widths that kernels are compiled for; others are padded to the next.
@@ -173,5 +173,16 @@ impl<D: Device> AttentionOps for Cuda<D> {
             self.blocks(&format!("attention_{kernel}_{width}"), grid, tiles.threads, tiles.shared(width), args)?;
         }
         Ok(())
+    }
+
+    fn attention_probs(
+        &self, s: Heads, chosen: Rows, tokens: &Tokens<Self>, rows: &Ids<Self>, qkv: &F<Self>, probs: &mut S<Self>,
+    ) -> Result {
+        padded(s.dim)?; // those that the forward pass has a kernel for
+        let args = Args::default()
+            .words(&words(s))
+            .addresses([rows.address(), tokens.seg_start.address(), qkv.address(), probs.address()])
+            .long(chosen.width);
+        self.blocks("attention_probs", [chosen.n, s.q], 128, 32 * 4, args)
     }
 }
