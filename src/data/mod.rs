@@ -3,13 +3,15 @@
 //! `source` says where rows come from and `corpus` reads all of them. `template` holds the task templates and `chat`
 //! the model's own, which `jinja` runs. `tokenizer` turns text into ids, by the files `beside` it, and `contain` turns
 //! the panics of its library into errors. `reader` and `turns` read one `row`, `weights` gives its subwords their loss
-//! weights, `cache` keeps prepared examples and `pack` lays them out. `requests` reads rows to continue, `survey`
-//! counts possible defects of data, and `shown` keeps a row for display. Nothing here knows a model or a device.
+//! weights, `cache` keeps prepared examples and `pack` lays them out. `requests` reads rows to continue, `contexts`
+//! reads them with their references and scan paths. `survey` counts possible defects of data, and `shown` keeps a row
+//! for display. Nothing here knows a model or a device.
 
 mod beside;
 pub mod cache;
 pub mod chat;
 mod contain;
+pub mod contexts;
 pub mod corpus;
 mod counts;
 pub mod cut;

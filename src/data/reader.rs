@@ -119,11 +119,11 @@ impl RowReader<'_> {
         let tail = if head.is_empty() { tokenizer.encode(completion) } else { tokenizer.encode_behind(completion) };
         let tail = tail.map_err(|e| e.to_string())?;
         let words = self.keep_texts.then(|| {
-            let paths = self.reading.paths.as_ref();
             let mut words = Words {
                 source: texts.code.to_string(),
                 target: completion.to_string(),
-                looked_at: paths.map(|paths| paths.looked_at(texts).0.into_owned()),
+                looked_at: self.reading.paths.as_ref().map(|paths| paths.looked_at(texts).0.into_owned()),
+                lang: texts.lang,
                 ..Words::default()
             };
             words.places.extend(tokenizer.missing_bos(head.first().or(tail.first()).map(|p| p.id)).map(|_| 0..0));

@@ -24,6 +24,8 @@ pub struct Prompt {
     pub source: Option<String>,
     /// The code before the target, where that was cut from the code of its row.
     pub before: Option<Before>,
+    /// Which tokens of the whole row, prompt and target, are on its scan path; empty where paths are not read.
+    pub path: Vec<bool>,
 }
 
 /// The rows of a source, in its order; forms and templates are those of training ([`corpus`]), and the target may be
@@ -69,7 +71,7 @@ pub fn text(text: &str, tokenizer: &Tokenizer, vocab: usize, task: Task) -> std:
     Ok(Prompt { ids, ..Prompt::default() })
 }
 
-fn split(row: Row, tokenizer: Option<&Tokenizer>) -> Result<Prompt> {
+pub(super) fn split(row: Row, tokenizer: Option<&Tokenizer>) -> Result<Prompt> {
     let Row { example, words, before, .. } = row;
     let source = words.as_ref().map(|words| words.source.clone());
     let first = example.labels.iter().position(|&label| label != IGNORE).unwrap_or(example.ids.len());
@@ -86,7 +88,15 @@ fn split(row: Row, tokenizer: Option<&Tokenizer>) -> Result<Prompt> {
         (None, Some(tokenizer)) => Some(tokenizer.decode_behind(&example.ids[..first], &target)?),
         (None, None) => None,
     };
-    Ok(Prompt { row: example.row, ids: example.ids[..first].to_vec(), target, target_text, source, before })
+    Ok(Prompt {
+        row: example.row,
+        ids: example.ids[..first].to_vec(),
+        target,
+        target_text,
+        source,
+        before,
+        ..Prompt::default()
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::Example;
 use super::cut::Before;
 use super::tokenizer::Piece;
 use super::weights::drawn::Look;
-use crate::salience::syntax::Parsed;
+use crate::salience::syntax::{Language, Parsed};
 
 /// A row that was read.
 #[derive(Debug, Default)]
@@ -40,6 +40,8 @@ pub(crate) struct Words {
     pub places: Vec<Range<usize>>,
     /// The text that scan paths are drawn through.
     pub looked_at: Option<String>,
+    /// The language that the row names.
+    pub lang: Option<Language>,
 }
 
 impl Words {

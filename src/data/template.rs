@@ -39,6 +39,14 @@ pub fn render(task: Task, code: &str) -> String {
     }
 }
 
+/// The byte of [`render`]'s prompt at which the code begins.
+pub(crate) fn begin(task: Task) -> usize {
+    match task {
+        Task::None => 0,
+        _ => render(task, "").len() - "\n\n### Output:\n".len(),
+    }
+}
+
 /// The prompt of a row of the Alpaca data (Taori et al. 2023).
 pub fn alpaca(instruction: &str, input: &str) -> String {
     const REQUEST: &str = "Write a response that appropriately completes the request.";

@@ -139,7 +139,9 @@ impl PathReading {
     }
 
     /// The tokens of a text, and how it parsed if it is code. `assumed`: nothing named its language.
-    fn spans(&self, text: &str, writing: Writing, assumed: bool) -> Result<(Vec<Span>, Option<Parsed>), String> {
+    pub(crate) fn spans(
+        &self, text: &str, writing: Writing, assumed: bool,
+    ) -> Result<(Vec<Span>, Option<Parsed>), String> {
         let text = text.as_bytes();
         match writing {
             Writing::Code(language) => {
