@@ -1,10 +1,11 @@
 //! HTML pages, each a single file that works offline and makes no network requests; the page of `eyekern inspect` is
-//! here, the page of `eyekern report` in [`run`], the page of `eyekern score` in
-//! [`score`].
+//! here, the page of `eyekern report` in [`run`], the page of `eyekern score` in [`score`], the page of `eyekern
+//! attention` in [`attention`].
 //!
 //! All text from data goes through [`escape`]. In case something gets past it, a policy in the page's head allows no
 //! requests, and no script but the page's own.
 
+pub mod attention;
 pub mod run;
 pub mod score;
 pub mod study;

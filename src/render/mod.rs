@@ -4,6 +4,7 @@
 pub mod chart;
 pub mod diff;
 pub mod forest;
+pub mod heatmap;
 pub mod html;
 pub mod svg;
 pub mod tensorboard;

@@ -183,8 +183,22 @@ impl Svg {
         self.element(&format!("<polygon points=\"{}\"", coordinates(points)), paint);
     }
 
+    /// Cells with sharp edges, in the commands of SVG's `path`: from numbers only.
+    pub fn cells(&mut self, commands: &str, paint: &Paint) {
+        self.element(&format!("<path d=\"{commands}\" shape-rendering=\"crispEdges\""), paint);
+    }
+
     /// A text whose baseline is at `(x, y)`.
     pub fn text(&mut self, at: (f64, f64), text: &str, font: &Font) {
+        self.turned(at, text, font, "");
+    }
+
+    /// A text that runs upwards from `(x, y)`.
+    pub fn text_up(&mut self, at: (f64, f64), text: &str, font: &Font) {
+        self.turned(at, text, font, &format!(" transform=\"rotate(-90 {} {})\"", number(at.0), number(at.1)));
+    }
+
+    fn turned(&mut self, at: (f64, f64), text: &str, font: &Font, turn: &str) {
         let [x, y, size] = [at.0, at.1, font.size].map(number);
         let family = if font.mono { "ui-monospace, DejaVu Sans Mono, Menlo, Consolas, monospace" } else { SANS };
         let anchor = match font.anchor {
@@ -201,7 +215,7 @@ impl Svg {
         let _ = writeln!(
             self.body,
             "<text x=\"{x}\" y=\"{y}\" font-family=\"{family}\" font-size=\"{size}\" \
-             fill=\"{colour}\"{anchor}{weight}{fit} \
+             fill=\"{colour}\"{anchor}{weight}{fit}{turn} \
              xml:space=\"preserve\">{text}</text>"
         );
     }
@@ -361,8 +375,9 @@ fn short_to(value: f64, decimals: usize) -> String {
     }
 }
 
-/// Text for an element or an attribute; characters that XML forbids become U+FFFD.
+/// Text for an element or an attribute; characters that XML forbids or that turn the writing become U+FFFD.
 pub fn escape(text: &str) -> String {
+    let bidi = |c| matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -371,7 +386,7 @@ pub fn escape(text: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\t' | '\n' => safe.push(c),
-            c if c.is_control() || c == '\u{fffe}' || c == '\u{ffff}' => safe.push('\u{fffd}'),
+            c if c.is_control() || bidi(c) || c == '\u{fffe}' || c == '\u{ffff}' => safe.push('\u{fffd}'),
             c => safe.push(c),
         }
     }
