@@ -2,8 +2,9 @@
 //!
 //! [`metrics`] has one file per family of metrics: pure functions of a prediction and its reference. [`score`] makes a
 //! report of predictions and references, with the scores of trivial predictors beside it. [`rows`] reads the files.
-//! [`check`] runs a command on predictions.
+//! [`check`] runs a command on predictions. [`attention`] has diagnostics of attention.
 
+pub mod attention;
 pub mod check;
 pub mod metrics;
 pub mod rows;
