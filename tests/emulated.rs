@@ -18,6 +18,7 @@ use eyekern::backend::moments::Optim;
 use eyekern::backend::plan::Plan;
 use eyekern::backend::{AdamW, Backend};
 use eyekern::data::Batch;
+use eyekern::model::attention::{Extent, Observer};
 use eyekern::model::checkpoint::Checkpoint;
 use eyekern::model::config::{Positions, Spec};
 use eyekern::model::decoder::{Decoder, Init};
@@ -101,6 +102,7 @@ fn follows<D: Device>(dir: &Path, open: impl Fn() -> Cuda<D>) -> Check {
     }
     let nll = largest(&cuda.logp(&batch, true).map_err(|e| e.to_string())?, &expected);
     gate("nll", nll, 1.5 * noise)?;
+    gate("probabilities of attention", distance(&cuda.backend, &folder), 0.1)?;
     // token by token through the cache
     let cached = cached_nll(&cuda.backend, &cuda.model, &examples);
     let cached = cached.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, worst);
@@ -159,6 +161,34 @@ fn on_the_device(dir: &Path) -> Check {
         return follows(dir, || device::gpu(plans.path()));
     }
     follows(dir, || device::emulated(Schedule::default()))
+}
+
+/// Attention probabilities of every row of the packed set.
+fn observed<B: Backend>(b: &B, folder: &Folder) -> Vec<f32> {
+    let spec = Spec::load(&folder.model().join("config.json")).expect("a fixture's config is supported");
+    let checkpoint = Checkpoint::open(&folder.model()).expect("a fixture's weights");
+    let model = Decoder::build(b, spec, &Init::File(&checkpoint), None, 256).expect("builds");
+    let batch = batch_of(&folder.packed(), None);
+    let (tokens, mut all) = (batch.ids.len(), Vec::new());
+    let rows: Vec<u32> = (0..tokens as u32).collect();
+    let mut observer = Observer::new(b, &model, Extent { tokens, longest: tokens }).expect("allocates");
+    let each = |_: usize, _: usize, probs: &[f32], _: usize| {
+        all.extend_from_slice(probs);
+        Ok(())
+    };
+    observer.observe(&batch, &rows, each).expect("runs");
+    all
+}
+
+/// How far a row of probabilities is from the CPU's, on average: the sum of its differences. bf16 activations move it
+/// by less than the row of another head or layer is away.
+fn distance<B: Backend>(b: &B, folder: &Folder) -> f64 {
+    let expected = observed(&Cpu::<f32>::new(1).expect("a thread"), folder);
+    let found = observed(b, folder);
+    assert_eq!(found.len(), expected.len(), "probabilities");
+    let apart: f64 = found.iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs())).sum();
+    let rows: f64 = expected.iter().map(|p| f64::from(*p)).sum(); // each row sums to 1
+    apart / rows
 }
 
 /// The kernels take heads of multiples of 8.

@@ -9,9 +9,11 @@ use eyekern::backend::plan::Plan;
 use eyekern::data::cut::Unit;
 use eyekern::data::requests::Prompt;
 use eyekern::data::tokenizer::Tokenizer;
+use eyekern::data::{Example, pack};
 use eyekern::eval::metrics::Setup;
 use eyekern::eval::run::Task;
 use eyekern::model::adapter::AdapterInit;
+use eyekern::model::attention::{Extent, Observer};
 use eyekern::model::checkpoint::Checkpoint;
 use eyekern::model::config::{Positions, Spec};
 use eyekern::model::decode::Session;
@@ -223,6 +225,55 @@ fn each_kind_is_what_its_name_says() {
         assert_eq!(bytes.optimiser, copies * 4 * values);
         assert_eq!(bytes.activations, width * floats + 4 * stats);
         assert_eq!(bytes.reference, 0);
+    }
+}
+
+/// An observed pass takes what was predicted, however many rows and layers there are. All probabilities together would
+/// take a multiple of it.
+#[test]
+fn an_observed_pass_keeps_one_block_of_probabilities() {
+    let _turn = turn();
+    let inverse = inverse_frequencies(8, 1e4, Scaling::Default);
+    let tokens = 1200;
+    let ids: Vec<u32> = (0..tokens as u32).map(|t| 3 + (7 * t) % 60).collect();
+    let (labels, weights, path) = (ids.clone(), vec![1.0; tokens], vec![false; tokens]);
+    let example = Example { ids, labels, weights, path, ..Example::default() };
+    let batch = pack::batch(&[&example], None);
+    let extent = Extent { tokens, longest: tokens };
+    let (vocab, hidden, inner, q_heads, kv_heads, head_dim) = (64, 64, 96, 8, 4, 8);
+    for layers in [2, 8] {
+        let positions = Positions::Rope { inverse: inverse.clone(), layers: vec![true; layers] };
+        let spec = Spec { vocab, hidden, inner, layers, q_heads, kv_heads, head_dim, positions, ..models::llama() };
+        let planned = {
+            let plan = Plan::cpu(1);
+            let model = Decoder::build(&plan, spec.clone(), &Init::Shapes { bf16: false }, None, tokens);
+            let model = model.expect("builds");
+            let mut observer = Observer::new(&plan, &model, extent).expect("allocates");
+            observer.observe(&batch, &batch.rows, |_, _, _, _| Ok(())).expect("counts");
+            plan.bytes() + plan.scratch() + observer.host()
+        };
+        let source = Init::Random { seed: 1, std: 0.3 };
+        for step in [1, 60] {
+            let rows: Vec<u32> = batch.rows.iter().copied().step_by(step).collect();
+            let taken = peak(|| {
+                let b = Cpu::<f32>::new(1).expect("a thread");
+                let model = Decoder::build(&b, spec.clone(), &source, None, tokens).expect("builds");
+                let mut observer = Observer::new(&b, &model, extent).expect("allocates");
+                let mut seen = 0;
+                let each = |_: usize, _: usize, probs: &[f32], _: usize| {
+                    seen += usize::from(probs.iter().all(|p| p.is_finite()));
+                    Ok(())
+                };
+                observer.observe(&batch, &rows, each).expect("runs");
+                assert_eq!(seen, layers * rows.len());
+            });
+            let all = layers * q_heads * tokens * tokens * 4;
+            println!("{layers} layers, {} rows: {planned} planned, {taken} taken, {all} of all rows", rows.len());
+            // room for larger products than these is predicted, lists on the host are not; a block is 8 MiB
+            let apart = planned.abs_diff(taken as u64);
+            assert!(apart < 512 << 10, "{layers} layers: {planned} planned, {taken} taken");
+            assert!(layers == 2 || 5 * taken < all, "{taken} of {all}: the test is blind");
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use terminal::{Colour, Terminal};
 
 mod ablate;
+mod attention;
 mod bench;
 mod compare;
 mod completions;
@@ -30,6 +31,7 @@ mod peaks;
 mod priors;
 mod progress;
 mod report;
+mod rows;
 mod runs;
 mod score;
 mod signals;
@@ -84,6 +86,9 @@ enum Command {
     /// Compare arms of a grid, or evaluations, with a baseline: differences with intervals, and whether they are fair.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", compare::HELP))]
     Compare(compare::CompareArgs),
+    /// Measure where a model looks while it writes, beside a baseline: per layer and head, with heat-maps.
+    #[command(after_help = format!("{EXIT_CODES}\n\n{}", attention::HELP))]
+    Attention(attention::AttentionArgs),
     /// Merge an adapter into its model and save the result as a Hugging Face directory.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", export::HELP))]
     Export(export::ExportArgs),
@@ -156,6 +161,7 @@ fn run(command: Command, out: &mut Terminal) -> Result {
         Command::Ablate(args) => ablate::run(&args, out),
         Command::Runs(args) => runs::run(&args, out),
         Command::Compare(args) => compare::run(&args, out),
+        Command::Attention(args) => attention::run(&args, out),
         Command::Export(args) => export::run(&args, out),
         Command::Label(args) => label::run(&args, out),
         Command::Priors(command) => priors::run(&command, out),
@@ -237,6 +243,10 @@ mod tests {
             (
                 "eyekern ablate --help",
                 "\n  eyekern ablate recipe.toml --arms uniform,shuffled,data --seeds 5 -o grid\n",
+            ),
+            (
+                "eyekern attention --help",
+                "\n  eyekern attention --model DIR --data valid.java valid.cs --task translation -o looks\n  eyekern",
             ),
             (
                 "eyekern score --help",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 mod ablate;
+mod attention;
 mod bad_config;
 mod bad_data;
 mod bad_model;

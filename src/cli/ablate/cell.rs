@@ -4,6 +4,7 @@ use super::AblateArgs;
 use crate::cli::device::Threads;
 use crate::cli::eval::{self, EvalArgs};
 use crate::cli::overrides::Overrides;
+use crate::cli::rows::RowArgs;
 use crate::cli::terminal::Terminal;
 use crate::cli::train;
 use crate::data::corpus::DataSource;
@@ -132,17 +133,19 @@ impl Common<'_> {
         EvalArgs {
             model: full.map_or(recipe.model.model_name_or_path.clone(), |run| run.display().to_string()),
             adapter: full.is_none().then(|| cell.dir.join(RUN)),
-            data: self.data.files().into_iter().map(PathBuf::from).collect(),
+            from: RowArgs {
+                data: self.data.files().into_iter().map(PathBuf::from).collect(),
+                task: Some(recipe.data.task),
+                recipe: Some(self.args.recipe.clone()),
+                overrides: Overrides { sets: self.sets(cell), priors: None },
+                cut: None,
+                cut_seed: None,
+                fim: false,
+                rows: self.args.rows,
+            },
             output: cell.dir.join(EVALUATION),
             overwrite: false,
-            task: Some(recipe.data.task),
-            recipe: Some(self.args.recipe.clone()),
-            overrides: Overrides { sets: self.sets(cell), priors: None },
-            cut: None,
-            cut_seed: None,
-            fim: false,
             lang: e.lang.map(|lang| lang.name().to_string()),
-            rows: self.args.rows,
             against: Vec::new(),
             drop_leaks: false,
             metrics: e.metrics.0.clone(),

@@ -8,15 +8,13 @@ use super::device::{self, Threads};
 use super::generate::job::Generation;
 use super::generate::rows::Output;
 use super::generate::{check_lengths, note_lengths};
-use super::overrides::Overrides;
+use super::rows::RowArgs;
 use super::score::{self, ScoreArgs, ScoreFormat, Scoring};
 use super::terminal::Terminal;
 use crate::backend::cpu::set_threads;
-use crate::choices::Choice;
 use crate::data::corpus::{self, DataSource};
 use crate::data::cut::Unit;
 use crate::data::requests::{self, Prompt};
-use crate::data::template::Task;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::eval::metrics::clean::Clean;
@@ -27,7 +25,7 @@ use crate::model::files::ModelFiles;
 use crate::model::peft::AdapterFiles;
 use crate::model::sample::Sampling;
 use crate::salience::syntax::Language;
-use crate::train::recipe::{self, Arm, Recipe};
+use crate::train::recipe::Recipe;
 use crate::train::{prepare, salience};
 use clap::Args;
 use job::Evaluation;
@@ -54,38 +52,17 @@ pub struct EvalArgs {
     /// A PEFT adapter for the model.
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// Rows with references, in the formats of training data: a JSONL file, or two parallel text files.
-    #[arg(long, value_name = "DATA", num_args = 1..=2, required = true)]
-    pub data: Vec<PathBuf>,
+    #[command(flatten)]
+    pub from: RowArgs,
     /// Output directory.
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,
     /// Start over instead of resuming after the last complete prediction.
     #[arg(long)]
     pub overwrite: bool,
-    /// Task: the template of the prompts, and the usual metrics. Default: data.task of the recipe.
-    #[arg(long, value_name = "TASK", value_parser = super::task)]
-    pub task: Option<Task>,
-    /// A recipe: its sections data and salience say how rows are read.
-    #[arg(long, value_name = "RECIPE.toml")]
-    pub recipe: Option<PathBuf>,
-    #[command(flatten)]
-    pub overrides: Overrides,
-    /// What completion leaves out of the code of rows without a target: half, line, statement or block.
-    #[arg(long, value_name = "UNIT")]
-    pub cut: Option<String>,
-    /// Seed that chooses what is left out.
-    #[arg(long, value_name = "S")]
-    pub cut_seed: Option<u64>,
-    /// Give the code behind the target too, to a model that fills in the middle.
-    #[arg(long)]
-    pub fim: bool,
     /// Language of predictions and references, and of code that is cut.
     #[arg(long, value_name = "LANGUAGE")]
     pub lang: Option<String>,
-    /// Evaluate the first N rows only.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub rows: Option<u32>,
     /// Data that the model was trained on: lists the rows that occur there too. Given twice, two parallel text files.
     #[arg(long, value_name = "DATA")]
     pub against: Vec<PathBuf>,
@@ -147,8 +124,7 @@ pub fn run(args: &EvalArgs, out: &mut Terminal) -> Result {
     })?;
     tokenizer.notes().iter().for_each(|note| out.note(&format!("note: {note}")));
     let reading = prepare::reading(&recipe, source, Some(&tokenizer))?;
-    let most = args.rows.map_or(usize::MAX, |rows| rows as usize);
-    let mut prompts = requests::read_as(source, Some(&tokenizer), model.spec.vocab, &reading, most)?;
+    let mut prompts = requests::read_as(source, Some(&tokenizer), model.spec.vocab, &reading, args.from.most())?;
     leaks::check(args, (source, &mut prompts), &reading, &tokenizer, model.spec.vocab, out)?;
     run::check(&prompts, source.file())?;
     let max_new_tokens = args.max_new_tokens as usize;
@@ -198,7 +174,7 @@ pub fn run(args: &EvalArgs, out: &mut Terminal) -> Result {
     object["generation"] = json!({
         "model": args.model,
         "adapter": args.adapter,
-        "data": args.data,
+        "data": args.from.data,
         "max_new_tokens": args.max_new_tokens,
         "stop": args.stop,
         "cut": recipe.data.cut.to_string(),
@@ -215,31 +191,8 @@ pub fn run(args: &EvalArgs, out: &mut Terminal) -> Result {
 
 /// The recipe with what the command line says.
 fn recipe(args: &EvalArgs) -> Result<Recipe> {
-    let mut recipe = Recipe::layered(args.recipe.as_deref(), recipe::environment(), &args.overrides.assignments())?;
-    if recipe.model.model_name_or_path != args.model {
-        // the tokenizer that another model's recipe names does not belong to it
-        (recipe.model.model_name_or_path, recipe.model.tokenizer) = (args.model.clone(), None);
-    }
-    let source = DataSource::of(&args.data);
-    recipe.data.train_file = source.ok_or_else(|| Error::Usage("--data names no file".into()))?;
-    match (args.task, &args.recipe) {
-        (Some(task), _) => recipe.data.task = task,
-        (None, Some(_)) => {}
-        (None, None) => {
-            let why = "which task? give --task none, completion, translation, summarization or copy, or --recipe";
-            return Err(Error::Usage(why.into()));
-        }
-    }
-    // tokens on the path are the same whatever a run was trained with
-    recipe.objective.arm = Arm::Data;
-    let data = &mut recipe.data;
-    if let Some(unit) = &args.cut {
-        let unknown = || Error::Usage(format!("--cut {unit}: choose one of {}", Unit::names()));
-        data.cut = Unit::from_name(unit).ok_or_else(unknown)?;
-    }
-    data.cut_seed = args.cut_seed.unwrap_or(data.cut_seed);
-    data.fim |= args.fim;
-    if let (Some(name), true) = (&args.lang, data.cut != Unit::Half) {
+    let mut recipe = args.from.recipe(&args.model)?;
+    if let (Some(name), true) = (&args.lang, recipe.data.cut != Unit::Half) {
         recipe.salience.source_lang = Some(name.parse()?);
     }
     Ok(recipe)

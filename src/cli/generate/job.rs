@@ -40,7 +40,8 @@ impl Generation {
         self.prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0) + self.max_new_tokens
     }
 
-    fn config(&self) -> GenerationConfig<'_> {
+    /// Settings of the generation.
+    pub fn config(&self) -> GenerationConfig<'_> {
         GenerationConfig {
             sampling: self.sampling,
             max_new_tokens: self.max_new_tokens,
@@ -96,7 +97,7 @@ impl Generation {
             };
             match output {
                 None => out.line(""),
-                Some(output) => output.write(&self.prompts[index], &done, config.tokenizer.is_some())?,
+                Some(output) => output.write(&self.prompts[index], &done, config.tokenizer.is_some(), Vec::new())?,
             }
             tokens += done.ids.len();
             let rows = index + 1;

@@ -59,9 +59,11 @@ impl Output {
         Ok((Output { path: path.to_path_buf(), file, fingerprint, unit: None }, lines.len()))
     }
 
-    /// Appends the continuation of a prompt, with its text where there is a tokenizer.
-    pub fn write(&mut self, prompt: &Prompt, done: &Continuation, text: bool) -> Result {
-        let line = line(prompt, &self.fingerprint, done, text, self.unit) + "\n";
+    /// Appends the continuation of a prompt, with its text where there is a tokenizer, and `more` fields behind it.
+    pub fn write(
+        &mut self, prompt: &Prompt, done: &Continuation, text: bool, more: Vec<(&'static str, Value)>,
+    ) -> Result {
+        let line = line(prompt, &self.fingerprint, done, text, self.unit, more) + "\n";
         self.file.write_all(line.as_bytes()).map_err(Error::io(&self.path, "write"))
     }
 }
@@ -73,6 +75,9 @@ fn known(prompt: &Prompt, fingerprint: &blake3::Hash) -> [(&'static str, Value);
     hash.update(fingerprint.as_bytes());
     for id in &prompt.ids {
         hash.update(&id.to_le_bytes());
+    }
+    for on_path in &prompt.path {
+        hash.update(&[u8::from(*on_path)]);
     }
     let key = hash.finalize().to_hex().as_str()[..32].to_string();
     let target = match &prompt.target_text {
@@ -95,7 +100,10 @@ fn begins(torn: &[u8], prompt: &Prompt, fingerprint: &blake3::Hash) -> bool {
     torn.starts_with(start) || start.starts_with(torn)
 }
 
-fn line(prompt: &Prompt, fingerprint: &blake3::Hash, done: &Continuation, text: bool, unit: Option<Unit>) -> String {
+fn line(
+    prompt: &Prompt, fingerprint: &blake3::Hash, done: &Continuation, text: bool, unit: Option<Unit>,
+    more: Vec<(&'static str, Value)>,
+) -> String {
     let [row, key, target] = known(prompt, fingerprint);
     let scored = unit.map(|unit| {
         let (prediction, source) = (run::prediction(prompt, &done.text, unit), run::source(prompt));
@@ -105,7 +113,7 @@ fn line(prompt: &Prompt, fingerprint: &blake3::Hash, done: &Continuation, text: 
     let ids = ("ids", Value::from(done.ids.as_slice()));
     let finish = ("finish", Value::from(done.finish.to_string()));
     let fields = [Some(row), Some(key), text, Some(ids), Some(finish), Some(target)].into_iter().flatten();
-    object(fields.chain(scored.into_iter().flatten()))
+    object(fields.chain(scored.into_iter().flatten()).chain(more))
 }
 
 fn object(fields: impl IntoIterator<Item = (&'static str, Value)>) -> String {
