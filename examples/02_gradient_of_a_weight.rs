@@ -35,6 +35,7 @@ fn gradient_norm(normalize: Normalize, factor: f32) -> Result<f64> {
         weights: weights.map(|w| factor * w).to_vec(),
         path: vec![false; 5],
         row: 0,
+        prompt: 0,
     };
     let rows = [row([1, 7, 3, 9, 2], [1.0, 0.5, 2.0, 0.0, 1.0]), row([1, 4, 4, 8, 2], [1.0, 1.5, 1.0, 3.0, 1.0])];
     machine.gradients(&[pack::batch(&[&rows[0], &rows[1]], None)], 1)?;

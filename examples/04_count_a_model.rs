@@ -37,7 +37,7 @@ fn main() -> Result {
     let capacity = Capacity { tokens: TOKENS, supervised: TOKENS };
     let mut machine = Machine::new(plan, model, StepSettings { capacity, ..StepSettings::default() })?;
     let (ids, weights, path) = (vec![1; TOKENS], vec![1.0; TOKENS], vec![false; TOKENS]);
-    let batch = pack::batch(&[&Example { row: 0, labels: ids.clone(), ids, weights, path }], None);
+    let batch = pack::batch(&[&Example { row: 0, labels: ids.clone(), ids, weights, path, prompt: 0 }], None);
     let adamw = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
     machine.step(&[batch], 1, &Update { adamw, lr: 1e-4, max_norm: 1.0 })?;
 

@@ -51,14 +51,13 @@ impl Column {
         let (mut arm, mut sets, mut conditioned) = (None, Vec::new(), false);
         for part in name.split('+') {
             match part {
-                "dpo" => match recipe.objective.gamma {
-                    gamma if gamma == 0.0 => sets.push(format!("objective.gamma={GAMMA}")),
-                    gamma => {
-                        return refuse(format!(
-                            "it sets objective.gamma = {GAMMA}, and the recipe sets {gamma} for every arm; remove one"
-                        ));
-                    }
-                },
+                "dpo" if recipe.objective.gamma != 0.0 => {
+                    return refuse(format!(
+                        "it sets objective.gamma = {GAMMA}, and the recipe sets {} for every arm; remove one",
+                        recipe.objective.gamma
+                    ));
+                }
+                "dpo" => sets.push(format!("objective.gamma={GAMMA}")),
                 "reading" | "writing" | "combined" => {
                     if let Some(file) = &recipe.salience.priors {
                         return refuse(format!(
