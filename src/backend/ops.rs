@@ -156,8 +156,8 @@ pub trait ObjectiveOps: Memory {
     ///
     /// `L = sum_j w_j nll_j * INV_NORM + gamma * INV_PAIRS * sum_e -log sigmoid(beta (mean_on r - mean_off r))`,
     /// `r_j = log p_j - ref_logp_j`, means over the on-path and the off-path labels of example `e`; examples without
-    /// both are left out (EyeMulator, arXiv 2508.16771, section 2.4). With [`Modulation`] w_j is `w_j m(p_j)` in the
-    /// first sum, a constant for the gradient. `row_start [E + 1]` delimits examples.
+    /// both are left out (EyeMulator, arXiv 2508.16771, section 2.4). With a [`Modulation`](super::Modulation) m, w_j
+    /// is `w_j m(p_j)` in the first sum, a constant for the gradient. `row_start [E + 1]` delimits examples.
     fn objective(
         &self, s: Objective, row_start: &Ids<Self>, logp: &S<Self>, weight: &S<Self>, path: &Ids<Self>,
         ref_logp: &S<Self>, scalars: &S<Self>, coef: &mut S<Self>, tally: &mut S<Self>,

@@ -44,7 +44,7 @@ const GAMMA: f64 = 0.1;
 
 impl Column {
     /// An arm by its name, with overlays behind it: `shuffled`, `full+dpo`, `reading`. `full` is the arm data of a
-    /// recipe with [salience]; overlays alone stand for it, too. Errors where the recipe contradicts it.
+    /// recipe with `[salience]`; overlays alone stand for it, too. Errors where the recipe contradicts it.
     pub fn of(name: &str, recipe: &Recipe) -> Result<Column> {
         let drawn = recipe.salience.condition.is_some() || recipe.salience.priors.is_some();
         let refuse = |why: String| Err(Error::Usage(format!("the arm {name}: {why}")));

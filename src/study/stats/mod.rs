@@ -1,9 +1,9 @@
 //! Statistics of a comparison: pure functions of numbers. docs/studies.md gives the reasons and the checks.
 //!
-//! [`effect`] is the mean difference of two arms over examples and seeds, [`jackknife`] makes a metric of a corpus one
-//! of examples, [`holm`] corrects for several comparisons. [`mcnemar`] and [`sign_flip`] compare two checkpoints. A
-//! function refuses what it has no answer for with a sentence that names the value, numbers that are not finite among
-//! it, so no result is NaN.
+//! [`effect()`] is the mean difference of two arms over examples and seeds, [`jackknife()`] makes a metric of a corpus
+//! one of examples, [`holm()`] corrects for several comparisons. [`mcnemar()`] and [`sign_flip()`] compare two
+//! checkpoints. A function refuses what it has no answer for with a sentence that names the value, numbers that are not
+//! finite among it, so no result is NaN.
 
 mod effect;
 mod holm;

@@ -1,4 +1,4 @@
-//! Tests of two checkpoints on the same examples. They say nothing of other runs: [`effect`](super::effect) does.
+//! Tests of two checkpoints on the same examples. They say nothing of other runs: [`effect()`](super::effect()) does.
 
 use super::usable;
 use crate::random::{Purpose, Stream};
