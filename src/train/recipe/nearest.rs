@@ -93,8 +93,8 @@ mod tests {
     fn what_is_like_nothing_gets_the_list() {
         assert_eq!(
             unknown_key(Some("objective"), "zzzzzz"),
-            "unknown key objective.zzzzzz; the keys of [objective] are arm, normalize, gamma, beta, dpo_weights, \
-             reference_model"
+            "unknown key objective.zzzzzz; the keys of [objective] are arm, arm_constant, arm_focal, normalize, gamma, \
+             beta, dpo_weights, reference_model"
         );
         assert_eq!(unknown_section("trainer"), "unknown section [trainer]; did you mean [train]?");
         let sections = "the sections are model, data, salience, lora, objective, eval, train";
