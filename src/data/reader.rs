@@ -26,28 +26,43 @@ pub(crate) struct RowReader<'a> {
     pub open: bool,
 }
 
-/// The keys of a text row that give the weights of its completion.
+/// The keys of a text row that give weights and roles.
 #[derive(Clone, Copy, Default)]
 struct Marks<'a> {
     weights: Option<&'a Value>,
     path: Option<&'a Value>,
+    /// Factor on the weights of the completion and of EOS.
+    weight: Option<&'a Value>,
+    prompt_weight: Option<&'a Value>,
     lang: Option<Language>,
     /// Columns of the published data: mask, n-gram, label.
     recorded: Option<[&'a Value; 3]>,
 }
 
-impl Marks<'_> {
-    /// The key that is present.
-    fn key(&self) -> Option<&'static str> {
-        self.weights.and(Some("weights")).or(self.path.and(Some("path")))
+impl<'a> Marks<'a> {
+    fn of(row: &'a Object) -> Marks<'a> {
+        let [weights, path, weight, prompt_weight] =
+            ["weights", "path", "weight", "prompt_weight"].map(|k| given(row, k));
+        Marks { weights, path, weight, prompt_weight, ..Marks::default() }
     }
 
-    /// Refuses these keys in rows whose form has no single completion.
+    /// The key that is present among those that concern the completion.
+    fn key(&self) -> Option<&'static str> {
+        let keys = [(self.weights, "weights"), (self.path, "path"), (self.weight, "weight")];
+        keys.into_iter().find_map(|(value, key)| value.and(Some(key)))
+    }
+
+    /// Refuses these keys in rows whose form has no prompt and completion.
     fn refuse(&self, form: &str, remedy: &str) -> Result<(), String> {
-        match self.key() {
+        match self.key().or(self.prompt_weight.and(Some("prompt_weight"))) {
             Some(key) => Err(format!("the row has `{key}`, which has no effect on `{form}`; drop it, and {remedy}")),
             None => Ok(()),
         }
+    }
+
+    /// The number under a key.
+    fn number(key: &str, value: Option<&Value>) -> Result<Option<f32>, String> {
+        value.map(|value| json::weight(value).map_err(|why| format!("`{key}`: {why}"))).transpose()
     }
 }
 
@@ -67,8 +82,10 @@ impl RowReader<'_> {
         };
         let asked = self.reading.paths.is_some_and(|paths| paths.recorded);
         let recorded = if asked { recorded::columns(&row) } else { None };
-        let marks = Marks { weights: given(&row, "weights"), path: given(&row, "path"), lang, recorded };
+        let marks = Marks { lang, recorded, ..Marks::of(&row) };
         if let Some(ids) = given(&row, "input_ids") {
+            let of_text = Marks { weights: None, path: None, ..marks };
+            of_text.refuse("input_ids", "give each token a weight in `weights`")?;
             self.tokens(&row, ids)
         } else if let Some(segments) = given(&row, "segments") {
             marks.refuse("segments", "give a segment a `weight` or `path` of its own")?;
@@ -136,7 +153,7 @@ impl RowReader<'_> {
         if let Some(bos) = tokenizer.missing_bos(head.first().or(tail.first()).map(|p| p.id)) {
             push(&mut example, bos, IGNORE, 1.0, false);
         }
-        let prompt_weight = self.reading.prompt_weight;
+        let prompt_weight = Marks::number("prompt_weight", marks.prompt_weight)?.or(self.reading.prompt_weight);
         for piece in head {
             let label = if prompt_weight.is_some() { piece.id } else { IGNORE };
             push(&mut example, piece.id, label, prompt_weight.unwrap_or(1.0), false);
@@ -145,11 +162,12 @@ impl RowReader<'_> {
             example.prompt = example.ids.len() as u32;
         }
         let (look, parsed) = self.look(texts, marks, example.ids.len(), &tail)?.unzip();
+        let factor = Marks::number("weight", marks.weight)?.unwrap_or(1.0);
         for piece in tail {
             let (weight, on_path) = spans.at(completion, piece);
-            push(&mut example, piece.id, piece.id, weight, on_path);
+            push(&mut example, piece.id, piece.id, product(factor, weight)?, on_path);
         }
-        push(&mut example, tokenizer.eos(), tokenizer.eos(), 1.0, false);
+        push(&mut example, tokenizer.eos(), tokenizer.eos(), factor, false);
         Ok(Row { look, parsed: parsed.flatten(), words, ..self.finish(example)? })
     }
 
@@ -246,6 +264,13 @@ pub(super) fn check_ids(what: &str, ids: &[u32], vocab: usize, tokenizer: Option
     ))
 }
 
+/// The weight of a row times that of a span.
+fn product(row: f32, span: f32) -> Result<f32, String> {
+    let weight = row * span;
+    let why = || format!("`weight` {row:e} times {span:e} of `weights` is no number of 32 bits; scale them down");
+    if weight.is_finite() { Ok(weight) } else { Err(why()) }
+}
+
 pub(super) fn push(example: &mut Example, id: u32, label: u32, weight: f32, on_path: bool) {
     example.ids.push(id);
     example.labels.push(label);
@@ -294,207 +319,4 @@ fn missing(row: &Object) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::samples::*;
-    use super::super::tokenizer::Tokenizer;
-    use super::*;
-
-    const N: u32 = IGNORE;
-
-    fn reading() -> Reading {
-        Reading { max_length: 100, ..Reading::default() }
-    }
-
-    fn read_with(tokenizer: &Tokenizer, reading: &Reading, line: &str) -> Result<Row, String> {
-        RowReader { tokenizer: Some(tokenizer), vocab: 512, reading, keep_texts: false, open: false }.json(line)
-    }
-
-    fn read(line: &str) -> Example {
-        read_with(&plain(), &reading(), line).unwrap().example
-    }
-
-    fn why(line: &str) -> String {
-        read_with(&plain(), &reading(), line).unwrap_err()
-    }
-
-    fn roles(example: &Example) -> Vec<(f32, bool)> {
-        example.weights.iter().copied().zip(example.path.iter().copied()).collect()
-    }
-
-    #[test]
-    fn prompt_and_completion_are_joined() {
-        let line = r#"{"prompt": "a i", "completion": "nt x", "weights": [[0, 2, 2.5, true]], "id": 1}"#;
-        let example = read(line);
-        // "i" and "nt" remain separate, because the two strings are tokenised separately
-        assert_eq!(example.ids, [97, 32, 105, 110, 116, 32, 120, EOS]);
-        assert_eq!(example.labels, [N, N, N, 110, 116, 32, 120, EOS]);
-        assert_eq!(roles(&example)[3..], [(2.5, true), (2.5, true), (1.0, false), (1.0, false), (1.0, false)]);
-        let weighted = Reading { prompt_weight: Some(0.25), ..reading() };
-        let row = read_with(&plain(), &weighted, line).unwrap();
-        assert_eq!(row.example.labels, [97, 32, 105, 110, 116, 32, 120, EOS]);
-        assert_eq!(roles(&row.example)[..4], [(0.25, false), (0.25, false), (0.25, false), (2.5, true)]);
-        assert_eq!((row.example.prompt, row.example.answer_at().next()), (3, Some(3)));
-        assert_eq!((example.prompt, example.answer_at().next()), (0, Some(3)));
-    }
-
-    #[test]
-    fn only_the_first_text_gets_the_mark_of_a_word() {
-        let ids = |line: &str| read_with(&metaspace(), &reading(), line).unwrap().example.ids;
-        assert_eq!(ids(r#"{"prompt": "x", "completion": "x x"}"#), [1, 5, 4, 5, 2]);
-        assert_eq!(ids(r#"{"prompt": "x", "completion": " x"}"#), [1, 5, 5, 2]);
-        assert_eq!(ids(r#"{"prompt": "", "completion": "x x"}"#), [1, 5, 5, 2]);
-    }
-
-    #[test]
-    fn a_leading_space_belongs_to_its_word() {
-        let line = r#"{"prompt": "", "completion": "x int", "weights": [[0, 1, 4], [2, 5, 3, true]]}"#;
-        for trim in [true, false] {
-            let tokenizer = Tokenizer::from_bytes(&byte_level(trimming(trim)), Some("</s>")).unwrap();
-            let example = read_with(&tokenizer, &reading(), line).unwrap().example;
-            assert_eq!(example.ids, [120, 258, EOS]);
-            assert_eq!(roles(&example), [(4.0, false), (3.0, true), (1.0, false)]);
-        }
-        let line = r#"{"prompt": "", "completion": "y x y", "weights": [[0, 1, 4], [2, 3, 3, true]]}"#;
-        let example = read_with(&metaspace(), &reading(), line).unwrap().example;
-        // <s>, the marker before the first word together with that word, "▁x", the marker of a space that no span
-        // covers
-        assert_eq!(example.ids, [1, 3, 6, 5, 3, 6, 2]);
-        assert_eq!(example.weights[1..], [4.0, 4.0, 3.0, 1.0, 1.0, 1.0]);
-        assert_eq!(example.path, [false, false, false, true, false, false, false]);
-    }
-
-    #[test]
-    fn characters_of_several_bytes_keep_their_weight() {
-        let example = read(
-            r#"{"prompt": "", "completion": "🙂=é漢", "weights": [[0, 1, 2], [1, 2, -1], [2, 3, 0]], "path": [[1, 3]]}"#,
-        );
-        assert_eq!(example.ids, [260, 208, 209, 61, 201, 202, 203, 204, 205, EOS]);
-        assert_eq!(example.weights, [2.0, 2.0, 2.0, -1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
-        let on_path: Vec<usize> = (0..10).filter(|&t| example.path[t]).collect();
-        assert_eq!(on_path, [3, 4, 5]);
-    }
-
-    #[test]
-    fn bos_is_never_doubled() {
-        let first = |line: &str| read_with(&with_bos(), &reading(), line).unwrap().example;
-        let example = first(r#"{"prompt": "a", "completion": "b"}"#);
-        assert_eq!((example.ids, example.labels), (vec![BOS, 97, 98, EOS], vec![N, N, 98, EOS]));
-        assert_eq!(first(r#"{"prompt": "<s>a", "completion": "b"}"#).ids, [BOS, 97, 98, EOS]);
-        assert_eq!(first(r#"{"prompt": "", "completion": "<s>b"}"#).ids, [BOS, 98, EOS]);
-        assert_eq!(first(r#"{"segments": [{"text": ""}, {"text": "a"}]}"#).ids, [BOS, 97, EOS]);
-        assert_eq!(first(r#"{"segments": [{"text": "<s>a", "train": false}]}"#).ids, [BOS, 97]);
-        assert_eq!(first(r#"{"input_ids": [97, 98]}"#).ids, [97, 98]);
-    }
-
-    #[test]
-    fn segments_are_tokenised_apart() {
-        let learned = r#"{"text": "nt", "weight": -0.5, "path": true}"#;
-        let example =
-            read(&format!(r#"{{"segments": [{{"text": "i", "train": false}}, {learned}, {{"text": "x"}}]}}"#));
-        assert_eq!(example.ids, [105, 110, 116, 120, EOS]);
-        assert_eq!(example.labels, [N, 110, 116, 120, EOS]);
-        assert_eq!(roles(&example)[1..], [(-0.5, true), (-0.5, true), (1.0, false), (1.0, false)]);
-        let example = read(r#"{"segments": [{"text": "x", "weight": null}, {"text": "a", "train": 0}]}"#);
-        assert_eq!((example.ids, example.labels), (vec![120, 97], vec![120, N]));
-    }
-
-    #[test]
-    fn tokens_are_taken_as_given() {
-        let roles = r#""weights": [1, 0, 2.5], "path": [0, 1, true]"#;
-        let example = read(&format!(r#"{{"input_ids": [5, 6, 7], "labels": [-100, 8, 7], {roles}, "prompt": 3}}"#));
-        let expected = Example {
-            row: 0,
-            ids: vec![5, 6, 7],
-            labels: vec![N, 8, 7],
-            weights: vec![1.0, 0.0, 2.5],
-            path: vec![false, true, true],
-            prompt: 0,
-        };
-        assert_eq!(example, expected);
-        assert_eq!(read(r#"{"input_ids": [5, 6]}"#).labels, [5, 6]);
-    }
-
-    #[test]
-    fn code_goes_through_the_task() {
-        let translation = Reading { task: Task::Translation, ..reading() };
-        let template =
-            "### Instruction:\nTranslate the following Java code to C#.\n\n### Input Code:\na\n\n### Output:\n";
-        let reader =
-            RowReader { tokenizer: Some(&plain()), vocab: 512, reading: &translation, keep_texts: false, open: false };
-        let spelled = serde_json::json!({"prompt": template, "completion": "x"}).to_string();
-        let expected = reader.json(&spelled).unwrap().example;
-        assert_eq!(reader.json(r#"{"code": "a", "content": "x"}"#).unwrap().example, expected);
-        assert_eq!(reader.lines("a", "x").unwrap().example, expected);
-        // without a task, the prompt is the code
-        assert_eq!(read(r#"{"code": "a", "content": "x"}"#).ids, [97, 120, EOS]);
-        // the spans of a row that was cut in two count from the target's start
-        let completion = Reading { task: Task::Completion, ..reading() };
-        let line = r#"{"code": "a\nxyz\n", "content": "a\nxyz", "weights": [[1, 2, 7]]}"#;
-        let row = read_with(&plain(), &completion, line).unwrap();
-        assert!(row.before.is_some());
-        assert!(row.example.ids.ends_with(&[120, 121, 122, EOS]));
-        assert!(row.example.weights.ends_with(&[1.0, 7.0, 1.0, 1.0]));
-    }
-
-    #[test]
-    fn long_rows_are_cut() {
-        let short = Reading { max_length: 3, ..reading() };
-        let row = read_with(&plain(), &short, r#"{"prompt": "ab", "completion": "xy"}"#).unwrap();
-        assert_eq!(row.cut, 2);
-        assert_eq!((row.example.ids, row.example.labels), (vec![97, 98, 120], vec![N, N, 120]));
-        assert_eq!((row.example.weights.len(), row.example.path.len()), (3, 3));
-        assert_eq!(read_with(&plain(), &short, r#"{"prompt": "a", "completion": "x"}"#).unwrap().cut, 0);
-    }
-
-    #[test]
-    fn bad_rows_are_named() {
-        let forms = "give `prompt` and `completion`, `code` (and `content`), `messages`, `instruction` and `output`, \
-                     `segments`, or `input_ids`";
-        assert_eq!(why("{}"), format!("no text to train on: the row has no keys; {forms}"));
-        let line = r#"{"text": "a", "id": 3}"#;
-        assert_eq!(why(line), format!("no text to train on: the row has `text`, `id`; {forms}"));
-        let line = r#"{"prompt": "a", "target": "b"}"#;
-        assert_eq!(why(line), format!("`completion` is missing: the row has `prompt`, `target`; {forms}"));
-        let line = r#"{"prompt": null, "completion": "b"}"#;
-        assert_eq!(why(line), format!("`prompt` is missing: the row has `prompt`, `completion`; {forms}"));
-        let outside = "is outside the model's vocabulary of 512; use the tokenizer that belongs to the model";
-        for (line, expected) in [
-            (r#"{"prompt": 3, "completion": "b"}"#, "`prompt` must be a string, not 3"),
-            (r#"{"code": "a"}"#, "`content` is missing; the task `none` needs it as the target for `code`"),
-            (r#"{"segments": "a"}"#, "`segments` must be a list of {\"text\", \"weight\", \"train\", \"path\"}"),
-            (r#"{"segments": ["a"]}"#, "`segments`[0]: an object with a `text` is needed"),
-            (r#"{"segments": [{"text": "a"}, {"train": true}]}"#, "`segments`[1]: `text` is missing"),
-            (r#"{"segments": [{"text": 1}]}"#, "`segments`[0]: `text` must be a string, not 1"),
-            (r#"{"segments": [{"text": "a", "train": "no"}]}"#, "`segments`[0]: `train` must be true or false"),
-            (r#"{"segments": [{"text": "", "weight": NaN}]}"#, "`segments`[0]: the weight NaN is not a finite number"),
-            (
-                r#"{"segments": [{"text": "a"}], "weights": [[0, 1, 5.0]]}"#,
-                "the row has `weights`, which has no effect on `segments`; drop it, and give a segment a `weight` or \
-                 `path` of its own",
-            ),
-            (r#"{"input_ids": 4}"#, "`input_ids` must be a list with one entry per token, not 4"),
-            (r#"{"input_ids": [4, -1]}"#, "`input_ids`[1] is -1, not a token id"),
-            (r#"{"input_ids": [4, 4], "labels": [4, -1]}"#, "`labels`[1] is -1, neither a token id nor -100"),
-            (r#"{"input_ids": [4], "weights": [NaN]}"#, "`weights`[0]: the weight NaN is not a finite number"),
-            (r#"{"input_ids": [4], "path": [2]}"#, "`path`[0] is 2, neither 0 nor 1"),
-            (
-                r#"{"input_ids": [4, 5], "labels": [4]}"#,
-                "`labels` has length 1 and `input_ids` 2; give one entry per token",
-            ),
-            (r#"{"input_ids": [1, 2, 3, 600]}"#, &format!("id 600 at position 3 {outside}")),
-            (r#"{"input_ids": [1, 2], "labels": [-100, 512]}"#, &format!("label 512 at position 1 {outside}")),
-        ] {
-            assert_eq!(why(line), expected);
-        }
-        let small =
-            RowReader { tokenizer: Some(&plain()), vocab: 300, reading: &reading(), keep_texts: false, open: false };
-        assert!(small.lines("a", "b").unwrap_err().starts_with("id 301 (`</s>`) at position 2 is outside"));
-        let none = RowReader { tokenizer: None, ..small };
-        assert!(none.json(r#"{"input_ids": [1, 2]}"#).is_ok());
-        assert_eq!(
-            none.lines("a", "b").unwrap_err(),
-            "the row is text and there is no tokenizer; put tokenizer.json beside the model, name one \
-             (model.tokenizer), or give `input_ids`"
-        );
-    }
-}
+mod tests;

@@ -370,6 +370,11 @@ mod tests {
                  salience.condition",
             ),
             (
+                r#"{"code": "a", "content": "b", "weight": 2}"#,
+                "the row has `weight` of its own, and the recipe draws weights from scan paths; drop `weight`, or \
+                 unset salience.condition",
+            ),
+            (
                 r#"{"segments": [{"text": "a"}]}"#,
                 "rows of `segments` carry weights of their own, and the recipe draws them from scan paths; give `code` \
                  and `content`, or unset salience.condition",
