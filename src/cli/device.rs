@@ -139,7 +139,7 @@ pub fn run(job: impl Job, device: Device, out: &mut Terminal) -> Result {
         Place::Emulated => {
             use crate::backend::cuda::{emulated::Schedule, emulation::Emulated};
             let computes = "CUDA kernels, emulated, bf16".to_string();
-            let meter = Meter { device: computes.clone(), peak: None, memory: |_| machine::peak() };
+            let meter = Meter { device: computes.clone(), memory: |_| machine::peak(), ..Meter::default() };
             let site = Site { place: Place::Emulated, hardware: machine::processor(), computes, meter };
             job.on(Cuda::new(Emulated::open(Schedule::default())?), site, out)
         }
@@ -155,7 +155,7 @@ fn on_cpu<J: Job>(job: J, out: &mut Terminal) -> Result {
         place: Place::Cpu,
         hardware: machine::processor(),
         computes: format!("cpu f32, {threads} threads"),
-        meter: Meter { device, peak: None, memory: |_| machine::peak() },
+        meter: Meter { device, memory: |_| machine::peak(), ..Meter::default() },
     };
     job.on(cpu, site, out)
 }
@@ -165,7 +165,7 @@ fn on_gpu(gpu: Gpu, job: impl Job, out: &mut Terminal) -> Result {
     let [free, all] = [free, all].map(|bytes| gib(bytes as u64));
     let which = gpu.driver().properties().gpu.clone();
     let device = format!("{which}, bf16, {free:.1} of {all:.1} GiB free");
-    let meter = Meter { device, peak: peaks::bf16(&which.name), memory: used };
+    let meter = Meter { device, hardware: which.name.clone(), peak: peaks::bf16(&which.name), memory: used };
     let (cuda, agree) = Cuda::new(gpu).proven()?;
     if !agree {
         out.note(

@@ -116,8 +116,14 @@ fn ends(lengths: impl Iterator<Item = usize>) -> impl Iterator<Item = u64> {
 const HASH: usize = blake3::OUT_LEN;
 
 /// An entry around these bytes.
-fn seal(body: &[u8]) -> Vec<u8> {
+pub(crate) fn seal(body: &[u8]) -> Vec<u8> {
     [blake3::hash(body).as_bytes(), body].concat()
+}
+
+/// The bytes of an entry; `None` where they are not those that were written.
+pub(crate) fn unseal(entry: &[u8]) -> Option<&[u8]> {
+    let (hash, body) = entry.split_at_checked(HASH)?;
+    (blake3::hash(body).as_bytes() == hash).then_some(body)
 }
 
 fn encode(corpus: &Corpus) -> std::result::Result<Vec<u8>, SafeTensorError> {
@@ -154,10 +160,7 @@ fn encode(corpus: &Corpus) -> std::result::Result<Vec<u8>, SafeTensorError> {
 
 /// The corpus of an entry for a model of `vocab` ids; `None` where anything in it does not fit.
 fn decode(entry: &[u8], source: &DataSource, vocab: usize) -> Option<Corpus> {
-    let (hash, bytes) = entry.split_at_checked(HASH)?;
-    if blake3::hash(bytes).as_bytes() != hash {
-        return None;
-    }
+    let bytes = unseal(entry)?;
     let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
     let counts = serde_json::from_str(metadata.metadata().as_ref()?.get("report")?).ok()?;
     let tensors = SafeTensors::deserialize(bytes).ok()?;

@@ -71,6 +71,13 @@ impl Fingerprint {
         self.0.insert(key.into(), value);
     }
 
+    /// The hash of the weights that the DPO term compares with: the reference model's, else the model's; `None` where
+    /// the model is no file.
+    pub fn reference(&self) -> Option<&str> {
+        let of = |key| self.0.get(key).filter(|value| value.starts_with("blake3 "));
+        of("objective.reference_model").or_else(|| of("model.model_name_or_path")).map(String::as_str)
+    }
+
     /// The day that the chat template of the run wrote, if it wrote one.
     pub fn chat_date(&self) -> Option<Date> {
         self.0.get("data.chat_date")?.trim_matches('"').parse().ok()

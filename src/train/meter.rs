@@ -6,6 +6,8 @@ use crate::backend::Backend;
 pub struct Meter<B> {
     /// What computes, for reports.
     pub device: String,
+    /// Its model, where another may compute other bits; empty on CPUs, all of which compute the same.
+    pub hardware: String,
     /// Multiplications and additions a second that it can do at best, for MFU; `None` where that is unknown.
     pub peak: Option<f64>,
     /// The most bytes of memory that were in use so far.
@@ -14,7 +16,7 @@ pub struct Meter<B> {
 
 impl<B: Backend> Default for Meter<B> {
     fn default() -> Self {
-        Meter { device: String::new(), peak: None, memory: |_| None }
+        Meter { device: String::new(), hardware: String::new(), peak: None, memory: |_| None }
     }
 }
 

@@ -1,5 +1,9 @@
 //! log p under the reference of the preference term: once, before the first step, as it does not change.
 
+mod cache;
+
+pub use cache::Cache;
+
 use super::checkpoint::Progress;
 use super::epochs::{self, Epochs};
 use super::events::Event;
@@ -26,25 +30,35 @@ pub struct References {
 
 impl References {
     /// One pass over the training examples that a run of `total` steps reaches from `progress` on, and one over the
-    /// validation examples, with adapters switched off; the values do not change while the model trains.
+    /// validation examples, with adapters switched off; the values do not change while the model trains. A pass that
+    /// another run made already is read from the cache.
     ///
     /// A training example is computed in its micro-batch of the first epoch. So its bits do not depend on how far a run
     /// goes or from which step it resumes.
     pub fn of<B: Backend>(
-        machine: &mut Machine<B>, prepared: &Prepared, progress: &Progress, total: u64,
+        machine: &mut Machine<B>, prepared: &Prepared, progress: &Progress, total: u64, cache: Option<&Cache>,
         on: &mut dyn FnMut(Event) -> Result,
     ) -> Result<References> {
-        let mut pass = |corpus: &Corpus, plan: Vec<Vec<usize>>| -> Result<Vec<Vec<f32>>> {
-            per_token(machine, corpus, plan, false, |done, all| on(Event::Reference(done, all)))
+        let mut pass = |corpus: &Corpus, plan: Vec<Vec<usize>>, reached: &[bool]| -> Result<Vec<Vec<f32>>> {
+            let entry = cache.map(|cache| cache.entry(&corpus.examples, &plan));
+            let file = corpus.file.display();
+            if let Some((entry, found)) = entry.as_ref().and_then(|entry| Some((entry, entry.read()?))) {
+                on(Event::Note(&format!("{file}: reference log p of an earlier run, read from {}", entry.dir())))?;
+                return Ok(found);
+            }
+            let needed: Vec<_> = plan.iter().filter(|indices| indices.iter().any(|&i| reached[i])).cloned().collect();
+            let whole = needed.len() == plan.len();
+            let found = per_token(machine, corpus, needed, false, |done, all| on(Event::Reference(done, all)))?;
+            if let Some(Err(why)) = entry.filter(|_| whole).map(|entry| entry.write(&found)) {
+                on(Event::Note(&format!("{file}: reference log p not kept for the next run ({why})")))?;
+            }
+            Ok(found)
         };
         let epochs = Epochs::new(&prepared.train.examples, &prepared.recipe);
-        let reached = epochs.reached(progress, total);
-        let mut plan = epochs.micro_batches(0);
-        plan.retain(|indices| indices.iter().any(|&i| reached[i]));
-        let train = pass(&prepared.train, plan)?;
+        let train = pass(&prepared.train, epochs.micro_batches(0), &epochs.reached(progress, total))?;
         let validation = prepared.validation.as_ref().map(|corpus| {
             let order: Vec<usize> = (0..corpus.examples.len()).collect();
-            pass(corpus, epochs::plan(&corpus.examples, &order, &prepared.recipe))
+            pass(corpus, epochs::plan(&corpus.examples, &order, &prepared.recipe), &vec![true; order.len()])
         });
         Ok(References { train, validation: validation.transpose()?.unwrap_or_default() })
     }

@@ -7,7 +7,7 @@ use super::fingerprint::Fingerprint;
 use super::meter::{Meter, Pace};
 use super::prepare::{self, Prepared};
 use super::recipe::{Method, Recipe};
-use super::reference::{self, References};
+use super::reference::{self, Cache, References};
 use super::resume::{self, Resumed};
 use super::step::{Machine, Outcome, StepSettings, Update};
 use super::{log, metrics, schedule, setup, texts};
@@ -96,17 +96,18 @@ impl<B: Backend> Run<B> {
         let settings = setup::settings(&prepared);
         let mut references = References::default();
         let own = settings.rule.gamma != 0.0 && other.is_none();
+        let cache = (own || other.is_some()).then(|| Cache::of::<B>(recipe, &fingerprint, &meter.hardware)).flatten();
         let progress = resumed.map(|r| r.found.state.progress).unwrap_or_default();
         if let Some(plain) = other {
             // it comes and goes before the trained model's workspace is allocated
             let mut machine =
                 Machine::new(backend, plain, StepSettings { train: false, rates: Rates::default(), ..settings })?;
-            references = References::of(&mut machine, &prepared, &progress, total, on)?;
+            references = References::of(&mut machine, &prepared, &progress, total, cache.as_ref(), on)?;
             backend = machine.backend;
         }
         let mut machine = Machine::new(backend, model, settings)?;
         if own {
-            references = References::of(&mut machine, &prepared, &progress, total, on)?;
+            references = References::of(&mut machine, &prepared, &progress, total, cache.as_ref(), on)?;
         }
         let (last, log) = Default::default();
         let mut run = Run {

@@ -1,7 +1,7 @@
 //! `eyekern ablate` and `eyekern compare`: a grid resumes to the same cells, counts cells from elsewhere, goes on after
 //! a failure; a comparison is that of the files, and says what is not fair.
 
-use super::{Case, Ran, listing};
+use super::{Case, Ran, listing, models};
 use serde_json::{Value, json};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -154,6 +154,45 @@ fn a_killed_grid_resumes_to_the_same_cells() {
         }
         assert_eq!(a, b, "{dir}");
     }
+}
+
+/// log p under the reference is computed once for all arms of a seed, and the cells are those that compute it each.
+#[test]
+fn arms_of_a_seed_share_their_reference() {
+    let case = case();
+    case.write("train.jsonl", case.read("val.jsonl"));
+    for (out, keep) in [("kept", "data.cache_dir=cache"), ("alone", "data.cache=false")] {
+        let arms = ["--arms", "uniform+dpo,data+dpo", "--seeds", "2", "-o", out, "--set", keep];
+        let ran = ablate(&case, &arms);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    }
+    // one of the training rows for each seed; the validation rows have one order
+    assert_eq!(listing(&case.path("cache")).len(), 3);
+    for (dir, read) in CELLS.iter().zip([0, 2, 1, 2]) {
+        let dir = dir.replace("/", "+dpo/");
+        assert_eq!(cell(&case, &format!("kept/{dir}")), cell(&case, &format!("alone/{dir}")));
+        let log = String::from_utf8(case.read(&format!("kept/{dir}/log.txt"))).expect("UTF-8");
+        assert_eq!(log.matches("reference log p of an earlier run, read from").count(), read, "{log}");
+    }
+}
+
+/// The peak of the process stops growing: what a cell leaves behind is less than the half of its model.
+#[test]
+fn memory_of_a_finished_cell_is_released() {
+    let case = case();
+    // so large that what an allocator keeps is small beside it
+    models::llama(&case.path("model"), 20_000);
+    let seeds = 15;
+    let ran = ablate(&case, &["--arms", "uniform,data", "--seeds", &seeds.to_string(), "-o", "grid"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let peak = |seed: usize| {
+        let log = case.metrics(&format!("grid/data/seed-{seed}/run"));
+        log.iter().filter_map(|line| line["peak_bytes"].as_u64()).max().expect("steps")
+    };
+    let model = std::fs::metadata(case.path("model/model.safetensors")).expect("a model").len();
+    let (early, cells) = (3, 2 * (seeds as u64 - 3));
+    let grown = peak(seeds) - peak(early);
+    assert!(grown < cells * model / 2, "{grown} bytes in {cells} cells with a model of {model} bytes");
 }
 
 #[test]

@@ -292,7 +292,7 @@ section! {
         max_tokens: usize = 0, Within(0.0, MOST), Bits;
         /// Whether every epoch has its own order (drawn from train.seed).
         shuffle: bool = true, Any, Bits;
-        /// Whether data files of 1 MiB and more are kept as prepared (parsed, labelled, tokenised) for the next run.
+        /// Whether prepared data files of 1 MiB and more, and log p under the DPO reference, are kept for the next run.
         cache: bool = true, Any, Free;
         /// Where they are kept; unset, in $XDG_CACHE_HOME/eyekern or ~/.cache/eyekern. May be deleted at any time.
         cache_dir: Option<PathBuf> = None, Any, Free;
