@@ -1,28 +1,18 @@
 #!/usr/bin/env python3
-"""The page of `eyekern attention`, rendered: measures a demo model and its adapter on rows with hostile code, lays the page
-out in headless Chromium and looks at what came of it (attention.js), and at its picture. Then it breaks the page in several
-ways and wants each to be noticed.
+"""The page of `eyekern attention`, rendered: measures a demo model and its adapter on rows with hostile code.
 
     python3 tests/browser/attention.py [--eyekern target/release/eyekern] [--chromium chromium] [--keep DIR]
 
-Standard library only. Exit status 0 if all is well, 1 if not, 77 if there is no Chromium.
+Exit status 0 if all is well, 1 if not, 77 if there is no Chromium.
 """
 
-import argparse
-import html
 import json
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
-from browser import Addresses, chromium, pixels, scheme
+import browser
+from browser import DARK, LIGHT, NO_POLICY, OUTSIDE, eyekern
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-LIGHT, DARK = (0xFD, 0xFD, 0xFB), (0x14, 0x17, 0x1B)
 # behind the cells of a map
 BACK = {LIGHT: (0xFD, 0xFD, 0xFC), DARK: (0x1A, 0x1E, 0x23)}
 HOSTILE = "// </pre></section><script>smuggled = 1</script><img src=x onerror=alert(1)>"
@@ -41,58 +31,21 @@ BREAKAGES = [
     ("an interval is missing", re.compile(r"(<td>gaze_nll_gap</td><td>\d+</td><td>-?[\d.]+) \[[^\]]*\]"), r"\1"),
     ("a figure is missing", re.compile(r"<tr><td>avg_focus</td>.*?</tr>", re.S), ""),
     ("an answer is another", re.compile(r'(<pre class="answer">)'), r"\1x"),
-    ("an address outside", "<main>", '<main><a href="https://example.org/">x</a>'),
-    ("no policy", "script-src 'nonce-checks'", "script-src 'unsafe-inline'"),
+    OUTSIDE,
+    NO_POLICY,
 ]
 
 
-def faults(page, wanted, work, program, width, dark):
-    """What is wrong with a page: a list of sentences."""
-    found = Addresses()
-    found.feed(page)
-    wrong = [f"an address: {a}" for a in found.found]
-    # in a script, a hostile text must not end it
-    wanted = json.dumps(wanted).replace("<", "\\u003c")
-    first = f"window.failures = []; window.wanted = {wanted};"
-    first += "addEventListener('error', (e) => failures.push('error: ' + e.message));"
-    checks = (HERE / "attention.js").read_text()
-    page = page.replace("<title>", f'<script nonce="checks">{first}</script><title>', 1)
-    page = page.replace("</body>", f'<script nonce="checks">{checks}</script></body>', 1)
-    file = work / "checked.html"
-    file.write_text(page)
-    flags = [f"--window-size={width},900", scheme(dark), "--virtual-time-budget=3000", "--dump-dom", f"file://{file}"]
-    dom, log = chromium(program, *flags)
-    console = [line for line in log.splitlines() if "CONSOLE" in line]
-    # the one message that is wanted: the policy stopping the script that attention.js smuggles in
-    wrong += [line for line in console if "Content Security Policy" not in line]
-    result = re.search(r'<pre id="checks">(.*?)</pre>', dom, re.S)
-    return wrong + (json.loads(html.unescape(result.group(1))) if result else ["the checks did not come to an end"])
-
-
-def picture(page, work, program, dark):
+def drawn(counts, paper):
     """What is wrong with the picture of the first maps."""
-    file, shot = work / "shot.html", work / f"attention-{'dark' if dark else 'light'}.png"
-    file.write_text(page.replace("</style>", "#figures, #heads, .answer { display: none; }</style>", 1))
-    chromium(program, "--window-size=1200,1400", scheme(dark), f"--screenshot={shot}", f"file://{file}")
-    counts, rows = {}, pixels(shot.read_bytes())
-    for row in rows:
-        for pixel in row:
-            counts[pixel] = counts.get(pixel, 0) + 1
-    paper = DARK if dark else LIGHT
-    wrong = [] if rows[0][0] == paper else [f"the paper is {rows[0][0]}, not {paper}"]
-    if counts.get(BACK[paper], 0) < 100_000:
-        wrong.append(f"{counts.get(BACK[paper], 0)} pixels in the colour behind a map")
+    wrong, back = [], counts[BACK[paper]]
+    if back < 100_000:
+        wrong.append(f"{back} pixels in the colour behind a map")
     # large areas of one colour are cells: a map has many of them
     colours = [pixel for pixel, n in counts.items() if n > 400]
     if len(colours) < 12:
         wrong.append(f"{len(colours)} colours that fill an area")
     return wrong
-
-
-def eyekern(binary, *args):
-    done = subprocess.run([str(a) for a in (binary, *args)], capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(done.stderr)
 
 
 def build(binary, work):
@@ -119,46 +72,13 @@ def build(binary, work):
         kept = list(range(prompt)) if prompt <= 256 else [0, *range(prompt - 255, prompt)]
         maps = [[[row[j] for j in kept] for row in values[:48]] for values in (other, own, ratio)]
         examples.append({"answer": model["text"], "maps": maps})
-    return page.read_text(), {"figures": figures, "examples": examples}
+    yield "answers", page.read_text(), {"figures": figures, "examples": examples}
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--eyekern", default=ROOT / "target" / "release" / "eyekern")
-    parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("chromium-browser"))
-    parser.add_argument("--keep", type=Path, help="leave page and pictures in this folder")
-    given = parser.parse_args()
-    if not given.chromium:
-        print("no Chromium, so the page of `eyekern attention` is not rendered (Debian: apt-get install chromium)")
-        return 77
-    with tempfile.TemporaryDirectory() as folder:
-        work, bad = given.keep or Path(folder), 0
-        work.mkdir(exist_ok=True)
-        page, wanted = build(given.eyekern, work)
-        if "default-src 'none';" not in page or "script-src" in page:
-            sys.exit("the page has another policy than expected")
-        page = page.replace("default-src 'none';", "default-src 'none'; script-src 'nonce-checks';", 1)
-        for dark, width in ((False, 1400), (False, 480), (True, 900)):
-            wrong = faults(page, wanted, work, given.chromium, width, dark)
-            print(f"{'dark' if dark else 'light'}, {width} wide: {'; '.join(wrong) or 'well'}")
-            bad += len(wrong)
-        for dark in (False, True):
-            wrong = picture(page, work, given.chromium, dark)
-            print(f"{'dark' if dark else 'light'} picture: {'; '.join(wrong) or 'well'}")
-            bad += len(wrong)
-        for name, old, new in BREAKAGES if not bad else []:
-            broken = old.sub(new, page) if isinstance(old, re.Pattern) else page.replace(old, new)
-            wrong = faults(broken, wanted, work, given.chromium, 480, False) if broken != page else []
-            print(f"broken on purpose, {name}: {wrong[0] if wrong else 'NOT NOTICED'}")
-            bad += not wrong
-        if not bad:
-            light = page.replace('svg [fill="#fdfdfc"] { fill: #1a1e23; }', "")
-            wrong = picture(light, work, given.chromium, True) if light != page else []
-            print(f"broken on purpose, a light map on a dark page: {wrong[0] if wrong else 'NOT NOTICED'}")
-            bad += not wrong
-    print("the page is well" if not bad else f"{bad} faults")
-    return 1 if bad else 0
+LIGHT_MAP = ("a light map on a dark page", 'svg [fill="#fdfdfc"] { fill: #1a1e23; }', "")
+PICTURE = browser.Picture("#figures, #heads, .answer { display: none; }", 1200, 1400, drawn, LIGHT_MAP)
+PAGE = browser.Page("attention", build, BREAKAGES, PICTURE)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(browser.main(PAGE, __doc__))

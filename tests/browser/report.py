@@ -1,28 +1,19 @@
 #!/usr/bin/env python3
-"""The page of `eyekern report`, rendered: trains the demo's model for a few steps, invents other runs (one step, none, cut,
-100,000 steps, values that are not finite, a hostile recipe), lays each page out in headless Chromium and looks at what came
-of it (report.js), and at its pictures. Then it breaks a page in several ways and wants each to be noticed.
+"""The page of `eyekern report`, rendered: trains the demo's model for a few steps and invents other runs (one step, none, cut,
+100,000 steps, values that are not finite, a hostile recipe).
 
     python3 tests/browser/report.py [--eyekern target/release/eyekern] [--chromium chromium] [--keep DIR]
 
-Standard library only. Exit status 0 if all is well, 1 if not, 77 if there is no Chromium.
+Exit status 0 if all is well, 1 if not, 77 if there is no Chromium.
 """
 
-import argparse
 import json
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import browser
-from browser import chromium, pixels, scheme
+from browser import DARK, LIGHT, NO_POLICY, OUTSIDE, SMUGGLED, eyekern
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-LIGHT, DARK = (0xFD, 0xFD, 0xFB), (0x14, 0x17, 0x1B)
 # background and first line of a chart
 CHART = {LIGHT: ((0xFD, 0xFD, 0xFC), (0x00, 0x72, 0xB2)), DARK: ((0x1A, 0x1E, 0x23), (0x56, 0xB4, 0xE9))}
 HOSTILE = "</pre></section><script>smuggled = 1</script><img src=x onerror=alert(1)>"
@@ -37,41 +28,20 @@ BREAKAGES = [
     ("clipped steps are not marked", re.compile(r'<line [^>]*stroke="#d55e00"[^>]*/>'), ""),
     ("evaluations have no dots", "<circle", "<g"),
     ("an evaluation is missing", re.compile(r"<tr><td>4</td>.*?</tr>", re.S), ""),
-    ("text becomes an element", "&lt;img src=x", "<img src=x"),
-    ("an address outside", "<main>", '<main><a href="https://example.org/">x</a>'),
-    ("no policy", "script-src 'nonce-checks'", "script-src 'unsafe-inline'"),
+    SMUGGLED,
+    OUTSIDE,
+    NO_POLICY,
     ("the recipe is lost", re.compile(r'<section id="recipe">.*?</section>', re.S), ""),
 ]
 
 
-def eyekern(binary, *args):
-    done = subprocess.run([binary, *map(str, args)], capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"eyekern {' '.join(map(str, args))}\n{done.stderr}")
-
-
-def faults(page, wanted, work, program, width, dark):
-    """What is wrong with a page: a list of sentences."""
-    return browser.faults(page, "report.js", work, program, width, dark, browser.wanted(wanted))
-
-
-def picture(page, work, program, dark):
+def drawn(counts, paper):
     """What is wrong with the picture of the charts."""
-    paper = DARK if dark else LIGHT
-    file, shot = work / "shot.html", work / f"report-{'dark' if dark else 'light'}.png"
-    file.write_text(page.replace("</style>", "#summary { display: none; }</style>", 1))
-    chromium(program, "--window-size=900,900", scheme(dark), f"--screenshot={shot}", f"file://{file}")
-    rows = pixels(shot.read_bytes())
-    counts = {}
-    for row in rows:
-        for pixel in row:
-            counts[pixel] = counts.get(pixel, 0) + 1
-    wrong = [] if rows[0][0] == paper else [f"the paper is {rows[0][0]}, not {paper}"]
-    back, line = CHART[paper]
-    if counts.get(back, 0) < 100_000:
-        wrong.append(f"{counts.get(back, 0)} pixels in the colour of a chart's background")
-    if counts.get(line, 0) < 100:
-        wrong.append(f"{counts.get(line, 0)} pixels in the colour of the loss")
+    wrong, (back, line) = [], CHART[paper]
+    if counts[back] < 100_000:
+        wrong.append(f"{counts[back]} pixels in the colour of a chart's background")
+    if counts[line] < 100:
+        wrong.append(f"{counts[line]} pixels in the colour of the loss")
     return wrong
 
 
@@ -92,7 +62,7 @@ def step(i, loss, **more):
 
 
 def runs(binary, work):
-    """Name, page and what it must show, of each run."""
+    """Name, folder and what the page must show, of each run."""
     demo, out = work / "demo", work / "out"
     eyekern(binary, "demo", "--steps", 2, "--output-dir", demo)
     sets = ["train.max_steps=6", "train.eval_steps=2", "objective.gamma=0", f"train.output_dir={out}"]
@@ -113,48 +83,16 @@ def runs(binary, work):
     yield "not finite, cut", invented(work / "gaps", gaps, HOSTILE, '{"step": 20, "lo'), {**base, "recipe": HOSTILE}
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--eyekern", default=ROOT / "target" / "release" / "eyekern")
-    parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("chromium-browser"))
-    parser.add_argument("--keep", type=Path, help="leave pages and pictures in this folder")
-    given = parser.parse_args()
-    if not given.chromium:
-        print("no Chromium, so the page of `eyekern report` is not rendered (Debian: apt-get install chromium)")
-        return 77
-    with tempfile.TemporaryDirectory() as folder:
-        work, bad, whole = given.keep or Path(folder), 0, None
-        work.mkdir(exist_ok=True)
-        policy = ("default-src 'none';", "default-src 'none'; script-src 'nonce-checks';")
-        for name, run, wanted in runs(given.eyekern, work):
-            eyekern(given.eyekern, "report", run)
-            page = (run / "report.html").read_text()
-            if policy[0] not in page or "script-src" in page:
-                sys.exit("the page has another policy than expected")
-            page = page.replace(*policy, 1)
-            whole = whole or (page, wanted)
-            for dark, width in ((False, 1400), (False, 480), (True, 900)):
-                wrong = faults(page, wanted, work, given.chromium, width, dark)
-                print(f"{name}, {'dark' if dark else 'light'}, {width} wide: {'; '.join(wrong) or 'well'}")
-                bad += len(wrong)
-        page, wanted = whole
-        for dark in (False, True):
-            wrong = picture(page, work, given.chromium, dark)
-            print(f"{'dark' if dark else 'light'} picture: {'; '.join(wrong) or 'well'}")
-            bad += len(wrong)
-        for name, old, new in BREAKAGES if not bad else []:
-            broken = old.sub(new, page) if isinstance(old, re.Pattern) else page.replace(old, new)
-            wrong = faults(broken, wanted, work, given.chromium, 480, False) if broken != page else []
-            print(f"broken on purpose, {name}: {wrong[0] if wrong else 'NOT NOTICED'}")
-            bad += not wrong
-        if not bad:
-            light = page.replace('svg [fill="#fdfdfc"] { fill: #1a1e23; }', "")
-            wrong = picture(light, work, given.chromium, True) if light != page else []
-            print(f"broken on purpose, a light chart on a dark page: {wrong[0] if wrong else 'NOT NOTICED'}")
-            bad += not wrong
-    print("the pages are well" if not bad else f"{bad} faults")
-    return 1 if bad else 0
+def build(binary, work):
+    for name, run, wanted in runs(binary, work):
+        eyekern(binary, "report", run)
+        yield name, (run / "report.html").read_text(), wanted
+
+
+LIGHT_CHART = ("a light chart on a dark page", 'svg [fill="#fdfdfc"] { fill: #1a1e23; }', "")
+PICTURE = browser.Picture("#summary { display: none; }", 900, 900, drawn, LIGHT_CHART)
+PAGE = browser.Page("report", build, BREAKAGES, PICTURE)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(browser.main(PAGE, __doc__))

@@ -1,12 +1,6 @@
-// Looks at a laid-out page of `eyekern score` and writes what is wrong into an element `checks`, as a JSON list.
+// Looks at a laid-out page of `eyekern score`.
 // window.wanted has the pairs of predictions and references.
-(() => {
-  const wrong = window.failures;
-  const check = (holds, ...words) => holds || wrong.push(words.join(" "));
-  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-  check(document.documentElement.scrollWidth <= innerWidth, "the page is wider than the window:", document.documentElement.scrollWidth);
-  check(document.images.length === 0 && document.scripts.length === 2, "elements from the data");
-  check(performance.getEntriesByType("resource").length === 0, "something was requested");
+checked((check, all) => {
   const lines = all(".metrics tr");
   check(lines.length === 7, "lines of the table:", lines.length);
   check(all(".metrics .best").length === 1 && lines[1].className === "best", "the headline is not marked");
@@ -24,7 +18,7 @@
     check(text(shown[0]) === (hyp || "empty"), "the prediction of row", numbers[i], "is", shown[0].textContent.slice(0, 80));
     check(text(shown[1]) === reference, "the reference of row", numbers[i], "is", shown[1].textContent.slice(0, 80));
     const [left, right] = shown.map((pre) => pre.getBoundingClientRect());
-    check(!wanted.wide || left.right <= right.left, "prediction and reference of row", numbers[i], "are not side by side");
+    check(innerWidth < 1000 || left.right <= right.left, "prediction and reference of row", numbers[i], "are not side by side");
     // what is left without the marks is common to both
     const common = shown.map((pre) => [...pre.childNodes].filter((n) => !["INS", "DEL", "I"].includes(n.nodeName)).map((n) => n.textContent).join(""));
     check(common[0] === common[1], "what is not marked in row", numbers[i], "differs");
@@ -32,14 +26,4 @@
     check((marks.length > 0) === (hyp !== reference), "marks in row", numbers[i], ":", marks.length);
     marks.forEach((mark) => check(![paper, "rgba(0, 0, 0, 0)"].includes(getComputedStyle(mark).backgroundColor), "a mark without a colour"));
   });
-  // the policy stops what data might smuggle in
-  const script = document.createElement("script");
-  script.textContent = "window.smuggled = true";
-  document.body.append(script);
-  check(window.smuggled === undefined, "a script without the number ran");
-  script.remove();
-  const out = document.createElement("pre");
-  out.id = "checks";
-  out.textContent = JSON.stringify(wrong.slice(0, 20));
-  document.body.append(out);
-})();
+});

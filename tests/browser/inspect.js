@@ -1,11 +1,7 @@
-// Looks at a laid-out page of `eyekern inspect` and writes what is wrong into an element `checks`, as a JSON list.
-// Runs behind the page's own script; window.failures was set up before it.
-(async () => {
-  const wrong = window.failures;
-  const check = (holds, ...words) => holds || wrong.push(words.join(" "));
+// Looks at a laid-out page of `eyekern inspect`, behind the page's own script.
+checked((check, all) => {
   const near = (point, rects) =>
     [...rects].some((r) => point.x > r.left - 2 && point.x < r.right + 2 && point.y > r.top - 4 && point.y < r.bottom + 4);
-  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
   // arrows: one from each token of a path to the next, starting and ending on them
   let arrows = 0;
@@ -28,8 +24,7 @@
   }
   check(arrows > 20, "arrows in all:", arrows);
 
-  // everything within the width of the page
-  check(document.documentElement.scrollWidth <= innerWidth, "the page is wider than the window:", document.documentElement.scrollWidth);
+  // every token within the width of the page
   for (const token of all(".t")) {
     for (const r of token.getClientRects()) {
       if (r.left < 0 || r.right > innerWidth + 1) check(false, "outside the window:", token.textContent);
@@ -67,7 +62,6 @@
   document.activeElement.blur();
 
   // what is meant as text is text, what is meant as a mark is there
-  check(document.images.length === 0 && document.scripts.length === 3, "elements from the data");
   check(learned.map((t) => t.textContent).join("").includes("<\/script><img src=x onerror=alert(1)>"), "hostile text is not shown");
   check(all(".cut").length === 1 && all(".cut + s")[0]?.textContent.length > 10, "the cut is not marked");
   check(all(".row > pre .end").length === all(".row").length - 1, "EOS marks:", all(".row > pre .end").length);
@@ -80,18 +74,4 @@
   document.getElementById("arrows").click();
   check(all(".code svg").every((svg) => getComputedStyle(svg).display === "none"), "arrows stay");
   document.getElementById("arrows").click();
-
-  check(performance.getEntriesByType("resource").length === 0, "something was requested");
-  // the policy stops what data might smuggle in
-  const script = document.createElement("script");
-  script.textContent = "window.smuggled = true";
-  document.body.append(script);
-  check(!window.smuggled, "a foreign script ran");
-  await new Promise((done) => setTimeout(done, 50));
-  check(window.violations === 1, "violations of the policy:", window.violations);
-  script.remove();
-  const out = document.createElement("pre");
-  out.id = "checks";
-  out.textContent = JSON.stringify(wrong);
-  document.body.append(out);
-})();
+});

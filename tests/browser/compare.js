@@ -1,12 +1,6 @@
-// Looks at a laid-out page of `eyekern compare` and writes what is wrong into an element `checks`, as a JSON list.
+// Looks at a laid-out page of `eyekern compare`.
 // window.wanted has the differences of the arms, their names, and how many predictions differ.
-(() => {
-  const wrong = window.failures;
-  const check = (holds, ...words) => holds || wrong.push(words.join(" "));
-  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-  check(document.documentElement.scrollWidth <= innerWidth, "the page is wider than the window:", document.documentElement.scrollWidth);
-  check(document.images.length === 0 && document.scripts.length === 2, "elements from the data");
-  check(performance.getEntriesByType("resource").length === 0, "something was requested");
+checked((check, all) => {
   const cells = (id) => all(`#${id} tr`).slice(1).map((row) => all("td", row).map((cell) => cell.textContent));
   check(cells("arms").map((row) => row[0]).join() === wanted.arms.join(), "the arms are", cells("arms").map((row) => row[0]).join());
   check(cells("comparisons").length === wanted.differences.length, "comparisons:", cells("comparisons").length);
@@ -31,15 +25,5 @@
   check(rows.length === wanted.rows, "predictions that differ:", rows.length);
   rows.forEach((row) => check(all("pre", row).length === 3 && all("pre", row).every((pre) => pre.getBoundingClientRect().height > 10), "texts of a row"));
   const [left, right] = rows.length ? all("pre", rows[0]).map((pre) => pre.getBoundingClientRect()) : [];
-  check(!wanted.wide || !left || left.right <= right.left, "the predictions are not side by side");
-  // the policy stops what data might smuggle in
-  const script = document.createElement("script");
-  script.textContent = "window.smuggled = true";
-  document.body.append(script);
-  check(window.smuggled === undefined, "a script without the number ran");
-  script.remove();
-  const out = document.createElement("pre");
-  out.id = "checks";
-  out.textContent = JSON.stringify(wrong.slice(0, 20));
-  document.body.append(out);
-})();
+  check(innerWidth < 1000 || !left || left.right <= right.left, "the predictions are not side by side");
+});
