@@ -9,7 +9,7 @@ tests of eyekern:
 
     effects     mean squares by statsmodels (`anova_lm` of a linear model in examples and seeds), quantiles and tails by
                 scipy; the formulas of docs/studies.md
-    means       `scipy.stats.ttest_1samp`
+    means       `scipy.stats.ttest_1samp` (`src/eval/mean.rs`)
     tails       `scipy.stats.t`
     mcnemar     `statsmodels.stats.contingency_tables.mcnemar(exact=True)`
     sign_flip   `scipy.stats.permutation_test`, all choices of signs

@@ -4,8 +4,5 @@
 //! intervals, of one model or of two. docs/attention.md has the formulas for readers.
 
 pub mod figures;
-mod interval;
 pub mod measure;
 pub mod summary;
-
-pub use interval::Interval;

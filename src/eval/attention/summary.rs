@@ -3,8 +3,8 @@
 //! Lines and summary go through the same text, so that a resumed evaluation has the same summary to the byte.
 
 use super::figures::{HEADS, WHOLE};
-use super::interval::{Interval, Running};
 use super::measure::{Map, Measured};
+use crate::eval::mean::{Interval, Running};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

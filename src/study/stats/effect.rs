@@ -13,9 +13,9 @@
 //!   is therefore taken at the upper 90 % bound of the ratio of B to N, in the same way at that of A to N, and the
 //!   smaller result counts. V itself is not changed.
 
-use super::tails::{critical, low_ratio, two_sided};
-use super::{unit, usable};
+use super::usable;
 use crate::choices::choices;
+use crate::eval::tails::{critical, low_ratio, two_sided};
 
 /// The number of seeds from which an effect has a verdict.
 pub const SEEDS: usize = 5;
@@ -131,6 +131,13 @@ impl Effect {
             _ => Verdict::Withheld,
         }
     }
+}
+
+/// The largest magnitude, or 1 where all values are 0. Divided by it, values have squares that do not vanish below the
+/// smallest number, and equal values are exactly 1.
+fn unit(values: &[f64]) -> f64 {
+    let largest = values.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+    if largest > 0.0 { largest } else { 1.0 }
 }
 
 /// Mean squares, or degrees of freedom, of examples, seeds and the rest.

@@ -8,14 +8,11 @@
 mod effect;
 mod holm;
 mod jackknife;
-mod mean;
 mod paired;
-mod tails;
 
 pub use effect::{Components, Effect, Over, SEEDS, Table, Verdict, effect};
 pub use holm::holm;
 pub use jackknife::jackknife;
-pub use mean::{Interval, mean_interval};
 pub use paired::{mcnemar, sign_flip};
 
 /// The largest magnitude of a value. Sums and products of a few such values stay finite.
@@ -27,11 +24,4 @@ fn usable(value: f64, name: impl FnOnce() -> String) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("{} is {value}; statistics require numbers between -1e100 and 1e100", name())),
     }
-}
-
-/// The largest magnitude, or 1 where all values are 0. Divided by it, values have squares that do not vanish below the
-/// smallest number, and equal values are exactly 1.
-fn unit(values: &[f64]) -> f64 {
-    let largest = values.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
-    if largest > 0.0 { largest } else { 1.0 }
 }
