@@ -1,5 +1,5 @@
-"""What the checks of pages share: a page is laid out in headless Chromium at several widths, light and dark, and looked at
-by its script and browser.js; its picture is looked at; then it is broken in several ways, and each must be noticed.
+"""What the checks of pages share: a page is laid out in headless Chromium at several widths, light and dark, and looked
+at by its script and browser.js; its picture is looked at; then it is broken in several ways, and each must be noticed.
 
 A script beside this one describes its page with `Page` and calls `main`. Standard library only.
 """
@@ -169,6 +169,9 @@ def main(of, doc):
     return 1 if bad else 0
 
 
+ASKING = ("src", "srcset", "href", "xlink:href", "action", "formaction", "poster", "data", "background")
+
+
 class Addresses(html.parser.HTMLParser):
     """Collects attributes that would make a browser ask for something."""
 
@@ -178,8 +181,7 @@ class Addresses(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         for name, value in attributes:
-            asks = name in ("src", "srcset", "href", "xlink:href", "action", "formaction", "poster", "data", "background")
-            if (asks and not value.startswith("#")) or name == "ping" or name.startswith("on"):
+            if (name in ASKING and not value.startswith("#")) or name == "ping" or name.startswith("on"):
                 self.found.append(f"<{tag} {name}={value!r}>")
             if name not in ("title", "xmlns") and re.search(r"https?://", value or ""):
                 self.found.append(f"<{tag} {name}={value!r}>")

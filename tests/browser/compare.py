@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The page of `eyekern compare`, rendered: compares evaluations with hostile, empty and long predictions and hostile names.
+"""The page of `eyekern compare`, rendered: compares evaluations with hostile, empty and long predictions, and with
+hostile names.
 
     python3 tests/browser/compare.py [--eyekern target/release/eyekern] [--chromium chromium] [--keep DIR]
 

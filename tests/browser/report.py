@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The page of `eyekern report`, rendered: trains the demo's model for a few steps and invents other runs (one step, none, cut,
-100,000 steps, values that are not finite, a hostile recipe).
+"""The page of `eyekern report`, rendered: trains the demo's model for a few steps and invents other runs (one step, none,
+cut, 100,000 steps, values that are not finite, a hostile recipe).
 
     python3 tests/browser/report.py [--eyekern target/release/eyekern] [--chromium chromium] [--keep DIR]
 
