@@ -26,6 +26,8 @@ it was not measured. Each variant is one that a PyTorch user can choose:
   cce-filtered     cce with its default filter_eps, which skips small gradients: with random weights nearly all, with
                    trained ones fewer. Its lines say `approximate`, and README's table leaves them out
   quack            compiled, QuACK's cross-entropy
+  trl              active, TRL's ChunkedLogProbFunction for head and loss: online statistics over chunks of the
+                   vocabulary, logits computed again in backward, gradients added in f32
 
 NAME-bf16 is NAME with adapters, and so AdamW's moments, in bf16: less work and precision than eyekern's f32. PEFT casts
 activations to the adapters' type; to f32 that is another pass over memory where nothing is compiled.
@@ -43,7 +45,6 @@ import gc
 import inspect
 import json
 import os
-import re
 import statistics
 import sys
 import time
@@ -54,6 +55,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import torch
 import torch.nn.functional as F
+
+from torch_gpu_batch import batch
+from torch_gpu_heads import errors, liger, linear_loss
 
 SHAPES = {  # hidden, inner, layers, query heads, key heads, vocabulary: as src/cli/bench/model.rs has them
     "1b": (2048, 8192, 16, 32, 8, 128256),
@@ -84,88 +88,12 @@ VARIANTS = {
     "cce": Variant("cce"),
     "cce-filtered": Variant("cce-filtered"),
     "quack": Variant("quack", compiled=True),
+    "trl": Variant("trl"),
 }
 BF16 = "-bf16"  # the end of a name that asks for adapters in bf16
 DEFAULT = [*VARIANTS, *(name + BF16 for name in ("compiled", "cudnn", "flex", "compiled-varlen", "liger-ce", "cce"))]
-LIBRARIES = ("transformers", "peft", "triton", "liger-kernel", "cut-cross-entropy", "quack-kernels")
+LIBRARIES = ("transformers", "peft", "triton", "liger-kernel", "cut-cross-entropy", "quack-kernels", "trl")
 QUEUED = 10  # calls of a kernel that are waited for together
-BENCH = 5  # the purpose of the streams (src/random.rs)
-
-
-# ---- the batch
-
-
-def philox(key, counter):
-    """Philox4x32-10 (Salmon et al., SC 2011): four words."""
-    k0, k1 = key
-    c = counter
-    for _ in range(10):
-        p0, p1 = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
-        c = ((p1 >> 32) ^ c[1] ^ k0, p1 & 0xFFFFFFFF, (p0 >> 32) ^ c[3] ^ k1, p0 & 0xFFFFFFFF)
-        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
-    return c
-
-
-class Stream:
-    """src/random.rs: a sequential reader of one stream."""
-
-    def __init__(self, seed, index):
-        self.key, self.index, self.block, self.words = (seed & 0xFFFFFFFF, seed >> 32), index, 0, []
-
-    def word(self):
-        if not self.words:
-            self.words = list(reversed(philox(self.key, (self.block, self.index, BENCH, 0))))
-            self.block += 1
-        return self.words.pop()
-
-    def uniform(self):
-        high = self.word() << 21
-        return ((high ^ (self.word() >> 11)) + 0.5) / 2**53
-
-    def below(self, n):
-        limit = 0xFFFFFFFF - 0xFFFFFFFF % n
-        while True:
-            word = self.word()
-            if word < limit:
-                return word % n
-
-
-def batch(args, kind, active, vocab):
-    """ids, pos, segment [B, T]; of each label the slot that predicts it, id and weight [R]; how many tokens are real."""
-    slots, seq = args.batch * args.seq, args.seq
-    cuts, ids, labels, weights = (Stream(args.seed, i) for i in range(4))
-    ids = [4 + ids.below(vocab - 4) for _ in range(slots)]
-    on = [labels.uniform() < active for _ in range(slots)]
-    weights = [1 + 3 * weights.uniform() for _ in range(slots)]
-    least, most = (min(n, seq) for n in args.seg_lens)
-    pos, segment, rows, real, examples = [], [], [], 0, 0
-    for row in range(args.batch):
-        lengths = []
-        if kind == "full":
-            lengths = [seq]
-        elif kind == "padded":
-            lengths = [least + cuts.below(most - least + 1)]
-        while kind == "packed" and sum(lengths) < seq:
-            lengths.append(min(least + cuts.below(most - least + 1), seq - sum(lengths)))
-        at = row * seq
-        for length in lengths:
-            room = seq if kind == "padded" else length
-            pos += range(room)
-            segment += [examples] * room
-            rows += [t - 1 for t in range(at + 1, at + length) if on[t]]
-            at, real, examples = at + room, real + length, examples + 1
-    shape = (args.batch, seq)
-    own = lambda values, dtype=torch.long: torch.tensor(values, dtype=dtype, device=args.device)
-    return dict(
-        ids=own(ids).view(shape),
-        pos=own(pos).view(shape),
-        segment=own(segment).view(shape),
-        rows=own(rows),
-        labels=own([ids[t + 1] for t in rows]),
-        weights=own([weights[t + 1] for t in rows], torch.float32),
-        real=real,
-        kind=kind,
-    )
 
 
 # ---- measuring
@@ -329,36 +257,6 @@ def mask(args, variant, load):
     return None
 
 
-def liger():
-    """Liger. Before 0.8.2 its gradient of losses per token is wrong: each token gets the first one's weight."""
-    found = metadata.version("liger-kernel")
-    if tuple(int(part) for part in re.findall(r"\d+", found)[:3]) < (0, 8, 5):
-        raise RuntimeError(f"liger-kernel {found} is too old: 0.8.5 or later")
-    import liger_kernel.transformers
-
-    return liger_kernel.transformers
-
-
-def linear_loss(head, weight):
-    """(rows, labels) -> -log p of each."""
-    if head == "liger":
-        fused = liger().LigerFusedLinearCrossEntropyLoss(reduction="none")
-        return lambda h, labels: fused(weight, h, labels)
-    if head == "liger-ce":
-        of_logits = liger().LigerCrossEntropyLoss(reduction="none")
-        return lambda h, labels: of_logits(h @ weight.T, labels)
-    if head.startswith("cce"):
-        from cut_cross_entropy import linear_cross_entropy
-
-        exact = {"filter_eps": None} if head == "cce" else {}
-        return lambda h, labels: linear_cross_entropy(h.to(torch.bfloat16), weight, labels, reduction="none", **exact)
-    if head == "quack":
-        from quack import cross_entropy
-
-        return lambda h, labels: cross_entropy(h @ weight.T, labels, reduction="none")
-    return lambda h, labels: F.cross_entropy((h @ weight.T).float(), labels, reduction="none")
-
-
 def step(args, name, kind, active, line):
     variant, bf16 = VARIANTS[name.removesuffix(BF16)], name.endswith(BF16)
     load = batch(args, kind, active, SHAPES[args.shape][5])
@@ -456,9 +354,11 @@ def heads(args):
     tokens = args.batch * args.seq
     for active in args.active:
         rows = round(tokens * active)
-        for variant in ("active", "compiled", "liger", "liger-ce", "cce", "cce-filtered", "quack"):
+        for variant in ("active", "compiled", "liger", "liger-ce", "cce", "cce-filtered", "quack", "trl"):
 
             def run(line):
+                if "approximate" not in line:
+                    line = dict(line, **errors(VARIANTS[variant].head, args.device))
                 weight = torch.randn(vocab, hidden, device=args.device, dtype=torch.bfloat16) * 0.03
                 x = torch.randn(rows, hidden, device=args.device, dtype=torch.bfloat16, requires_grad=True)
                 labels = torch.randint(0, vocab, (rows,), device=args.device)

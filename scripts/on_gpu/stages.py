@@ -166,7 +166,7 @@ STAGES = {
     "peers-bf16": peers("compiled-bf16,cudnn-bf16", rows="full"),
     "peers-packed": peers("flex,varlen,compiled-varlen", rows="packed"),
     "peers-packed-bf16": peers("flex-bf16,compiled-varlen-bf16", rows="packed"),
-    "peers-fused": peers("liger,liger-ce,cce,quack,liger-ce-bf16,cce-bf16"), "peers-kernels": peers_kernels,
+    "peers-fused": peers("liger,liger-ce,cce,quack,trl,liger-ce-bf16,cce-bf16"), "peers-kernels": peers_kernels,
 }
 
 # The stages of `run first` in their order, with seconds; FIRST_LIMIT cuts all of them. docs/cuda.md gives the reasons.
