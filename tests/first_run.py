@@ -162,7 +162,7 @@ def a_group_that_crashes(folder):
 
 def a_stage_that_hangs(folder):
     machine = Machine(folder, eyekern=HANGS)
-    status, out, err = machine.run("--limit", "8")
+    status, out, err = machine.run("--limit", "12")
     check(status == 1 and "the stage doctor failed at `eyekern doctor` (too long): " in err, status, err)
     check("before\n" in machine.log("doctor"), machine.log("doctor"))
     check(machine.stages()["doctor"]["commands"][0]["status"] == "too long", machine.stages())
@@ -176,7 +176,8 @@ def an_end_from_outside(folder, number):
     log = machine.out / "conformance.log"
     wait_for("the stage that hangs", lambda: log.exists() and "own" in pids(machine.log("conformance")))
     process.send_signal(number)
-    process.communicate(timeout=PATIENCE)
+    out, _ = process.communicate(timeout=PATIENCE)
+    check(number == signal.SIGKILL or out.endswith(f"ended by SIGTERM; what there is lies in {machine.out}\n"), out)
     check(process.returncode == (-number if number == signal.SIGKILL else 128 + number), process.returncode)
     found = machine.stages()
     check(list(found) == STAGES[:2] and found["doctor"]["ok"] and found["conformance"]["ok"] is False, found)

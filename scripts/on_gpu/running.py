@@ -86,10 +86,15 @@ def run(args):
         fail(f"there is no stage {unknown[0]}; there are {', '.join(STAGES)}, and `first` alone")
     seconds = args.limit or (FIRST_LIMIT if first else None)
     deadline = time.monotonic() + seconds if seconds else float("inf")
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
-    unpack_wheels()
     folder = Path(args.out) if args.out else HERE / "results"
+
+    def ended(number, _):
+        print(f"ended by {signal.Signals(number).name}; what there is lies in {folder}", flush=True)
+        sys.exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, ended)
+    unpack_wheels()
     results, failed, late = Results(folder, args.device), [], []
     for name in names:
         before = results.all["stages"].get(name)
