@@ -163,7 +163,7 @@ def a_group_that_crashes(folder):
 def a_stage_that_hangs(folder):
     machine = Machine(folder, eyekern=HANGS)
     status, out, err = machine.run("--limit", "12")
-    check(status == 1 and "the stage doctor failed at `eyekern doctor` (too long): " in err, status, err)
+    check(status == 1 and "the stage doctor failed at `eyekern doctor --format json` (too long): " in err, status, err)
     check("before\n" in machine.log("doctor"), machine.log("doctor"))
     check(machine.stages()["doctor"]["commands"][0]["status"] == "too long", machine.stages())
     for which, pid in pids(machine.log("doctor")).items():

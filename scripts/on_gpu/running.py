@@ -70,7 +70,8 @@ class Results:
 def stopped(name, stage, folder):
     """The sentence about a stage that failed."""
     wrong = next(command for command in stage.commands if command["ok"] is False)
-    print("\n".join(["", *wrong["tail"].splitlines()[-SHOWN:], ""]))
+    words = wrong["tail"] or stage.log.read_text(errors="replace")
+    print("\n".join(["", *words.splitlines()[-SHOWN:], ""]))
     how = "" if wrong["status"] is None else f" ({wrong['status']})"
     at = f"`{wrong['command']}`{how}"
     return f"the stage {name} failed at {at}: its log is {stage.log}; send back the folder {folder}"

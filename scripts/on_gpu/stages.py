@@ -13,10 +13,10 @@ EYEKERN = HERE / "eyekern"
 
 
 def doctor(stage):
-    stage.run(EYEKERN, "doctor")
     found = re.search(r"^\{$.*?^\}$", stage.run(EYEKERN, "doctor", "--format", "json"), re.M | re.S)
     report = json.loads(found.group()) if found else {}
     stage.commands[-1].update(data=[report], tail="")
+    stage.run(EYEKERN, "doctor")
     if stage.device == "cuda":
         stage.say(report.get("can_train", {}).get("gpu") is True, "the GPU passes its self-test")
 
