@@ -9,6 +9,7 @@ import collections
 import html
 import html.parser
 import json
+import os
 import re
 import shutil
 import struct
@@ -51,8 +52,9 @@ class Page(NamedTuple):
 
 
 def eyekern(binary, *args):
-    """Runs the command, which must succeed."""
-    done = subprocess.run([str(a) for a in (binary, *args)], capture_output=True, text=True)
+    """Runs the command, which must succeed. Settings in the environment do not reach it."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("EYEKERN_")}
+    done = subprocess.run([str(a) for a in (binary, *args)], capture_output=True, text=True, env=env)
     if done.returncode != 0:
         sys.exit(f"eyekern {' '.join(map(str, args))}\n{done.stderr}")
 
