@@ -1,4 +1,5 @@
-//! The rows of a timed step, the same for every engine: `benches/peers/torch_gpu.py` draws them from the same streams.
+//! The rows of a timed step, the same for every engine: `benches/peers/torch_gpu_batch.py` draws them from the same
+//! streams.
 
 use super::lab::lengths;
 use crate::data::{Batch, Example, IGNORE, pack};
