@@ -1,10 +1,12 @@
 //! The device of a command: the only place that chooses and opens one.
 
 use super::machine::{self, gib};
+use super::proof::{self, HOPPER, Proof};
 use super::terminal::Terminal;
 use super::{Device, peaks};
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
+use crate::backend::cuda::driver::Properties;
 use crate::backend::cuda::gpu::Gpu;
 use crate::backend::cuda::kernels::SOURCES;
 use crate::backend::cuda::libraries::{self, CUBLASLT, DRIVER};
@@ -94,12 +96,10 @@ pub fn choose<G>(device: Device, gpu: impl FnOnce() -> Result<G>, out: &mut Term
     }
 }
 
-/// Checks that the first GPU can run a model with heads of `head_dim` features: all that can be checked without opening
-/// the GPU.
-fn check_gpu(head_dim: usize) -> Result {
+/// The first GPU, if it can run a model with heads of `head_dim` features: all that can be checked without opening it.
+fn check_gpu(head_dim: usize) -> Result<Properties> {
     padded_head(head_dim)?;
-    let gpus = driver::devices()?;
-    let first = gpus.first().ok_or_else(failure::no_device)?;
+    let first = driver::devices()?.into_iter().next().ok_or_else(failure::no_device)?;
     if first.capability < architecture::OLDEST {
         return Err(failure::old_device(&first.gpu, first.capability));
     }
@@ -108,7 +108,7 @@ fn check_gpu(head_dim: usize) -> Result {
         Nvrtc::find(None).map_err(|why| failure::no_kernels(&first.gpu, &architecture, &why))?;
     }
     libraries::open(CUBLASLT, &libraries::folders()).map_err(|why| failure::no_products(&why))?;
-    Ok(())
+    Ok(first)
 }
 
 /// How many kernel files a GPU of this compute capability takes from the binary, and how many NVRTC compiles for it.
@@ -121,20 +121,21 @@ pub fn kernel_files(capability: (u32, u32)) -> (usize, usize) {
 
 /// Resolves `--device` for `--dry-run`: `auto` as a run would, while `--device cuda` does not require a GPU.
 pub fn plan(device: Device, head_dim: usize, out: &mut Terminal) -> Result<Place> {
-    let check = || if device == Device::Auto { check_gpu(head_dim) } else { Ok(()) };
+    let check = || if device == Device::Auto { check_gpu(head_dim).map(drop) } else { Ok(()) };
     choose(device, check, out)
 }
 
 /// Does the work on the device that `--device` resolves to.
 pub fn run(job: impl Job, device: Device, out: &mut Terminal) -> Result {
     let open = || {
-        check_gpu(job.head_dim())?;
+        let gpu = check_gpu(job.head_dim())?;
+        let proof = proof::of(&gpu, kernel_files(gpu.capability).1 > 0)?;
         let (cache, record) = job.plans();
-        Gpu::open(0, cache.as_deref(), record)
+        Ok((Gpu::open(0, cache.as_deref(), record)?, proof))
     };
     match choose(device, open, out)? {
         Place::Cpu => on_cpu(job, out),
-        Place::Gpu(gpu) => on_gpu(gpu, job, out),
+        Place::Gpu((gpu, proof)) => on_gpu(gpu, proof, job, out),
         #[cfg(feature = "emulator")]
         Place::Emulated => {
             use crate::backend::cuda::{emulated::Schedule, emulation::Emulated};
@@ -160,19 +161,20 @@ fn on_cpu<J: Job>(job: J, out: &mut Terminal) -> Result {
     job.on(cpu, site, out)
 }
 
-fn on_gpu(gpu: Gpu, job: impl Job, out: &mut Terminal) -> Result {
+fn on_gpu(gpu: Gpu, proof: Proof, job: impl Job, out: &mut Terminal) -> Result {
     let (free, all) = gpu.driver().memory()?;
     let [free, all] = [free, all].map(|bytes| gib(bytes as u64));
-    let which = gpu.driver().properties().gpu.clone();
-    let device = format!("{which}, bf16, {free:.1} of {all:.1} GiB free");
+    let Properties { gpu: which, capability, .. } = gpu.driver().properties().clone();
+    let kernels = if capability == HOPPER && !proof.hopper { ", attention kernels for all GPUs" } else { "" };
+    let device = format!("{which}, bf16{kernels}, {free:.1} of {all:.1} GiB free");
     let meter = Meter { device, hardware: which.name.clone(), peak: peaks::bf16(&which.name), memory: used };
-    let (cuda, agree) = Cuda::new(gpu).proven()?;
-    if !agree {
-        out.note(
-            "note: on this GPU the attention kernels for Hopper do not agree with those for all GPUs, which are used \
-             in their place; please report it",
-        );
+    if let Some(why) = proof.failed {
+        out.note(&format!(
+            "note: on {which} the attention kernels for Hopper {why}; those for all GPUs are used in their place. \
+             Please report it"
+        ));
     }
+    let cuda = if proof.hopper { Cuda::new(gpu) } else { Cuda::new(gpu).portable() };
     job.on(cuda, Site { place: Place::Gpu(()), hardware: which.name, computes: "cuda bf16".into(), meter }, out)
 }
 

@@ -30,6 +30,7 @@ mod overrides;
 mod peaks;
 mod priors;
 mod progress;
+mod proof;
 mod report;
 mod rows;
 mod runs;
@@ -110,6 +111,9 @@ enum Command {
     /// List the compiled CUDA kernels: registers, shared memory, spills, tensor-core instructions.
     #[command(after_help = format!("{EXIT_CODES}\n\n{}", kernels::HELP))]
     Kernels(kernels::KernelsArgs),
+    /// Compare the kernels for one architecture with those for all GPUs: started by commands that open a GPU.
+    #[command(hide = true)]
+    ProveKernels(proof::ProveArgs),
     /// Benchmark kernels, training steps and generation on this machine.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -169,6 +173,7 @@ fn run(command: Command, out: &mut Terminal) -> Result {
         Command::Demo(args) => demo::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Kernels(args) => kernels::run(&args, out),
+        Command::ProveKernels(args) => proof::run(&args, out),
         Command::Bench(command) => bench::run(&command, out),
         Command::Completions(args) => completions::run(&args, out),
     }

@@ -216,6 +216,60 @@ fn what_goes_wrong_on_a_gpu_is_a_sentence() {
     assert!(notes[0].starts_with("using the CPU instead of a GPU: GPU 0 (Made-up H200) is out of memory"), "{notes:?}");
 }
 
+/// A kernel for Hopper that hangs, faults or computes wrongly: training goes on with those for all GPUs, as it does where
+/// a person chooses them.
+#[test]
+fn hopper_kernels_that_fail_are_not_used() {
+    if !compiled() {
+        return;
+    }
+    let case = case();
+    models::llama_with_heads(&case.path("model"), 97, 64);
+    // the same algorithms of products in all runs
+    let cache = case.path("cache").display().to_string();
+    let train = |out: &str, env: &[(&str, &str)]| {
+        let env = [&[("XDG_CACHE_HOME", cache.as_str())], env].concat();
+        let (text, notes) = on_gpu(&case, out, &["train.max_steps=1"], &env).noted();
+        (text, notes, case.read(&format!("{out}/adapter_model.safetensors")))
+    };
+    let run = |out: &str, env: &[(&str, &str)]| {
+        let (text, notes, bytes) = train(out, env);
+        assert!(text.contains("attention kernels for all GPUs"), "{text}");
+        (notes, bytes)
+    };
+    let (notes, expected) = run("portable", &[("EYEKERN_KERNELS", "portable")]);
+    assert!(notes.is_empty(), "{notes:?}");
+    for (what, limit, why) in [
+        ("hang", "2", "did not end within 2 s"),
+        ("fault", "600", "failed (GPU 0 (Made-up H200): "),
+        (
+            "wrong",
+            "600",
+            "failed (attention, 2 heads over 1 of 64 features: the kernels for Hopper and for all GPUs differ by 1.00e0)",
+        ),
+    ] {
+        let (notes, bytes) = run(what, &[("MADE_UP_HOPPER", what), ("EYEKERN_KERNELS_SECONDS", limit)]);
+        let [note] = &notes[..] else { panic!("{what}: {notes:?}") };
+        let start = format!("on GPU 0 (Made-up H200) the attention kernels for Hopper {why}");
+        assert!(note.starts_with(&start), "{note}");
+        assert!(note.ends_with("; those for all GPUs are used in their place. Please report it"), "{note}");
+        assert!(bytes == expected, "{what}");
+    }
+    // those that agree are used, and by hand they are not asked
+    let log = case.path("log").display().to_string();
+    for by_hand in ["auto", "hopper", "portable"] {
+        let (text, notes, _) = train(by_hand, &[("EYEKERN_KERNELS", by_hand), ("MADE_UP_LOG", &log)]);
+        let launched = lines(&case, "log").iter().any(|line| line.contains("attention_fwd_sm90_64"));
+        assert_eq!(launched, by_hand != "portable");
+        assert_eq!(launched, text.contains("GPU 0 (Made-up H200), bf16, 4.0 of"), "{text}");
+        assert!(notes.is_empty(), "{notes:?}");
+    }
+    on_gpu(&case, "x", &[], &[("EYEKERN_KERNELS", "fast")])
+        .refused(2, "EYEKERN_KERNELS is \"fast\"; it can be auto, hopper or portable");
+    on_gpu(&case, "x", &[], &[("EYEKERN_KERNELS_SECONDS", "0")])
+        .refused(2, "EYEKERN_KERNELS_SECONDS is \"0\"; it must be a whole number of seconds from 1 to 86400");
+}
+
 /// A model that knows its rows by heart, so that rounding to bf16 tips no token.
 #[test]
 fn generation_follows_the_processor() {

@@ -107,19 +107,24 @@ fn model(dir: &Path, config: Value, shapes: &[(String, Vec<usize>)]) {
 
 /// A Llama of one block.
 pub fn llama(dir: &Path, vocab: usize) {
+    llama_with_heads(dir, vocab, 8);
+}
+
+/// The same with heads of `head` features.
+pub fn llama_with_heads(dir: &Path, vocab: usize, head: usize) {
     let config = json!({
         "model_type": "llama", "vocab_size": vocab, "hidden_size": 16, "intermediate_size": 24,
-        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "rms_norm_eps": 1e-5,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": head, "rms_norm_eps": 1e-5,
         "tie_word_embeddings": true, "torch_dtype": "float32",
     });
     let layer = |name: &str| format!("model.layers.0.{name}.weight");
     let shapes = [
         ("model.embed_tokens.weight".into(), vec![vocab, 16]),
         (layer("input_layernorm"), vec![16]),
-        (layer("self_attn.q_proj"), vec![16, 16]),
-        (layer("self_attn.k_proj"), vec![8, 16]),
-        (layer("self_attn.v_proj"), vec![8, 16]),
-        (layer("self_attn.o_proj"), vec![16, 16]),
+        (layer("self_attn.q_proj"), vec![2 * head, 16]),
+        (layer("self_attn.k_proj"), vec![head, 16]),
+        (layer("self_attn.v_proj"), vec![head, 16]),
+        (layer("self_attn.o_proj"), vec![16, 2 * head]),
         (layer("post_attention_layernorm"), vec![16]),
         (layer("mlp.gate_proj"), vec![24, 16]),
         (layer("mlp.up_proj"), vec![24, 16]),

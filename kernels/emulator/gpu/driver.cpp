@@ -4,6 +4,7 @@
 // What can be wrong with it comes from the environment:
 //   MADE_UP_MEMORY   bytes of memory; 4 GiB where it is not set
 //   MADE_UP_LOST     so many launches succeed, then the GPU is gone
+//   MADE_UP_HOPPER   what Hopper's kernels do: "hang", "fault" or "wrong"
 //   MADE_UP_LOG      a file that receives a line for each allocation ("alloc BYTES"), wait ("wait") and launch ("launch
 //                    KERNEL")
 #include "emulator/device.h"
@@ -12,10 +13,20 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <unistd.h>
 
 typedef int Status;
 typedef uint64_t Address;
-enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_BINARY = 209, ECC = 214, NOT_FOUND = 500, LAUNCH_FAILED = 719 };
+enum {
+    OK = 0,
+    INVALID_VALUE = 1,
+    OUT_OF_MEMORY = 2,
+    NO_BINARY = 209,
+    ECC = 214,
+    NOT_FOUND = 500,
+    ILLEGAL_ADDRESS = 700,
+    LAUNCH_FAILED = 719
+};
 
 static uint64_t number(const char* name, uint64_t otherwise) {
     const char* text = getenv(name);
@@ -26,6 +37,8 @@ static EyekernDevice* const device = eyekern_device_open(MEMORY);
 static uint64_t launches_left = number("MADE_UP_LOST", ~0ull);
 static Status state = OK; // what every later call answers, once something has gone wrong for good
 static char error[2048];
+static const std::string hopper = getenv("MADE_UP_HOPPER") ? getenv("MADE_UP_HOPPER") : "";
+static bool hangs = false; // a kernel was started that never ends
 
 static void log(const char* format, const char* word, uint64_t n = 0) {
     static FILE* const file = getenv("MADE_UP_LOG") ? fopen(getenv("MADE_UP_LOG"), "w") : nullptr;
@@ -38,6 +51,12 @@ static Status told(int failed, Status status) {
     return failed ? status : state;
 }
 
+// Work that was started is waited for here, so what went wrong in it is seen here.
+static Status waited() {
+    while (hangs) pause();
+    return state;
+}
+
 extern "C" {
 
 Status cuInit(unsigned) { return OK; }
@@ -47,6 +66,7 @@ Status cuGetExportTable(const void** table, const void*) { return *table = nullp
 Status cuGetErrorString(Status status, const char** text) {
     *text = status == OUT_OF_MEMORY   ? "out of memory"
             : status == ECC           ? "uncorrectable ECC error encountered"
+            : status == ILLEGAL_ADDRESS ? "an illegal memory access was encountered"
             : status == LAUNCH_FAILED ? "unspecified launch failure"
                                       : "some other failure";
     return OK;
@@ -73,7 +93,7 @@ Status cuCtxGetCurrent(void** context) { return *context = device, OK; }
 Status cuCtxSetCurrent(void*) { return OK; }
 Status cuStreamCreate(void** stream, unsigned) { return *stream = device, OK; }
 Status cuStreamDestroy_v2(void*) { return OK; }
-Status cuStreamSynchronize(void*) { return log("%s\n", "wait"), state; }
+Status cuStreamSynchronize(void*) { return log("%s\n", "wait"), waited(); }
 
 Status cuEventCreate(double** event, unsigned) { return *event = new double(0), OK; }
 Status cuEventDestroy_v2(double* event) { return delete event, OK; }
@@ -81,7 +101,7 @@ Status cuEventRecord(double* event, void*) {
     *event = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
     return state;
 }
-Status cuEventSynchronize(double*) { return state; }
+Status cuEventSynchronize(double*) { return waited(); }
 Status cuEventElapsedTime_v2(float* ms, double* start, double* end) { return *ms = (float)(*end - *start), OK; }
 
 Status cuMemGetInfo_v2(size_t* unused, size_t* all) {
@@ -106,6 +126,7 @@ Status cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
     return told(eyekern_device_write(device, to, from, bytes, error, sizeof error), INVALID_VALUE);
 }
 Status cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void*) {
+    if (waited() != OK) return state;
     return told(eyekern_device_read(device, to, from, bytes, error, sizeof error), INVALID_VALUE);
 }
 
@@ -139,6 +160,11 @@ Status cuLaunchKernel(const char* function, unsigned gx, unsigned gy, unsigned g
     log("launch %s\n", function);
     if (launches_left-- == 0) state = ECC;
     if (state != OK) return state;
+    if (strstr(function, "_sm90_") && !hopper.empty()) {
+        hangs = hopper == "hang";
+        if (hopper == "fault") state = ILLEGAL_ADDRESS;
+        return OK; // "wrong": nothing is computed
+    }
     const uint32_t grid[] = {gx, gy, gz}, block[] = {bx, by, bz};
     const int failed = eyekern_device_launch(device, function, grid, block, nullptr, shared, parameters, nullptr,
                                              nullptr, 0, 0, 2, error, sizeof error);
