@@ -189,7 +189,7 @@ fn used(cuda: &Cuda<Gpu>) -> Option<u64> {
 /// message.
 fn check_memory<J: Job>(job: &J) -> Result<u64> {
     let needed = job.bytes()?;
-    let available = machine::memory("MemAvailable").unwrap_or(u64::MAX);
+    let available = machine::available().unwrap_or(u64::MAX);
     if needed <= available {
         return Ok(needed);
     }

@@ -97,8 +97,8 @@ impl Processor {
         Processor {
             cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
             instructions: machine::instructions(),
-            memory: machine::memory("MemTotal"),
-            available: machine::memory("MemAvailable"),
+            memory: machine::total(),
+            available: machine::available(),
         }
     }
 

@@ -75,7 +75,7 @@ fn text(
     {
         line(name, memory(part, what));
     }
-    let available = machine::memory("MemAvailable").filter(|_| !cuda);
+    let available = machine::available().filter(|_| !cuda);
     let beside = available.map_or(String::new(), |bytes| format!("of {:.3} GiB available", gib(bytes)));
     line("total", memory(bytes.total(), &beside));
     for (name, part) in [("forward", flops.forward), ("backward", flops.backward), ("recompute", flops.recompute)] {

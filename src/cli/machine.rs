@@ -1,7 +1,20 @@
 //! The CPU, memory and instruction sets of the machine, and the memory of this process.
 
-/// Bytes of `MemTotal` or `MemAvailable`; `None` where the system does not report them.
-pub fn memory(entry: &str) -> Option<u64> {
+use super::cgroup;
+
+/// Bytes of memory that this process can still get: those of the machine and of its control group, whichever are fewer;
+/// `None` where the system reports neither.
+pub fn available() -> Option<u64> {
+    [memory("MemAvailable"), cgroup::allowed().left].into_iter().flatten().min()
+}
+
+/// Bytes of memory that this process can have at most.
+pub fn total() -> Option<u64> {
+    [memory("MemTotal"), cgroup::allowed().limit].into_iter().flatten().min()
+}
+
+/// Bytes of an entry of /proc/meminfo.
+fn memory(entry: &str) -> Option<u64> {
     kib(&field("/proc/meminfo", entry)?)
 }
 

@@ -12,6 +12,7 @@ use terminal::{Colour, Terminal};
 mod ablate;
 mod attention;
 mod bench;
+mod cgroup;
 mod compare;
 mod completions;
 mod demo;

@@ -154,3 +154,31 @@ fn what_a_run_refuses_is_refused() {
     let ran = case.run(&["train", "recipe.toml", "--format", "json"], &[]);
     assert!(ran.code == Some(2) && ran.stderr.contains("--dry-run"), "{}", ran.stderr);
 }
+
+/// What a container grants counts, and not the machine's memory.
+#[test]
+fn a_control_group_bounds_the_memory() {
+    let case = Case::ids();
+    for (file, text) in [
+        ("proc/self/cgroup", "0::/\n"),
+        ("sys/fs/cgroup/memory.max", "1048576\n"),
+        ("sys/fs/cgroup/memory.current", "524288\n"),
+    ] {
+        let path = case.path("root").join(file);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("creates");
+        std::fs::write(path, text).expect("writes");
+    }
+    let root = case.path("root").display().to_string();
+    let env = [("EYEKERN_ROOT", root.as_str())];
+    let ran = case.train_in(&[], &env);
+    let start = "eyekern: out of memory: the run needs 0.0 GiB and 0.0 GiB are available; lower data.max_tokens, ";
+    assert!(ran.code == Some(4) && ran.stderr.starts_with(start), "{}", ran.stderr);
+    let text = case.run(&["train", "recipe.toml", "--dry-run"], &env).trained();
+    assert!(text.contains(" GiB  of 0.000 GiB available"), "{text}");
+    let text = case.run(&["doctor", "--format", "json"], &env).trained();
+    let value: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(value["processor"]["memory_bytes"], 1 << 20);
+    assert_eq!(value["processor"]["available_bytes"], 1 << 19);
+    // without the group it runs
+    case.train(&[]).trained();
+}
