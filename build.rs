@@ -13,8 +13,12 @@ mod architecture;
 #[allow(dead_code)]
 #[path = "src/backend/cuda/libraries.rs"]
 mod libraries;
+#[allow(dead_code)]
 #[path = "src/backend/cuda/nvrtc.rs"]
 mod nvrtc;
+#[allow(dead_code)]
+#[path = "src/backend/cuda/system.rs"]
+mod system;
 
 fn main() {
     if let Err(why) = cubins::embed() {

@@ -108,7 +108,7 @@ fn compiler(root: &Path) -> Result<Result<Nvrtc, String>, String> {
     if third_party.is_dir() {
         println!("cargo::rerun-if-changed={}", third_party.display());
     }
-    for name in ["EYEKERN_CUDA_LIB", "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV"] {
+    for name in ["EYEKERN_CUDA_LIB", "CUDA_HOME", "CUDA_PATH", "CONDA_PREFIX", "VIRTUAL_ENV"] {
         variable(name);
     }
     let named = variable(nvrtc::VARIABLE).is_some_and(|name| name != "off");

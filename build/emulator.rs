@@ -71,19 +71,27 @@ fn objects(build: &cc::Build, sources: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 /// Makes the driver and the cublasLt of a GPU that the emulator plays, for tests of everything above them. One library
-/// under both names: the loader asks for one or the other.
+/// under both names: the loader asks for one or the other. Drivers of older CUDA versions lie in folders of their own,
+/// `12.2` and `12.8`, with the cublasLt of their time.
 fn made_up_gpu(kernels: &Path, out: &Path) {
-    let sources = kernels.join("emulator/gpu");
     let folder = out.join("made_up_gpu");
-    fs::create_dir_all(&folder).expect("OUT_DIR is writable");
-    let mut link = cc::Build::new().cpp(true).get_compiler().to_command();
-    link.args(["-std=c++17", "-O2", "-shared", "-fPIC", "-pthread", "-o"]).arg(folder.join("libcuda.so.1"));
-    link.arg("-I").arg(kernels).args(files(&sources, "cpp"));
-    link.arg("-Wl,--whole-archive").arg(out.join("libeyekern_emulator.a")).arg("-Wl,--no-whole-archive");
-    if let Some(names) = env::var("EYEKERN_SANITIZE").ok().filter(|names| !names.is_empty()) {
-        link.arg(format!("-fsanitize={names}"));
+    for (version, place, products) in [
+        (13_000, folder.clone(), "libcublasLt.so.13"),
+        (12_080, folder.join("12.8"), "libcublasLt.so.12"),
+        (12_020, folder.join("12.2"), "libcublasLt.so.12"),
+    ] {
+        fs::create_dir_all(&place).expect("OUT_DIR is writable");
+        let driver = place.join("libcuda.so.1");
+        let mut link = cc::Build::new().cpp(true).get_compiler().to_command();
+        link.args(["-std=c++17", "-O2", "-shared", "-fPIC", "-pthread", "-o"]).arg(&driver);
+        link.arg(format!("-DMADE_UP_CUDA={version}")).arg("-I").arg(kernels);
+        link.args(files(&kernels.join("emulator/gpu"), "cpp"));
+        link.arg("-Wl,--whole-archive").arg(out.join("libeyekern_emulator.a")).arg("-Wl,--no-whole-archive");
+        if let Some(names) = env::var("EYEKERN_SANITIZE").ok().filter(|names| !names.is_empty()) {
+            link.arg(format!("-fsanitize={names}"));
+        }
+        assert!(link.status().is_ok_and(|status| status.success()), "the made-up GPU does not link");
+        fs::copy(&driver, place.join(products)).expect("OUT_DIR is writable");
     }
-    assert!(link.status().is_ok_and(|status| status.success()), "the made-up GPU does not link");
-    fs::copy(folder.join("libcuda.so.1"), folder.join("libcublasLt.so.13")).expect("OUT_DIR is writable");
     println!("cargo::rustc-env=EYEKERN_MADE_UP_GPU={}", folder.display());
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Fetches the kernels' compiler, NVRTC 13.0.88, into third_party/nvrtc:  python3 scripts/fetch_nvrtc.py
+"""Fetches the kernels' compiler, NVRTC 12.9.86, into third_party/nvrtc:  python3 scripts/fetch_nvrtc.py
 
-Two libraries out of NVIDIA's Python package, 109 MiB, each checked by its SHA-256. Where they are already, it does
+Two libraries out of NVIDIA's Python package, 108 MiB, each checked by its SHA-256. Where they are already, it does
 nothing. Needs pip, and nothing else. NVRTC has NVIDIA's licence: it is fetched, not kept in the repository.
 """
 
@@ -15,12 +15,12 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-PACKAGE = "nvidia-cuda-nvrtc==13.0.88"
-PACKAGE_SHA256 = "ad9b6d2ead2435f11cbb6868809d2adeeee302e9bb94bcf0539c7a40d80e8575"
-FOLDER_IN_PACKAGE = "nvidia/cu13/lib/"
+PACKAGE = "nvidia-cuda-nvrtc-cu12==12.9.86"
+PACKAGE_SHA256 = "210cf05005a447e29214e9ce50851e83fc5f4358df8b453155d5e1918094dcb4"
+FOLDER_IN_PACKAGE = "nvidia/cuda_nvrtc/lib/"
 LIBRARIES_SHA256 = {
-    "libnvrtc-builtins.so.13.0": "91dcd944d01da9c0f08fff5d779db136a47f6d62bdb63bae900d2f481e92c3a2",
-    "libnvrtc.so.13": "a49e67e8e74590f1e98de55c39c6287efd3f59e3c3797464d7bbe0fe01349b11",
+    "libnvrtc-builtins.so.12.9": "6507cf33450cfb22970c2c1e7aa8e7c0a33e39d864720277b05f61a92791e2e8",
+    "libnvrtc.so.12": "7c67c6b51ea0e0279634cebd676ff7efda1674806444520c84430ad5c35fe625",
 }
 TARGET = Path(__file__).resolve().parent.parent / "third_party" / "nvrtc"
 # the one platform whose package the checksums above are of
@@ -58,7 +58,7 @@ def main():
         print(f"{PACKAGE} is already in {TARGET}")
         return
     if (platform.system(), platform.machine()) != PLATFORM:
-        fail(f"only for {' '.join(PLATFORM)}; name an NVRTC of version 13 with EYEKERN_NVRTC=FILE instead")
+        fail(f"only for {' '.join(PLATFORM)}; name an NVRTC of version 12.9 with EYEKERN_NVRTC=FILE instead")
     with tempfile.TemporaryDirectory() as folder:
         package = download(folder)
         check(package, PACKAGE_SHA256)
@@ -73,6 +73,9 @@ def main():
             # beside its place first: a build that runs meanwhile never opens half a library
             shutil.copyfile(Path(folder) / name, TARGET / f"{name}.partial")
             os.replace(TARGET / f"{name}.partial", TARGET / name)
+        # another version that was fetched before
+        for other in set(TARGET.glob("libnvrtc*")) - {TARGET / name for name in LIBRARIES_SHA256}:
+            other.unlink()
     print(f"{PACKAGE} is now in {TARGET}")
 
 

@@ -38,4 +38,6 @@ int eyekern_device_tensor_map(EyekernDevice*, void* map, uint64_t base, uint64_t
 
 // The kernels linked in, in alphabetical order; null past the last.
 const char* eyekern_kernel_name(uint32_t index);
+// Bytes of a kernel's parameter; 0 past the last, and for a kernel that is not linked in.
+uint32_t eyekern_kernel_parameter(const char* kernel, uint32_t index);
 }

@@ -107,3 +107,8 @@ const char* eyekern_kernel_name(uint32_t index) {
         if (index-- == 0) return kernel.name;
     return nullptr;
 }
+
+uint32_t eyekern_kernel_parameter(const char* kernel, uint32_t index) {
+    const auto entry = kernels().find(kernel);
+    return entry == kernels().end() || index >= entry->second.count ? 0 : entry->second.parameters[index].bytes;
+}

@@ -6,17 +6,18 @@ use super::terminal::Terminal;
 use super::{Device, peaks};
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
-use crate::backend::cuda::driver::Properties;
+use crate::backend::cuda::api::{self, Api};
+use crate::backend::cuda::devices::Properties;
+use crate::backend::cuda::driver::kernel_files;
 use crate::backend::cuda::gpu::Gpu;
-use crate::backend::cuda::kernels::SOURCES;
-use crate::backend::cuda::libraries::{self, CUBLASLT, DRIVER};
-use crate::backend::cuda::nvrtc::Nvrtc;
-use crate::backend::cuda::{Cuda, architecture, driver, failure, padded_head};
+use crate::backend::cuda::{Cuda, devices, failure, libraries, padded_head, system};
 use crate::data::cache;
 use crate::error::{Error, Result};
 use crate::train::meter::Meter;
 use clap::Args;
 use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 /// The threads of a command without a recipe; a recipe has `train.threads`.
 #[derive(Args, Debug)]
@@ -57,7 +58,7 @@ fn user_cache() -> Option<PathBuf> {
 pub enum Place<G = ()> {
     /// The CPU.
     Cpu,
-    /// The first GPU.
+    /// The first GPU that can be used.
     Gpu(G),
     /// The CUDA kernels, run by the emulator.
     #[cfg(feature = "emulator")]
@@ -76,18 +77,18 @@ pub struct Site<B> {
     pub meter: Meter<B>,
 }
 
-/// Resolves `--device`. `gpu` opens the first GPU or only checks it: where it fails, `auto` falls back to the CPU and
-/// prints the reason as a note, unless the machine has no driver: then there is no GPU to miss.
-pub fn choose<G>(device: Device, gpu: impl FnOnce() -> Result<G>, out: &mut Terminal) -> Result<Place<G>> {
+/// Resolves `--device`. `gpu` opens a GPU or only checks that there is one: where it fails, `auto` falls back to the
+/// CPU and prints the reason as a note, unless nothing on the machine shows a GPU to miss.
+fn choose<G>(device: Device, gpu: impl FnOnce(&mut Terminal) -> Result<G>, out: &mut Terminal) -> Result<Place<G>> {
     match device {
         Device::Cpu => Ok(Place::Cpu),
-        Device::Cuda => Ok(Place::Gpu(gpu()?)),
+        Device::Cuda => Ok(Place::Gpu(gpu(out)?)),
         #[cfg(feature = "emulator")]
         Device::Emulated => Ok(Place::Emulated),
-        Device::Auto => match gpu() {
+        Device::Auto => match gpu(out) {
             Ok(gpu) => Ok(Place::Gpu(gpu)),
             Err(why) => {
-                if libraries::open(DRIVER, &[]).is_ok() {
+                if libraries::driver().is_ok() || system::gpu_file().is_some() {
                     out.note(&format!("note: using the CPU instead of a GPU: {why}"));
                 }
                 Ok(Place::Cpu)
@@ -96,43 +97,76 @@ pub fn choose<G>(device: Device, gpu: impl FnOnce() -> Result<G>, out: &mut Term
     }
 }
 
-/// The first GPU, if it can run a model with heads of `head_dim` features: all that can be checked without opening it.
-fn check_gpu(head_dim: usize) -> Result<Properties> {
+/// How long the driver may take to start before a note says what it may wait for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts the driver. It may take long to answer, or wait for another program without end: then a note says so.
+pub fn start(out: &mut Terminal) -> Result<&'static Api> {
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || send.send(api::start()));
+    match receive.recv_timeout(PATIENCE) {
+        Ok(started) => started,
+        Err(RecvTimeoutError::Disconnected) => api::start(),
+        Err(RecvTimeoutError::Timeout) => {
+            let pipes = std::env::var("CUDA_MPS_PIPE_DIRECTORY").unwrap_or("/tmp/nvidia-mps".into());
+            out.note(&format!(
+                "note: the NVIDIA driver has not started after {} s: it may wait for the MPS server of {pipes}, which \
+                 has to be this user's (`echo quit | nvidia-cuda-mps-control` ends it); --device cpu does not wait",
+                PATIENCE.as_secs()
+            ));
+            receive.recv().unwrap_or_else(|_| api::start())
+        }
+    }
+}
+
+/// Opens the first GPU that can run a model with heads of `head_dim` features. Where that is not GPU 0, a note says
+/// why. `prove` says whether the kernels for Hopper are proven before.
+fn first_fit(
+    head_dim: usize, plans: (Option<PathBuf>, Option<PathBuf>), prove: bool, out: &mut Terminal,
+) -> Result<(Gpu, Proof)> {
     padded_head(head_dim)?;
-    let first = driver::devices()?.into_iter().next().ok_or_else(failure::no_device)?;
-    if first.capability < architecture::OLDEST {
-        return Err(failure::old_device(&first.gpu, first.capability));
+    let api = start(out)?;
+    let (cache, record) = plans;
+    let mut reasons: Vec<String> = Vec::new();
+    for index in 0..devices::count()? {
+        // what is wrong with a GPU that does not answer is said when it is opened
+        let proof = match devices::properties(index) {
+            Ok(gpu) if prove => proof::of(&gpu, kernel_files(gpu.capability, api.version).1 > 0)?,
+            _ => Proof::default(),
+        };
+        match Gpu::open(index, cache.as_deref(), record.clone()) {
+            Ok(gpu) => {
+                if !reasons.is_empty() {
+                    let which = &gpu.driver().properties().gpu;
+                    out.note(&format!("note: using {which}: {}", reasons.join("; ")));
+                }
+                return Ok((gpu, proof));
+            }
+            Err(why) => reasons.push(why.to_string()),
+        }
     }
-    if kernel_files(first.capability).1 > 0 {
-        let architecture = architecture::of_device(first.capability);
-        Nvrtc::find(None).map_err(|why| failure::no_kernels(&first.gpu, &architecture, &why))?;
-    }
-    libraries::open(CUBLASLT, &libraries::folders()).map_err(|why| failure::no_products(&why))?;
-    Ok(first)
+    // what all GPUs lack is said once
+    reasons.dedup();
+    Err(match reasons.as_slice() {
+        [] => failure::no_device(&api.place),
+        [one] => Error::Device(one.clone()),
+        _ => failure::none_fit(&reasons),
+    })
 }
 
-/// How many kernel files a GPU of this compute capability takes from the binary, and how many NVRTC compiles for it.
-pub fn kernel_files(capability: (u32, u32)) -> (usize, usize) {
-    let architecture = architecture::of_device(capability);
-    let wanted = || SOURCES.iter().filter(|source| architecture::wanted(source.name, &architecture));
-    let embedded = wanted().filter(|source| driver::embedded(source.name, capability).is_some()).count();
-    (embedded, wanted().count() - embedded)
-}
-
-/// Resolves `--device` for `--dry-run`: `auto` as a run would, while `--device cuda` does not require a GPU.
+/// Resolves `--device` for `--dry-run`: `auto` as a run would, so a GPU is opened, while `--device cuda` does not
+/// require one.
 pub fn plan(device: Device, head_dim: usize, out: &mut Terminal) -> Result<Place> {
-    let check = || if device == Device::Auto { check_gpu(head_dim).map(drop) } else { Ok(()) };
+    let check = |out: &mut Terminal| match device {
+        Device::Auto => first_fit(head_dim, (None, None), false, out).map(|_| ()),
+        _ => Ok(()),
+    };
     choose(device, check, out)
 }
 
 /// Does the work on the device that `--device` resolves to.
 pub fn run(job: impl Job, device: Device, out: &mut Terminal) -> Result {
-    let open = || {
-        let gpu = check_gpu(job.head_dim())?;
-        let proof = proof::of(&gpu, kernel_files(gpu.capability).1 > 0)?;
-        let (cache, record) = job.plans();
-        Ok((Gpu::open(0, cache.as_deref(), record)?, proof))
-    };
+    let open = |out: &mut Terminal| first_fit(job.head_dim(), job.plans(), true, out);
     match choose(device, open, out)? {
         Place::Cpu => on_cpu(job, out),
         Place::Gpu((gpu, proof)) => on_gpu(gpu, proof, job, out),

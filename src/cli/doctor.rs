@@ -1,19 +1,20 @@
 //! `eyekern doctor`: checks what this machine can train on, and what CUDA training lacks.
 
 use super::Format;
-use super::device::kernel_files;
+use super::device;
 use super::machine::{self, gib};
 use super::terminal::{Terminal, counted};
 use crate::backend::cpu::cores;
-use crate::backend::cuda::driver::{self, Driver, Properties};
+use crate::backend::cuda::devices::{self, Properties};
+use crate::backend::cuda::driver::kernel_files;
+use crate::backend::cuda::gpu::Gpu;
 use crate::backend::cuda::kernels::{COMPILER, CUBINS, REMEDY, SOURCES};
-use crate::backend::cuda::libraries::{self, CUBLASLT};
+use crate::backend::cuda::libraries::{self, Opened};
 use crate::backend::cuda::nvrtc::Nvrtc;
-use crate::backend::cuda::{failure, selftest};
+use crate::backend::cuda::{architecture, failure, lt, products, selftest, system};
 use crate::error::Result;
 use clap::Args;
 use serde_json::{Value, json};
-use std::path::Path;
 
 /// The examples at the end of the help.
 pub const HELP: &str = "\
@@ -43,7 +44,7 @@ impl Finding {
     fn new(subject: &str, result: std::result::Result<String, String>) -> Finding {
         let good = result.is_ok();
         let (Ok(says) | Err(says)) = result;
-        Finding { subject: subject.into(), good, says }
+        Finding { subject: subject.into(), good, says: failure::in_doctor(&says) }
     }
 
     fn object(&self) -> Value {
@@ -54,7 +55,7 @@ impl Finding {
 /// Checks and prints. Missing CUDA is not a failure, because the CPU can train.
 pub fn run(args: &DoctorArgs, out: &mut Terminal) -> Result {
     let processor = Processor::look();
-    let (cuda, gpu) = cuda();
+    let (cuda, gpu) = cuda(out);
     match args.format {
         Format::Json => out.line(&format!(
             "{:#}",
@@ -129,50 +130,76 @@ impl Processor {
     }
 }
 
-/// The findings on CUDA, and whether a GPU can train.
-fn cuda() -> (Vec<Finding>, bool) {
-    let at = |path: Option<&Path>| path.map_or("in the process".to_string(), |path| path.display().to_string());
-    let started = driver::start();
-    let nvrtc = Nvrtc::find(None);
-    let products = libraries::open(CUBLASLT, &libraries::folders());
-    let mut findings = vec![
-        Finding::new(
-            "driver",
-            started.as_ref().map(|version| format!("CUDA {}", failure::cuda(*version))).map_err(ToString::to_string),
-        ),
-        Finding::new("kernels", machine_code(nvrtc.is_ok())),
-        Finding::new(
-            "NVRTC",
-            match &nvrtc {
-                Ok(found) => Ok(format!("{}.{}, {}", found.version.0, found.version.1, at(found.path.as_deref()))),
-                Err(_) if COMPILER.is_some() => Ok("not found and not needed: the kernels are compiled".into()),
-                Err(why) => {
-                    Err(format!("not found ({why}): install the Python package nvidia-cuda-nvrtc of version 13"))
-                }
-            },
-        ),
-        Finding::new(
-            "cublasLt",
-            match &products {
-                Ok(opened) => Ok(at(opened.path.as_deref())),
-                Err(why) => Err(failure::no_products(why).to_string()),
-            },
-        ),
-    ];
-    let mut usable = false;
-    if started.is_ok() {
-        match driver::devices() {
-            Ok(devices) => {
-                for device in &devices {
-                    let result = gpu(device);
-                    usable |= result.is_ok() && products.is_ok();
-                    findings.push(Finding::new(&format!("GPU {}", device.gpu.index), result));
-                }
-            }
-            Err(why) => findings.push(Finding::new("GPUs", Err(why.to_string()))),
-        }
+/// The findings on CUDA, and whether the GPU that a run would take can train.
+fn cuda(out: &mut Terminal) -> (Vec<Finding>, bool) {
+    let started = device::start(out);
+    let driver = started.as_ref().map(|api| format!("CUDA {}, {}", failure::cuda(api.version), api.place));
+    let mut findings = vec![Finding::new("driver", driver.map_err(ToString::to_string))];
+    if let Some(release) = system::kernel_module() {
+        findings.push(Finding::new("kernel module", Ok(release)));
     }
-    (findings, usable)
+    let version = started.as_ref().map_or(failure::CUDA_13, |api| api.version);
+    let count = started.and_then(|_| devices::count());
+    let gpus: Vec<Result<Properties>> =
+        (0..count.as_ref().map_or(0, |count| *count)).map(devices::properties).collect();
+    // what the first GPU needs whose kernels are not in the binary
+    let lacking =
+        |gpu: &&Properties| gpu.capability >= architecture::OLDEST && kernel_files(gpu.capability, version).1 > 0;
+    let lacking = gpus.iter().flatten().find(lacking);
+    let nvrtc = Nvrtc::serving(version, lacking.map(|gpu| architecture::of_device(gpu.capability)).as_deref());
+    findings.push(Finding::new("kernels", machine_code(nvrtc.is_ok())));
+    findings.push(Finding::new("NVRTC", compiler(&nvrtc, lacking, version)));
+    let lt = lt::find(version).map_err(|why| failure::no_products(&why, version).to_string());
+    findings.push(Finding::new("cublasLt", lt.as_ref().map(Opened::place).map_err(String::clone)));
+
+    // the one that a run takes is the first that can be opened
+    let mut taken = None;
+    for (index, properties) in gpus.iter().enumerate() {
+        let result = match properties {
+            Ok(properties) => match Gpu::open(index, None, None).map_err(|why| why.to_string()) {
+                Ok(gpu) => {
+                    let checked = check(&gpu, properties);
+                    taken.get_or_insert(checked.is_ok());
+                    checked
+                }
+                Err(why) if lt.as_ref().err() == Some(&why) => {
+                    Err(format!("{}: there is no cublasLt, as said above", describe(properties)))
+                }
+                Err(why) => Err(why),
+            },
+            Err(why) => Err(why.to_string()),
+        };
+        findings.push(Finding::new(&format!("GPU {index}"), result));
+    }
+    match count {
+        Err(why) if findings[0].good => findings.push(Finding::new("GPUs", Err(why.to_string()))),
+        _ => {}
+    }
+    (findings, taken.unwrap_or(false))
+}
+
+/// The compiler: found, missing and not needed, or missing.
+fn compiler(
+    nvrtc: &std::result::Result<Nvrtc, String>, lacking: Option<&Properties>, driver: i32,
+) -> std::result::Result<String, String> {
+    let why = match nvrtc {
+        Ok(found) => {
+            let place = libraries::place(found.path.as_deref());
+            return Ok(format!("{}.{}, {place}", found.version.0, found.version.1));
+        }
+        Err(why) => why,
+    };
+    let remedy = format!("install {}", failure::nvrtc(driver));
+    match lacking {
+        Some(Properties { gpu, capability, .. }) => {
+            let architecture = architecture::of_device(*capability);
+            Err(format!(
+                "not found ({why}), and {gpu} needs it, as its kernels, {architecture}, are not in this build: {remedy}"
+            ))
+        }
+        None if COMPILER.is_some() => Ok("not found and not needed: the kernels are compiled".into()),
+        None => Err(format!("not found ({why}): {remedy}")),
+    }
 }
 
 /// The kernels in the binary.
@@ -194,19 +221,21 @@ fn machine_code(compiler_here: bool) -> std::result::Result<String, String> {
     Ok(format!("{} for {list}, compiled by NVRTC {major}.{minor}", counted(SOURCES.len(), "file")))
 }
 
-/// Describes a GPU and its kernels after a self-test.
-fn gpu(device: &Properties) -> std::result::Result<String, String> {
-    let (major, minor) = device.capability;
-    let what = format!(
-        "{}, compute capability {major}.{minor}, {} multiprocessors, {:.1} GiB",
-        device.gpu.name,
-        device.multiprocessors,
-        gib(device.memory as u64)
-    );
-    let driver = Driver::open(device.gpu.index).map_err(|why| why.to_string())?;
+fn describe(Properties { gpu, capability: (major, minor), multiprocessors, memory, .. }: &Properties) -> String {
+    let memory = gib(*memory as u64);
+    format!("{}, compute capability {major}.{minor}, {multiprocessors} multiprocessors, {memory:.1} GiB", gpu.name)
+}
+
+/// Describes an opened GPU and its kernels after a self-test of conversions and products.
+fn check(gpu: &Gpu, properties: &Properties) -> std::result::Result<String, String> {
+    let driver = gpu.driver();
     let (free, _) = driver.memory().map_err(|why| why.to_string())?;
-    selftest::run(&driver).map_err(|why| format!("self-test: {why}"))?;
-    let (here, made) = kernel_files(device.capability);
-    let kernels = if made == 0 { format!("{here} embedded") } else { format!("{here} embedded, {made} compiled now") };
-    Ok(format!("{what}, {:.1} GiB free; kernel files: {kernels}; self-test passed", gib(free as u64)))
+    let checked = selftest::run(driver).and_then(|()| products::check(gpu));
+    checked.map_err(|why| format!("self-test: {why}"))?;
+    let kernels = match driver.compiler() {
+        None => format!("{} embedded", kernel_files(properties.capability, driver.version()).0),
+        Some(nvrtc) => format!("compiled now by NVRTC {}.{}", nvrtc.version.0, nvrtc.version.1),
+    };
+    let (what, free) = (describe(properties), gib(free as u64));
+    Ok(format!("{what}, {free:.1} GiB free; kernel files: {kernels}; self-test passed"))
 }

@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::terminal::Terminal;
 use crate::backend::cuda::Cuda;
-use crate::backend::cuda::driver::Properties;
+use crate::backend::cuda::devices::Properties;
 use crate::backend::cuda::gpu::Gpu;
 use crate::error::{Error, Result};
 
@@ -31,6 +31,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub const HOPPER: (u32, u32) = (9, 0);
 
 /// Which attention kernels a GPU gets.
+#[derive(Default)]
 pub struct Proof {
     /// Whether those for Hopper.
     pub hopper: bool,

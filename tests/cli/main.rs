@@ -13,6 +13,8 @@ mod bad_config;
 mod bad_data;
 mod bad_model;
 mod bench;
+#[cfg(feature = "emulator")]
+mod boxes;
 mod chats;
 mod cuda;
 mod dry_run;

@@ -1,6 +1,6 @@
 // A libcuda.so.1 for tests: a machine with one GPU, made of host memory, on which the two kernels of kernels/cast.cu
 // run. What is wrong with it comes from the environment:
-//   STUB=old          the driver is of CUDA 12.4
+//   STUB=old          the driver is of CUDA 12.1, and has few of the functions that are called
 //   STUB=none         there is no GPU, and the driver does not start without one
 //   STUB=empty        the driver starts, and counts no GPU
 //   STUB=memory       every allocation is refused
@@ -26,7 +26,7 @@ static int capability(void) {
 }
 
 Status cuInit(unsigned flags) { (void)flags; return is("none") ? NO_DEVICE : OK; }
-Status cuDriverGetVersion(int* version) { *version = is("old") ? 12040 : 13000; return OK; }
+Status cuDriverGetVersion(int* version) { *version = is("old") ? 12010 : 13000; return OK; }
 // NVRTC asks a driver that it finds for this, and takes no for an answer
 Status cuGetExportTable(const void** table, const void* id) { (void)id; *table = 0; return 1; }
 Status cuGetErrorString(Status status, const char** text) {
@@ -50,7 +50,6 @@ Status cuDeviceGetAttribute(int* value, int attribute, int device) {
 }
 Status cuDevicePrimaryCtxRetain(void** context, int device) { (void)device; *context = &cuInit; return OK; }
 Status cuDevicePrimaryCtxRelease_v2(int device) { (void)device; return OK; }
-Status cuCtxGetCurrent(void** context) { *context = &cuInit; return OK; }
 Status cuCtxSetCurrent(void* context) { (void)context; return OK; }
 Status cuStreamCreate(void** stream, unsigned flags) { (void)flags; *stream = &cuStreamCreate; return OK; }
 Status cuStreamDestroy_v2(void* stream) { (void)stream; return OK; }
@@ -59,12 +58,10 @@ Status cuMemHostAlloc(void** memory, size_t bytes, unsigned flags) { (void)flags
 Status cuMemFreeHost(void* memory) { free(memory); return OK; }
 Status cuDeviceGetDefaultMemPool(void** pool, int device) { (void)device; *pool = &cuInit; return OK; }
 Status cuMemPoolSetAttribute(void* pool, int attribute, void* value) { (void)pool, (void)attribute, (void)value; return OK; }
-// looked for, and not called
-Status cuEventCreate(void) { return 1; }
-Status cuEventDestroy_v2(void) { return 1; }
-Status cuEventElapsedTime_v2(void) { return 1; }
-Status cuEventRecord(void) { return 1; }
-Status cuEventSynchronize(void) { return 1; }
+Status cuEventCreate(void** event, unsigned flags) { (void)flags; *event = &cuEventCreate; return OK; }
+Status cuEventDestroy_v2(void* event) { (void)event; return OK; }
+Status cuEventElapsedTime(float* ms, void* start, void* end) { (void)start, (void)end; *ms = 1; return OK; }
+Status cuEventRecord(void* event, void* stream) { (void)event, (void)stream; return OK; }
 Status cuMemGetInfo_v2(size_t* unused, size_t* all) { *unused = (size_t)3 << 30; *all = (size_t)8 << 30; return OK; }
 Status cuMemAllocAsync(Address* address, size_t bytes, void* stream) {
     (void)stream;
@@ -93,7 +90,8 @@ Status cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void* stream) 
 
 // an ELF file whose flags name the architecture that this GPU runs
 Status cuModuleLoadData(void** module, const unsigned char* image) {
-    if (memcmp(image, "\177ELF", 4) || image[49] != capability()) return NO_BINARY;
+    // CUDA 13's format, which CUDA 12 has for Blackwell only, has the architecture in another byte
+    if (memcmp(image, "\177ELF", 4) || image[image[8] < 8 ? 48 : 49] != capability()) return NO_BINARY;
     *module = (void*)image;
     return OK;
 }

@@ -3,6 +3,9 @@
 // they split a sum, and so in bits.
 //
 //   MADE_UP_PRODUCTS   a file that receives a line for each product: the number of its algorithm
+//   MADE_UP_LT         what opening a handle answers
+//   MADE_UP_LT_WRONG   bias: it is left out; odd: the last column of an odd number of them is 0
+//   MADE_UP_LT_NONE    no algorithm is offered
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -71,8 +74,11 @@ static Shape shape(const Operation& o, const Layout& a, const Layout& b, const L
 
 extern "C" {
 
-size_t cublasLtGetVersion() { return 130100; }
-Status cublasLtCreate(void** handle) { return *handle = new int(1), OK; }
+size_t cublasLtGetVersion() { return MADE_UP_CUDA >= 13000 ? 130100 : 120905; }
+Status cublasLtCreate(void** handle) {
+    if (const char* status = getenv("MADE_UP_LT")) return atoi(status);
+    return *handle = new int(1), OK;
+}
 Status cublasLtDestroy(int* handle) { return delete handle, OK; }
 
 Status cublasLtMatmulDescCreate(Operation** o, int compute, int scale) {
@@ -126,6 +132,7 @@ Status cublasLtMatmulAlgoCheck(void*, Operation* o, Layout* a, Layout* b, Layout
 Status cublasLtMatmulAlgoGetHeuristic(void* handle, Operation* o, Layout* a, Layout* b, Layout* c, Layout* d,
                                       Preference* p, int most, Result* results, int* count) {
     *count = 0;
+    if (getenv("MADE_UP_LT_NONE")) return NOT_SUPPORTED;
     if (p->reductions & 1) return INVALID; // sums in place: their order is not fixed
     for (uint64_t id = 1; id <= 3 && *count < most; id++) {
         const Algorithm algorithm = {{id}};
@@ -154,6 +161,7 @@ Status cublasLtMatmul(void* handle, Operation* o, const float* alpha, const uint
     if (file) fprintf(file, "%d\n", (int)which->data[0]), fflush(file);
     const auto [m, n, k, fits] = shape(*o, *a, *b, *c, *d);
     const uint64_t splits = which->data[0];
+    const char* wrong = getenv("MADE_UP_LT_WRONG") ? getenv("MADE_UP_LT_WRONG") : "";
     // both operands with k innermost
     std::vector<float> left(m * k), right(n * k);
     for (uint64_t i = 0; i < m; i++)
@@ -175,7 +183,8 @@ Status cublasLtMatmul(void* handle, Operation* o, const float* alpha, const uint
             float y = *alpha * sum;
             // as documented, c is not read where beta is 0
             if (*beta != 0) y += *beta * (d->type == F32 ? ((const float*)C)[at] : widen(((const uint16_t*)C)[at]));
-            if (o->epilogue == 4) y += widen(o->bias[i]);
+            if (o->epilogue == 4 && strcmp(wrong, "bias")) y += widen(o->bias[i]);
+            if (!strcmp(wrong, "odd") && m % 2 && i == m - 1) y = 0;
             if (d->type == F32) ((float*)D)[at] = y;
             else ((uint16_t*)D)[at] = narrow(y);
         }

@@ -15,11 +15,15 @@ fn parts(architecture: &str) -> Option<(u32, u32, bool)> {
     Some((number / 10, number % 10, name.ends_with('a')))
 }
 
+/// Devices on boards of their own (Jetson, DRIVE), which refuse code of their family's other devices: Orin.
+const APART: [(u32, u32); 2] = [(8, 7), (8, 8)];
+
 /// Whether a cubin of this architecture runs on a device of this compute capability: on a later minor version too,
-/// unless it is for exactly one device.
+/// unless it is for exactly one device, or the device takes its own code only.
 pub fn runs_on(architecture: &str, device: (u32, u32)) -> bool {
     parts(architecture).is_some_and(|(major, minor, exact)| {
-        (major, minor) == device || (!exact && major == device.0 && minor < device.1)
+        let older = major == device.0 && minor < device.1;
+        (major, minor) == device || (older && !exact && !APART.contains(&device))
     })
 }
 
@@ -51,7 +55,7 @@ mod tests {
         assert_eq!(on((9, 0)), ["sm_90a"]);
         assert_eq!(on((10, 0)), ["sm_100a"]);
         assert_eq!(on((12, 1)), ["sm_120"]);
-        assert_eq!([on((7, 5)), on((10, 3)), on((11, 0))], [[""; 0]; 3]);
+        assert_eq!([on((7, 5)), on((8, 7)), on((10, 3)), on((11, 0))], [[""; 0]; 4]);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! opcode. `.nv.shared.NAME` has the size of its static shared memory. `.nv.info` and `.nv.info.NAME` are lists of
 //! attributes: a format byte, an attribute byte, and two bytes that are a value or the length of what follows. NVIDIA
 //! documents none of it; attributes and opcodes were determined from nvdisasm's listings of cubins of NVRTC 13.0 for
-//! every architecture of [`super::architecture::ARCHITECTURES`], and tests hold them against the assembler's report.
+//! every architecture of [`super::architecture::ARCHITECTURES`], and tests hold them against the reports of the
+//! assemblers of 12.9 and 13.0.
 //!
 //! Any bytes may be given: what is not a whole cubin is refused.
 
@@ -133,6 +134,7 @@ pub struct Malformed(&'static str);
 type Result<T> = std::result::Result<T, Malformed>;
 
 const CUDA: u16 = 190; // e_machine
+const NEW_FORMAT: u32 = 8; // e_ident[EI_ABIVERSION]
 const SECTION: usize = 64; // bytes of a section's header
 const SYMBOL: usize = 24; // bytes of a symbol
 const NO_BITS: u32 = 8; // sh_type of sections that have a size but no bytes
@@ -224,7 +226,9 @@ impl<'a> Elf<'a> {
                 link: u32_at(header, 40)?,
             })
         };
-        let architecture = (u32_at(bytes, 48)? >> 8) & 0xff;
+        // the format for devices before Blackwell of CUDA 12 has it in another byte of the flags
+        let [format, flags] = [u32::from(bytes[8]), u32_at(bytes, 48)?];
+        let architecture = (if format < NEW_FORMAT { flags } else { flags >> 8 }) & 0xff;
         Ok(Elf { sections: (0..count).map(section).collect::<Result<_>>()?, architecture })
     }
 

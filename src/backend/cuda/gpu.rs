@@ -31,9 +31,15 @@ impl Gpu {
     /// used are written to `record` (see `Plans::open`).
     pub fn open(index: usize, cache: Option<&Path>, record: Option<PathBuf>) -> Result<Gpu> {
         let driver = Driver::open(index)?;
-        let lt = Lt::open().map_err(|why| failure::no_products(&why))?;
+        let version = driver.version();
+        let lt = Lt::open(version).map_err(|why| failure::no_products(&why, version))?;
         let plans = RefCell::new(Plans::open(&driver.properties().gpu.name, lt.version(), cache, record));
         Ok(Gpu { workspace: driver.alloc(WORKSPACE)?, lt, plans, driver })
+    }
+
+    /// The file of the library of products.
+    pub fn products(&self) -> &str {
+        self.lt.place()
     }
 
     /// The driver beneath.
@@ -147,8 +153,8 @@ impl Device for Gpu {
             bias: bias.is_some(),
             alignment: at.map(alignment),
         };
-        let fail = |why| failure::product(&self.driver.properties().gpu, &format!("{why} for {problem:?}"));
-        let described = Described::new(&problem, bias).map_err(fail)?;
+        let fail = |why: String| failure::product(&self.driver.properties().gpu, &format!("{why} for {problem:?}"));
+        let described = self.lt.describe(&problem, bias).map_err(fail)?;
         let scales = [p.alpha as f32, if p.accumulate { 1.0 } else { 0.0 }];
         let start = |choice: &Choice, other: Option<u64>| {
             let [a, b, c] = at;

@@ -1,13 +1,16 @@
 //! NVIDIA GPUs: hand-written kernels, their compiler, the driver, and an emulator that runs the same kernels.
 
 mod act;
+pub mod api;
 pub mod architecture;
 mod arguments;
 mod attention;
 mod backend;
 mod cache;
+mod context;
 pub mod cubin;
 pub mod device;
+pub mod devices;
 pub mod driver;
 mod dropout;
 mod embed;
@@ -21,14 +24,17 @@ mod head;
 pub mod kernels;
 pub mod libraries;
 mod linear;
-mod lt;
+pub mod lt;
 mod norm;
 pub mod nvrtc;
 mod objective;
 mod optim;
 mod plans;
+pub mod products;
 mod rope;
 pub mod selftest;
+mod sys;
+pub mod system;
 
 pub use arguments::{Arg, Geometry, TensorMap};
 pub use attention::padded as padded_head;

@@ -38,6 +38,8 @@ pub struct Nvrtc {
     pub version: (i32, i32),
     /// The library's file, as far as it is known.
     pub path: Option<PathBuf>,
+    known_count: unsafe extern "C" fn(*mut c_int) -> Status,
+    known: unsafe extern "C" fn(*mut c_int) -> Status,
     create: unsafe extern "C" fn(*mut Program, *const c_char, *const c_char, c_int, Strings, Strings) -> Status,
     compile: unsafe extern "C" fn(Program, c_int, Strings) -> Status,
     log_size: unsafe extern "C" fn(Program, *mut usize) -> Status,
@@ -61,31 +63,51 @@ impl Drop for Owned<'_> {
 pub const VARIABLE: &str = "EYEKERN_NVRTC";
 
 impl Nvrtc {
-    /// Opens the compiler: what `EYEKERN_NVRTC` names, else that of the folder `own`, else the first in the search
-    /// order of [`libraries`]. Fails with the reason.
+    /// Opens the compiler for a build: what `EYEKERN_NVRTC` names, else that of the folder `own`, else the first in the
+    /// search order of [`libraries`]. In each place CUDA 12's goes first, because more drivers accept its machine code.
+    /// Fails with the reason.
     pub fn find(own: Option<&Path>) -> Result<Nvrtc, String> {
-        let opened = match std::env::var(VARIABLE).unwrap_or_default().as_str() {
-            "" => {
-                let own = own.filter(|folder| folder.join(libraries::NVRTC).is_file());
-                let folders = own.map_or_else(libraries::folders, |folder| vec![folder.to_path_buf()]);
-                libraries::open(libraries::NVRTC, &folders)?
+        let names: Vec<&str> = libraries::NVRTC.iter().rev().copied().collect();
+        if let Some(named) = named(&names) {
+            return named;
+        }
+        let own = own.map(|folder| vec![folder.to_path_buf()]).filter(|own| !libraries::files(&names, own).is_empty());
+        Nvrtc::new(libraries::open(&names, &own.unwrap_or_else(libraries::folders))?)
+    }
+
+    /// Opens the compiler whose machine code a driver of this CUDA version accepts and that knows an architecture, if
+    /// one is named: what `EYEKERN_NVRTC` names, else the first in the search order of [`libraries`]. Fails with the
+    /// reason.
+    pub fn serving(driver: i32, architecture: Option<&str>) -> Result<Nvrtc, String> {
+        let names = libraries::served(libraries::NVRTC, driver);
+        let fitting = |nvrtc: Nvrtc| match architecture {
+            Some(architecture) if !nvrtc.knows(architecture) => {
+                let (major, minor) = nvrtc.version;
+                let place = libraries::place(nvrtc.path.as_deref());
+                Err(format!("{place} of version {major}.{minor} does not know {architecture}"))
             }
-            "off" => return Err(format!("{VARIABLE}=off")),
-            name => {
-                let path = Path::new(name);
-                let file = if path.is_dir() { path.join(libraries::NVRTC) } else { path.to_path_buf() };
-                let library = libraries::open_file(&file).map_err(|why| format!("{VARIABLE}={name}: {why}"))?;
-                Opened { library, path: Some(file) }
-            }
+            _ => Ok(nvrtc),
         };
-        Nvrtc::new(opened)
+        if let Some(named) = named(names) {
+            return named.and_then(fitting);
+        }
+        let mut reason = None;
+        for path in libraries::files(names, &libraries::folders()) {
+            let opened = libraries::open_file(&path).map(|library| Opened { library, path: Some(path) });
+            match opened.and_then(Nvrtc::new).and_then(fitting) {
+                Ok(nvrtc) => return Ok(nvrtc),
+                Err(why) => reason = reason.or(Some(why)),
+            }
+        }
+        let loader = libraries::open(names, &[]).and_then(Nvrtc::new).and_then(fitting);
+        loader.map_err(|why| reason.unwrap_or(why))
     }
 
     /// The functions of an open library, which stays open for the rest of the process.
     pub fn new(Opened { library, path }: Opened) -> Result<Nvrtc, String> {
         macro_rules! function {
             ($name:literal) => {
-                // SAFETY: the types are those of nvrtc.h, unchanged since CUDA 11.1; the library is never closed.
+                // SAFETY: the types are those of nvrtc.h, unchanged since CUDA 11.2; the library is never closed.
                 *unsafe { library.get($name.to_bytes_with_nul()) }.map_err(|why| why.to_string())?
             };
         }
@@ -96,6 +118,8 @@ impl Nvrtc {
         Ok(Nvrtc {
             version: (major, minor),
             path,
+            known_count: function!(c"nvrtcGetNumSupportedArchs"),
+            known: function!(c"nvrtcGetSupportedArchs"),
             create: function!(c"nvrtcCreateProgram"),
             compile: function!(c"nvrtcCompileProgram"),
             log_size: function!(c"nvrtcGetProgramLogSize"),
@@ -104,6 +128,18 @@ impl Nvrtc {
             cubin: function!(c"nvrtcGetCUBIN"),
             destroy: function!(c"nvrtcDestroyProgram"),
         })
+    }
+
+    /// Whether it compiles for an architecture (`sm_90a`).
+    fn knows(&self, architecture: &str) -> bool {
+        let mut count = 0;
+        // SAFETY: a valid place for a number.
+        let counted = check(unsafe { (self.known_count)(&mut count) });
+        let mut list = vec![0; usize::try_from(count).unwrap_or(0)];
+        // SAFETY: room for as many numbers as the library has just said.
+        let listed = counted.and_then(|()| check(unsafe { (self.known)(list.as_mut_ptr()) }));
+        let number = architecture.trim_start_matches("sm_").trim_end_matches('a').parse::<c_int>();
+        listed.is_ok() && number.is_ok_and(|number| list.contains(&number))
     }
 
     /// Compiles a kernel file for an architecture (`sm_90a`); `headers` is what it may include. Threads may compile at
@@ -151,6 +187,24 @@ impl Nvrtc {
         check(unsafe { fill(program.1, bytes.as_mut_ptr()) })?;
         Ok(bytes)
     }
+}
+
+/// The compiler that [`VARIABLE`] names, if it is set.
+fn named(names: &[&str]) -> Option<Result<Nvrtc, String>> {
+    let name = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty())?;
+    if name == "off" {
+        return Some(Err(format!("{VARIABLE}=off")));
+    }
+    let path = PathBuf::from(&name);
+    let file = match path.is_dir() {
+        true => libraries::files(names, std::slice::from_ref(&path)).into_iter().next(),
+        false => Some(path),
+    };
+    let file = file.ok_or_else(|| format!("{VARIABLE}={name}: {} not found there", names.join(" or ")));
+    Some(file.and_then(|file| {
+        let library = libraries::open_file(&file).map_err(|why| format!("{VARIABLE}={name}: {why}"))?;
+        Nvrtc::new(Opened { library, path: Some(file) })
+    }))
 }
 
 fn check(status: Status) -> Result<(), String> {

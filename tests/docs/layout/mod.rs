@@ -21,11 +21,14 @@ const FLOORS: [&[&str]; 11] = [
 ];
 
 /// Files with `unsafe`, each block with its SAFETY comment.
-const UNSAFE: [&str; 12] = [
+const UNSAFE: [&str; 16] = [
     "backend/cpu/gemm/kernel.rs",
     "backend/cpu/gemm/lanes.rs",
     "backend/cpu/gemm/target.rs",
     "backend/cpu/wide.rs",
+    "backend/cuda/api.rs",
+    "backend/cuda/context.rs",
+    "backend/cuda/devices.rs",
     "backend/cuda/driver.rs",
     "backend/cuda/emulated.rs",
     "backend/cuda/emulation.rs",
@@ -33,6 +36,7 @@ const UNSAFE: [&str; 12] = [
     "backend/cuda/libraries.rs",
     "backend/cuda/lt.rs",
     "backend/cuda/nvrtc.rs",
+    "backend/cuda/sys.rs",
     "model/checkpoint.rs",
 ];
 
