@@ -7,6 +7,7 @@ use super::{Device, peaks};
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::api::{self, Api};
+use crate::backend::cuda::device::Device as _;
 use crate::backend::cuda::devices::Properties;
 use crate::backend::cuda::driver::kernel_files;
 use crate::backend::cuda::gpu::Gpu;
@@ -199,7 +200,8 @@ fn on_gpu(gpu: Gpu, proof: Proof, job: impl Job, out: &mut Terminal) -> Result {
     let (free, all) = gpu.driver().memory()?;
     let [free, all] = [free, all].map(|bytes| gib(bytes as u64));
     let Properties { gpu: which, capability, .. } = gpu.driver().properties().clone();
-    let kernels = if capability == HOPPER && !proof.hopper { ", attention kernels for all GPUs" } else { "" };
+    let kernels =
+        if capability == HOPPER && !(proof.hopper && gpu.hopper()) { ", attention kernels for all GPUs" } else { "" };
     let device = format!("{which}, bf16{kernels}, {free:.1} of {all:.1} GiB free");
     let meter = Meter { device, hardware: which.name.clone(), peak: peaks::bf16(&which.name), memory: used };
     if let Some(why) = proof.failed {
@@ -207,6 +209,8 @@ fn on_gpu(gpu: Gpu, proof: Proof, job: impl Job, out: &mut Terminal) -> Result {
             "note: on {which} the attention kernels for Hopper {why}; those for all GPUs are used in their place. \
              Please report it"
         ));
+    } else if let Some(why) = gpu.driver().refused() {
+        out.note(&format!("note: the attention kernels for Hopper are not used, because a check refuses them: {why}"));
     }
     let cuda = if proof.hopper { Cuda::new(gpu) } else { Cuda::new(gpu).portable() };
     job.on(cuda, Site { place: Place::Gpu(()), hardware: which.name, computes: "cuda bf16".into(), meter }, out)

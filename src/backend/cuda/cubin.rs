@@ -5,10 +5,12 @@
 //! attributes: a format byte, an attribute byte, and two bytes that are a value or the length of what follows. NVIDIA
 //! documents none of it; attributes and opcodes were determined from nvdisasm's listings of cubins of NVRTC 13.0 for
 //! every architecture of [`super::architecture::ARCHITECTURES`], and tests hold them against the reports of the
-//! assemblers of 12.9 and 13.0.
+//! assemblers of 12.9 and 13.0. Hopper's code is walked as well ([`flight`], [`loops`]).
 //!
 //! Any bytes may be given: what is not a whole cubin is refused.
 
+use super::sass::Word;
+use super::{flight, loops};
 use std::collections::{BTreeMap, HashMap};
 
 /// Instructions that are counted: those that tell how a kernel works, and those that it should not have.
@@ -102,6 +104,10 @@ pub struct Kernel {
     pub threads: u32,
     /// Registers of a thread that each `setmaxnreg` of the code asks for.
     pub wanted: Vec<u32>,
+    /// Instructions of its inner loop ([`loops::inner`]); 0 for another architecture than [`HOPPER`].
+    pub inner: u32,
+    /// What touches registers of products under way ([`flight::hazards`]); empty for another architecture.
+    pub hazards: Vec<String>,
 }
 
 impl Kernel {
@@ -113,6 +119,12 @@ impl Kernel {
     /// Loads from and stores to a thread's stack.
     pub fn stack_accesses(&self) -> u32 {
         self.count(Ldl) + self.count(Stl)
+    }
+
+    /// Why the kernel must not run: its results would be wrong, or it would wait forever.
+    pub fn fault(&self) -> Option<String> {
+        let waits = || format!("setmaxnreg waits forever for {} registers", self.lacking());
+        self.hazards.first().cloned().or_else(|| (self.lacking() > 0).then(waits))
     }
 
     /// Registers of a warpgroup's threads together that the block lacks, where one warpgroup takes the least that a
@@ -140,6 +152,8 @@ const SYMBOL: usize = 24; // bytes of a symbol
 const NO_BITS: u32 = 8; // sh_type of sections that have a size but no bytes
 /// From sm_90 on, shared memory begins with 1 KiB of the system, which the section's size includes.
 const SYSTEM_SHARED: (u32, u32) = (90, 1024);
+/// The architecture whose instructions are decoded ([`super::sass`]).
+const HOPPER: u32 = 90;
 
 const THREADS: u8 = 0x05; // EIATTR_MAX_THREADS
 const STACK: u8 = 0x11; // EIATTR_FRAME_SIZE
@@ -236,7 +250,7 @@ impl<'a> Elf<'a> {
         let mut kernels = BTreeMap::new();
         for section in &self.sections {
             if let Some(name) = section.name.strip_prefix(".text.")
-                && kernels.insert(name, code(name, section.bytes)?).is_some()
+                && kernels.insert(name, self.code(name, section.bytes)?).is_some()
             {
                 return Err(Malformed("a kernel has two codes"));
             }
@@ -296,6 +310,39 @@ impl<'a> Elf<'a> {
         }
         Ok(sizes.into_values().collect())
     }
+
+    /// Looks at the instructions of a kernel; the rest is filled in later.
+    fn code(&self, name: &str, bytes: &[u8]) -> Result<Kernel> {
+        if bytes.is_empty() || !bytes.len().is_multiple_of(16) {
+            return Err(Malformed("code is not a row of instructions"));
+        }
+        let words: Vec<Word> = bytes.chunks_exact(16).map(Word::read).collect();
+        let mut counts = [0; Instruction::ALL.len()];
+        let mut wanted = Vec::new();
+        for word in &words {
+            if let Some(known) = Instruction::of(word.opcode()) {
+                counts[known as usize] += 1;
+                if known == Usetmaxreg {
+                    wanted.push(word.bits(32, 24));
+                }
+            }
+        }
+        let product = |word: &Word| matches!(Instruction::of(word.opcode()), Some(Hmma | Hgmma));
+        let hopper = self.architecture == HOPPER;
+        Ok(Kernel {
+            name: name.into(),
+            registers: 0,
+            stack: 0,
+            shared: 0,
+            parameters: Vec::new(),
+            instructions: words.len(),
+            counts,
+            threads: 0,
+            wanted,
+            inner: if hopper { loops::inner(&words, product) } else { 0 },
+            hazards: if hopper { flight::hazards(&words) } else { Vec::new() },
+        })
+    }
 }
 
 /// The payloads of one attribute in a list of attributes.
@@ -311,36 +358,6 @@ fn attributes(list: &[u8], wanted: u8) -> Result<Vec<&[u8]>> {
         at += 4 + len;
     }
     Ok(found)
-}
-
-/// Counts the instructions of a kernel; the rest is filled in later.
-fn code(name: &str, bytes: &[u8]) -> Result<Kernel> {
-    if bytes.is_empty() || !bytes.len().is_multiple_of(16) {
-        return Err(Malformed("code is not a row of instructions"));
-    }
-    let mut counts = [0; Instruction::ALL.len()];
-    let mut wanted = Vec::new();
-    for instruction in bytes.chunks_exact(16) {
-        let opcode = u16::from_le_bytes([instruction[0], instruction[1]]) & 0xfff;
-        if let Some(known) = Instruction::of(opcode) {
-            counts[known as usize] += 1;
-            if known == Usetmaxreg {
-                wanted.push(u32_at(instruction, 4)? & 0xff_ffff);
-            }
-        }
-    }
-    let instructions = bytes.len() / 16;
-    Ok(Kernel {
-        name: name.into(),
-        registers: 0,
-        stack: 0,
-        shared: 0,
-        parameters: Vec::new(),
-        instructions,
-        counts,
-        threads: 0,
-        wanted,
-    })
 }
 
 #[cfg(test)]

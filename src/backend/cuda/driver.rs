@@ -41,6 +41,16 @@ struct Staging {
     used: usize,
 }
 
+/// What became of a file of kernels.
+enum Loaded {
+    /// All of its kernels can be launched.
+    All,
+    /// The machine code is not for this GPU.
+    OtherDevice,
+    /// None of them, because one must not run, for this reason.
+    Refused(String),
+}
+
 /// A GPU with its kernels.
 pub struct Driver {
     properties: Properties,
@@ -48,6 +58,7 @@ pub struct Driver {
     kernels: HashMap<String, Kernel>,
     /// What the kernels are of.
     modules: Vec<Module>,
+    refused: Option<String>,
     /// Opened where machine code is missing.
     compiler: OnceCell<Nvrtc>,
     context: Rc<Context>,
@@ -77,7 +88,7 @@ impl Driver {
         let memory = Locked::new(&context, STAGED).map_err(fail(failure::LOCK))?;
         let staging = RefCell::new(Staging { memory, used: 0 });
         let (kernels, modules, compiler) = (HashMap::new(), Vec::new(), OnceCell::new());
-        let mut driver = Driver { properties, staging, kernels, modules, compiler, context };
+        let mut driver = Driver { properties, staging, kernels, modules, refused: None, compiler, context };
         let architecture = architecture::of_device(driver.properties.capability);
         for file in SOURCES.iter().filter(|file| wanted(file.name, &architecture)) {
             driver.load_file(file)?;
@@ -100,6 +111,12 @@ impl Driver {
         self.compiler.get()
     }
 
+    /// Why kernels were left out: a gate found that their machine code must not run. Only kernels of one architecture
+    /// can have such a fault (`cubin::Kernel::fault`).
+    pub fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
+    }
+
     /// The stream that orders all work, for libraries that launch on it themselves.
     pub fn stream(&self) -> *mut c_void {
         self.context.stream()
@@ -109,21 +126,26 @@ impl Driver {
     /// older device of its family, and then NVRTC gets its turn too.
     fn load_file(&mut self, file: &KernelSource) -> Result {
         let embedded = embedded(file.name, self.properties.capability, self.version());
-        if let Some(code) = embedded
-            && self.load(file.name, code)?
-        {
-            return Ok(());
+        let mut loaded = embedded.map_or(Ok(Loaded::OtherDevice), |code| self.load(file.name, code))?;
+        if let Loaded::OtherDevice = loaded {
+            loaded = self.compile(file, embedded.is_some())?;
         }
-        self.compile(file, embedded.is_some())
+        if let Loaded::Refused(why) = loaded {
+            self.refused.get_or_insert(why);
+        }
+        Ok(())
     }
 
     /// Loads the kernels of one more file, compiled for this GPU by NVRTC.
     pub fn add(&mut self, file: &KernelSource) -> Result {
-        self.compile(file, false)
+        match self.compile(file, false)? {
+            Loaded::Refused(why) => Err(Error::Device(format!("{}: {why}", self.properties.gpu))),
+            _ => Ok(()),
+        }
     }
 
     /// Compiles a file by NVRTC and loads it; `refused` says that the device did not take the embedded code.
-    fn compile(&mut self, file: &KernelSource, refused: bool) -> Result {
+    fn compile(&mut self, file: &KernelSource, refused: bool) -> Result<Loaded> {
         let gpu = &self.properties.gpu;
         let architecture = architecture::of_device(self.properties.capability);
         if self.compiler.get().is_none() {
@@ -131,22 +153,27 @@ impl Driver {
             let found = found.map_err(|why| failure::no_kernels(gpu, &architecture, self.version(), refused, &why))?;
             let _ = self.compiler.set(found);
         }
-        let Some(nvrtc) = self.compiler.get() else { return Ok(()) };
+        let Some(nvrtc) = self.compiler.get() else { return Ok(Loaded::OtherDevice) };
         let made = nvrtc.compile(*file, HEADERS, &architecture);
         let made = made.map_err(|why| Error::Device(format!("{gpu}: {} for {architecture}: {why}", file.name)))?;
         match self.load(file.name, &made.cubin)? {
-            true => Ok(()),
-            false => Err(self.failed(&format!("loading {}", file.name), Failed(status::NO_BINARY_FOR_GPU))),
+            Loaded::OtherDevice => {
+                Err(self.failed(&format!("loading {}", file.name), Failed(status::NO_BINARY_FOR_GPU)))
+            }
+            loaded => Ok(loaded),
         }
     }
 
-    /// Loads machine code; `false` where it is not for this GPU.
-    fn load(&mut self, file: &str, code: &[u8]) -> Result<bool> {
+    /// Loads the kernels of a file.
+    fn load(&mut self, file: &str, code: &[u8]) -> Result<Loaded> {
         let contents =
             cubin::read(code).map_err(|why| Error::Device(format!("{}: {file}: {why}", self.properties.gpu)))?;
+        if let Some((name, why)) = contents.iter().find_map(|kernel| Some((&kernel.name, kernel.fault()?))) {
+            return Ok(Loaded::Refused(format!("{file}: {name}: {why}")));
+        }
         let fail = |why| self.failed(&format!("loading {file}"), why);
         let module = match Module::new(&self.context, code) {
-            Err(Failed(status::NO_BINARY_FOR_GPU)) => return Ok(false),
+            Err(Failed(status::NO_BINARY_FOR_GPU)) => return Ok(Loaded::OtherDevice),
             module => module.map_err(fail)?,
         };
         let mut loaded = Vec::new();
@@ -159,7 +186,7 @@ impl Driver {
         }
         self.kernels.extend(loaded);
         self.modules.push(module);
-        Ok(true)
+        Ok(Loaded::All)
     }
 
     /// Bytes of memory that are free, and of all.

@@ -113,7 +113,7 @@ impl Device for Gpu {
     }
 
     fn hopper(&self) -> bool {
-        self.driver.properties().capability == (9, 0)
+        self.driver.properties().capability == (9, 0) && self.driver.refused().is_none()
     }
 
     fn tensor_map(&self, memory: &Block, shape: [usize; 2]) -> Result<TensorMap> {
