@@ -103,23 +103,25 @@ impl Plans {
         plans
     }
 
-    /// The choice for a product, if one was made.
+    /// The choice for a product, if one was made: for exactly this shape, else for its class.
     pub fn find(&mut self, problem: &Problem) -> Result<Option<Choice>> {
-        let class = problem.class();
-        if let Some(choice) = self.used.get(&class) {
-            return Ok(Some(choice.clone()));
+        // whatever is used is known
+        let found = [*problem, problem.class()].into_iter().find_map(|key| Some((key, self.known.get(&key)?.clone())));
+        let Some((key, choice)) = found else { return Ok(None) };
+        if self.used.insert(key, choice.clone()).is_none() {
+            self.write_record()?;
         }
-        let Some(choice) = self.known.get(&class).cloned() else { return Ok(None) };
-        self.used.insert(class, choice.clone());
-        self.write_record()?;
         Ok(Some(choice))
     }
 
-    /// Keeps a choice. A cache that cannot be written does no harm; the run's record must be.
+    /// Keeps a choice: for the class, or for this shape alone where the class has a choice already, which cannot do
+    /// this shape. So each shape is timed once, whichever shapes alternate. A cache that cannot be written does no
+    /// harm; the run's record must be.
     pub fn keep(&mut self, problem: &Problem, choice: Choice) -> Result {
         let class = problem.class();
-        self.known.insert(class, choice.clone());
-        self.used.insert(class, choice);
+        let key = if self.known.contains_key(&class) { *problem } else { class };
+        self.known.insert(key, choice.clone());
+        self.used.insert(key, choice);
         if let Some(cache) = &self.cache {
             let folder = cache.parent().map_or(Ok(()), std::fs::create_dir_all);
             let _ = folder.map(|()| files::write(cache, self.text(&self.known)));
@@ -175,6 +177,10 @@ mod tests {
         plans.keep(&problem(1000), choice(1)).unwrap();
         assert_eq!(plans.find(&problem(1024)).unwrap(), Some(choice(1)));
         assert_eq!(plans.find(&problem(1025)).unwrap(), None);
+        // where the shared choice cannot do a shape, that shape has its own, and the others keep theirs
+        plans.keep(&problem(1001), choice(2)).unwrap();
+        assert_eq!(plans.find(&problem(1001)).unwrap(), Some(choice(2)));
+        assert_eq!(plans.find(&problem(1000)).unwrap(), Some(choice(1)));
         assert_eq!(plans.find(&Problem { accumulate: true, ..problem(1000) }).unwrap(), None);
         assert_eq!(plans.find(&Problem { alignment: [256, 256, 16], ..problem(1000) }).unwrap(), None);
     }
