@@ -46,6 +46,7 @@ DEVICE void attention_dq(Heads s, const uint32_t* seg_start, const bf16* qkv, Dr
     const bf16 *q = qkv + (int64_t)head * s.dim, *k = qkv + (int64_t)(s.q + kv) * s.dim, *v = k + (int64_t)s.kv * s.dim;
     const uint32_t sq = shared, sdy = sq + M * pitch(D), sk = sdy + M * pitch(D), sv = sk + N * pitch(D);
     const int first = seg_start[m0], end = m0 + M < s.tokens ? m0 + M : s.tokens;
+    const int last_segment = seg_start[end - 1];
     fetch<D, M, THREADS>(sq, q, s.width, m0, s.tokens, s.dim);
     fetch<D, M, THREADS>(sdy, dy + (int64_t)head * s.dim, (int64_t)s.q * s.dim, m0, s.tokens, s.dim);
 
@@ -55,7 +56,7 @@ DEVICE void attention_dq(Heads s, const uint32_t* seg_start, const bf16* qkv, Dr
     for (int h = 0; h < 2; h++) {
         query[h] = m0 + warp * 16 + acc_row(h * 2);
         bool inside = query[h] < s.tokens;
-        from[h] = inside ? seg_start[query[h]] : 0;
+        from[h] = inside ? seg_start[query[h]] : 0x7fffffff; // queries beyond the last token see no key
         l[h] = inside ? lse[(int64_t)query[h] * s.q + head] * LOG2E : 0.f;
         dl[h] = inside ? delta[(int64_t)query[h] * s.q + head] : 0.f;
     }
@@ -70,23 +71,34 @@ DEVICE void attention_dq(Heads s, const uint32_t* seg_start, const bf16* qkv, Dr
         __syncthreads();
         float p[KEYS][4], ds[KEYS][4];
         clear(p);
-        clear(ds);
         times_transposed<D, KEYS>(p, sq, warp * 16, sk);
+#pragma unroll
+        for (int i = 0; i < KEYS; i++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) p[i][j] = ex2(p[i][j] * s.scale_log2 - l[j >> 1]);
+        // unless every query of the block sees the whole tile
+        if (n0 + N - 1 > m0 || n0 < last_segment) {
+#pragma unroll
+            for (int i = 0; i < KEYS; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    int key = n0 + acc_col(i, j), h = j >> 1;
+                    if (key > query[h] || key < from[h]) p[i][j] = 0.f;
+                }
+        }
+        clear(ds);
         times_transposed<D, KEYS>(ds, sdy, warp * 16, sv);
         uint32_t bits = drop.threshold ? kept<KEYS>(s, drop, head, m0 + warp * 16, n0, false) : ~0u;
 #pragma unroll
         for (int i = 0; i < KEYS; i++)
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                int key = n0 + acc_col(i, j), h = j >> 1;
-                bool seen = query[h] < s.tokens && key <= query[h] && key >= from[h];
-                float prob = seen ? ex2(p[i][j] * s.scale_log2 - l[h]) : 0.f;
                 float mask = bits >> (i * 4 + j) & 1 ? drop.scale : 0.f;
-                ds[i][j] = s.scale * prob * (mask * ds[i][j] - dl[h]);
+                ds[i][j] = p[i][j] * (mask * ds[i][j] - dl[j >> 1]);
             }
         times<D>(dq, ds, sk, 0);
     }
-    put(d_qkv + (int64_t)head * s.dim, s.width, m0 + warp * 16, s.tokens, 0, s.dim, dq, 1.f, 1.f);
+    put(d_qkv + (int64_t)head * s.dim, s.width, m0 + warp * 16, s.tokens, 0, s.dim, dq, s.scale, s.scale);
 }
 
 // dK and dV. A block owns 64 keys of a key head and iterates over the queries that see them, in every query head of the
@@ -129,26 +141,34 @@ DEVICE void attention_dkv(Heads s, const uint32_t* seg_start, const bf16* qkv, D
             times_transposed<D, QUERIES>(ds, sv, row, sdy);
             uint32_t bits = drop.threshold ? kept<QUERIES>(s, drop, head, n0 + row, m0, true) : ~0u;
 #pragma unroll
-            for (int i = 0; i < QUERIES; i++)
+            for (int i = 0; i < QUERIES; i++) {
+                int from[2];
+                float l[2], dl[2];
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    const int query = m0 + acc_col(i, h);
+                    const bool inside = query < s.tokens;
+                    const int64_t at = (int64_t)(inside ? query : m0) * s.q + head;
+                    from[h] = inside ? (int)seg_start[query] : 0x7fffffff; // no key sees it
+                    l[h] = lse[at] * LOG2E;
+                    dl[h] = delta[at];
+                }
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
-                    int key = n0 + row + acc_row(j), query = m0 + acc_col(i, j);
-                    bool seen = query < s.tokens && key <= query && key >= (int)seg_start[query];
-                    float prob = 0.f, mask = bits >> (i * 4 + j) & 1 ? drop.scale : 0.f, d = 0.f;
-                    if (seen) {
-                        int64_t at = (int64_t)query * s.q + head;
-                        prob = ex2(p[i][j] * s.scale_log2 - lse[at] * LOG2E);
-                        d = s.scale * prob * (mask * ds[i][j] - delta[at]);
-                    }
+                    int key = n0 + row + acc_row(j), query = m0 + acc_col(i, j), h = j & 1;
+                    const bool seen = key <= query && key >= from[h];
+                    const float e = ex2(p[i][j] * s.scale_log2 - l[h]), prob = seen ? e : 0.f;
+                    const float mask = bits >> (i * 4 + j) & 1 ? drop.scale : 0.f;
+                    ds[i][j] = prob * (mask * ds[i][j] - dl[h]);
                     p[i][j] = prob * mask;
-                    ds[i][j] = d;
                 }
+            }
             times<D>(dv, p, sdy, column);
             times<D>(dk, ds, sq, column);
         }
     }
     bf16* out = d_qkv + (int64_t)(s.q + kv) * s.dim;
-    put(out, s.width, n0 + row, s.tokens, column, s.dim, dk, 1.f, 1.f);
+    put(out, s.width, n0 + row, s.tokens, column, s.dim, dk, s.scale, s.scale);
     put(out + (int64_t)s.kv * s.dim, s.width, n0 + row, s.tokens, column, s.dim, dv, 1.f, 1.f);
 }
 

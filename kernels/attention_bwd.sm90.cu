@@ -53,28 +53,35 @@ DEVICE void attention_dq(const TensorMap& qkv, const TensorMap& dy, const Heads&
         values.wait_full(i);
         clear(p);
         clear(dp);
-        wgmma_fence();
+        wgmma_begin(p, dp, q, g);
         scores<D>(p, q, keys.stage(i));
         scores<D>(dp, g, values.stage(i));
-        wgmma_wait<2>(); // the previous tile's addition to dq
+        wgmma_end<2>(dq, ds); // the previous tile's addition to dq
         if (i > own.begin) keys.release(i - 1);
-        wgmma_wait<1>();
+        wgmma_end<1>(p, q);
         const int n0 = own.keys + i * ROWS;
 #pragma unroll
         for (int e = 0; e < 32; e++) {
-            const int key = n0 + acc_col(e >> 2, e & 3), h = e >> 1 & 1;
             float& x = p[e >> 2][e & 3];
-            x = key <= query[h] && key >= from[h] ? ex2(fmaf(x, s.scale_log2, -l[h])) : 0.f;
+            x = ex2(fmaf(x, s.scale_log2, -l[e >> 1 & 1]));
         }
-        wgmma_wait<0>();
+        if (!own.sees(n0)) {
+#pragma unroll
+            for (int e = 0; e < 32; e++) {
+                const int key = n0 + acc_col(e >> 2, e & 3), h = e >> 1 & 1;
+                if (key > query[h] || key < from[h]) p[e >> 2][e & 3] = 0.f;
+            }
+        }
+        pin(p); // before the wait: dy V^T is still running
+        wgmma_end<0>(dp, g);
         values.release(i);
 #pragma unroll
         for (int e = 0; e < 32; e++) p[e >> 2][e & 3] *= dp[e >> 2][e & 3] - dl[e >> 1 & 1];
         round_to_operand(ds, p);
-        wgmma_fence();
+        wgmma_begin(dq, ds);
         weighted<D>(dq, ds, keys.stage(i));
     }
-    wgmma_wait<0>();
+    wgmma_end<0>(dq);
     if (own.begin < own.end) keys.release(own.end - 1);
     visit.skip(own.end, own.tiles);
     put(d_qkv + (int64_t)own.head * s.dim, s.width, row0, s.tokens, 0, s.dim, dq, s.scale, s.scale);
@@ -100,7 +107,7 @@ DEVICE void attention_dkv(const TensorMap& qkv, const TensorMap& dy, const Heads
     const Tiles tiles = {stages, stages + Key<D>::STAGES * (At::LSE + 1024)};
     const uint32_t owned_full = tiles.barriers + Tiles::BARRIERS;
     if (threadIdx.x == 0) {
-        tiles.init(32);
+        tiles.init(33); // a warp's lanes with the statistics, and the first lane with the tiles
         mbarrier_init(owned_full, 1);
         mbarrier_fence_init();
     }
@@ -129,25 +136,38 @@ DEVICE void attention_dkv(const TensorMap& qkv, const TensorMap& dy, const Heads
                 fetch_tile<D>(owned + (g * 2 + 1) * tile_bytes<D>(), &qkv, owned_full, v_column, n0 + g * ROWS);
             }
         }
-        for (int i = 0; i < heads * per_head; i++) {
-            const int head = head0 + i / per_head, m0 = n0 + i % per_head * ROWS;
-            tiles.wait_empty(i);
-            unsigned char* stage = memory + (tiles.stage(i) - shared);
-            for (int r = lane; r < ROWS; r += 32) {
-                const int query = m0 + r;
-                const bool inside = query < s.tokens;
-                const int64_t at = (int64_t)query * s.q + head;
-                store((float*)(stage + At::LSE) + r, inside ? lse[at] * LOG2E : 0.f);
-                store((float*)(stage + At::DELTA) + r, inside ? delta[at] : 0.f);
-                store((int*)(stage + At::FROM) + r, inside ? (int)seg_start[query] : 0x7fffffff);
+        // the lane's two queries of a stage, read one stage ahead: a stage does not wait for them
+        float l[2], dl[2];
+        int from[2];
+        auto read = [&](int i) {
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                const int query = n0 + i % per_head * ROWS + lane + h * 32;
+                const bool inside = i < heads * per_head && query < s.tokens;
+                const int64_t at = (int64_t)query * s.q + head0 + i / per_head;
+                l[h] = inside ? lse[at] : 0.f;
+                dl[h] = inside ? delta[at] : 0.f;
+                from[h] = inside ? (int)seg_start[query] : 0x7fffffff;
             }
+        };
+        read(0);
+        for (int i = 0; i < heads * per_head; i++) {
+            const int column = (head0 + i / per_head) * s.dim, m0 = n0 + i % per_head * ROWS;
+            tiles.wait_empty(i);
             if (lane == 0) {
                 mbarrier_arrive_expect(tiles.full(i), 2 * tile_bytes<D>());
-                fetch_tile<D>(tiles.stage(i), &qkv, tiles.full(i), head * s.dim, m0);
-                fetch_tile<D>(tiles.stage(i) + tile_bytes<D>(), &dy, tiles.full(i), head * s.dim, m0);
-            } else {
-                mbarrier_arrive(tiles.full(i));
+                fetch_tile<D>(tiles.stage(i), &qkv, tiles.full(i), column, m0);
+                fetch_tile<D>(tiles.stage(i) + tile_bytes<D>(), &dy, tiles.full(i), column, m0);
             }
+            unsigned char* stage = memory + (tiles.stage(i) - shared);
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                store((float*)(stage + At::LSE) + lane + h * 32, l[h] * LOG2E);
+                store((float*)(stage + At::DELTA) + lane + h * 32, dl[h]);
+                store((int*)(stage + At::FROM) + lane + h * 32, from[h]);
+            }
+            mbarrier_arrive(tiles.full(i));
+            read(i + 1);
         }
         return;
     }
@@ -169,7 +189,7 @@ DEVICE void attention_dkv(const TensorMap& qkv, const TensorMap& dy, const Heads
 
     int under_way = -1; // the tile whose products with dy and q are
     auto finish = [&] {
-        wgmma_wait<0>();
+        wgmma_end<0>(dk, dv);
         if (under_way >= 0) tiles.release(under_way);
         under_way = -1;
     };
@@ -183,35 +203,44 @@ DEVICE void attention_dkv(const TensorMap& qkv, const TensorMap& dy, const Heads
         const uint32_t queries = tiles.stage(i), gradients = queries + tile_bytes<D>();
         clear(p);
         clear(dp);
-        wgmma_fence();
         if constexpr (Key<D>::ROOM) {
+            wgmma_begin(p, dp, k, v);
             scores<D>(p, k, queries);
             scores<D>(dp, v, gradients);
         } else {
+            wgmma_begin(p, dp);
             scores<D>(p, own_keys, queries);
             scores<D>(dp, own_values, gradients);
         }
-        wgmma_wait<2>();
+        wgmma_end<2>(dv, dk, weights, ds);
         if (under_way >= 0) tiles.release(under_way);
         const unsigned char* stage = memory + (queries - shared);
         const int m0 = n0 + i % per_head * ROWS;
-        wgmma_wait<1>();
+        wgmma_end<1>(p);
 #pragma unroll
         for (int c = 0; c < 8; c++) {
-            const int column = acc_col(c, 0);
-            const float2 l = load((const float2*)((const float*)(stage + At::LSE) + column));
-            const int2 from = load((const int2*)((const int*)(stage + At::FROM) + column));
+            const float2 l = load((const float2*)((const float*)(stage + At::LSE) + acc_col(c, 0)));
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const int key = row0 + acc_row(j), query = m0 + column + (j & 1);
-                const bool seen = key <= query && key >= (j & 1 ? from.y : from.x);
-                p[c][j] = seen ? ex2(fmaf(p[c][j], s.scale_log2, j & 1 ? -l.y : -l.x)) : 0.f;
+            for (int j = 0; j < 4; j++) p[c][j] = ex2(fmaf(p[c][j], s.scale_log2, j & 1 ? -l.y : -l.x));
+        }
+        // segments follow one another, so the last query's start is the latest; beyond the last token it is behind all
+        const int* starts = (const int*)(stage + At::FROM);
+        if ((m0 < first + ROWS - 1) | (load(starts + ROWS - 1) > first)) {
+#pragma unroll
+            for (int c = 0; c < 8; c++) {
+                const int column = acc_col(c, 0);
+                const int2 from = load((const int2*)(starts + column));
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    const int key = row0 + acc_row(j), query = m0 + column + (j & 1);
+                    if (key > query || key < (j & 1 ? from.y : from.x)) p[c][j] = 0.f;
+                }
             }
         }
         round_to_operand(weights, p);
-        wgmma_fence();
+        wgmma_begin(dv, weights);
         weighted<D>(dv, weights, gradients);
-        wgmma_wait<1>();
+        wgmma_end<1>(dp);
 #pragma unroll
         for (int c = 0; c < 8; c++) {
             const float2 d = load((const float2*)((const float*)(stage + At::DELTA) + acc_col(c, 0)));
@@ -219,7 +248,7 @@ DEVICE void attention_dkv(const TensorMap& qkv, const TensorMap& dy, const Heads
             for (int j = 0; j < 4; j++) p[c][j] *= dp[c][j] - (j & 1 ? d.y : d.x);
         }
         round_to_operand(ds, p);
-        wgmma_fence();
+        wgmma_begin(dk, ds);
         weighted<D>(dk, ds, queries);
         under_way = i;
         if constexpr (!Key<D>::ROOM) finish();

@@ -52,7 +52,8 @@ DEVICE void attention_fwd(Heads s, const uint32_t* seg_start, const bf16* qkv, D
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 int key = n0 + acc_col(i, j), h = j >> 1;
-                p[i][j] = key <= query[h] && key >= from[h] ? p[i][j] * s.scale_log2 : MASKED;
+                const float x = p[i][j] * s.scale_log2;
+                p[i][j] = key <= query[h] && key >= from[h] ? x : MASKED;
             }
 #pragma unroll
         for (int h = 0; h < 2; h++) {
@@ -61,13 +62,15 @@ DEVICE void attention_fwd(Heads s, const uint32_t* seg_start, const bf16* qkv, D
             for (int i = 0; i < KEYS; i++) m = fmaxf(m, fmaxf(p[i][h * 2], p[i][h * 2 + 1]));
             m = fmaxf(m, shfl_xor(m, 1));
             m = fmaxf(m, shfl_xor(m, 2));
-            float shrink = ex2(most[h] - m), sum = 0.f;
+            // for a row that has seen no key yet, so that its masked scores become 0 and not 1
+            const float shift = m > MASKED ? m : 0.f;
+            float shrink = ex2(most[h] - shift), sum = 0.f;
             most[h] = m;
 #pragma unroll
             for (int i = 0; i < KEYS; i++)
 #pragma unroll
                 for (int j = h * 2; j < h * 2 + 2; j++) {
-                    p[i][j] = p[i][j] > MASKED ? ex2(p[i][j] - m) : 0.f; // a tile may mask all its keys for a row
+                    p[i][j] = ex2(p[i][j] - shift);
                     sum += p[i][j];
                 }
             sum += shfl_xor(sum, 1);

@@ -51,17 +51,19 @@ DEVICE void attention_fwd(const TensorMap& qkv, const Heads& s, const uint32_t* 
     // issues the scores of tile i into p, which arrive later
     auto ask = [&](int i) {
         clear(p);
-        wgmma_fence();
-        if constexpr (Forward<D>::ROOM)
+        if constexpr (Forward<D>::ROOM) {
+            wgmma_begin(p, q);
             scores<D>(p, q, keys.stage(i));
-        else
+        } else {
+            wgmma_begin(p);
             scores<D>(p, own_queries, keys.stage(i));
+        }
     };
     // turns p into the probabilities of tile i, except for a factor per row; `shrink` is the factor on the earlier
     // tiles
     auto softmax = [&](int i) {
         const int n0 = own.keys + i * ROWS;
-        if (n0 + ROWS - 1 > own.first || n0 < own.last_segment) {
+        if (!own.sees(n0)) {
 #pragma unroll
             for (int e = 0; e < 32; e++) {
                 int key = n0 + acc_col(e >> 2, e & 3), h = e >> 1 & 1;
@@ -96,7 +98,7 @@ DEVICE void attention_fwd(const TensorMap& qkv, const Heads& s, const uint32_t* 
     if (own.begin < own.end) {
         keys.wait_full(own.begin);
         ask(own.begin);
-        wgmma_wait<0>();
+        wgmma_end<0>(p);
         keys.release(own.begin);
         softmax(own.begin);
         round_to_operand(weights, p);
@@ -104,22 +106,22 @@ DEVICE void attention_fwd(const TensorMap& qkv, const Heads& s, const uint32_t* 
             keys.wait_full(i);
             values.wait_full(i - 1);
             auto weigh = [&] {
-                wgmma_fence();
+                wgmma_begin(acc, weights);
                 weighted<D>(acc, weights, values.stage(i - 1));
             };
             auto weighed = [&] {
-                wgmma_wait<0>();
+                wgmma_end<0>(acc, weights);
                 values.release(i - 1);
             };
             if constexpr (Forward<D>::ROOM) {
                 ask(i);
                 weigh();
-                wgmma_wait<1>();
+                wgmma_end<1>(p);
             } else {
                 weigh();
                 weighed();
                 ask(i);
-                wgmma_wait<0>();
+                wgmma_end<0>(p);
             }
             keys.release(i);
             softmax(i);
@@ -131,9 +133,9 @@ DEVICE void attention_fwd(const TensorMap& qkv, const Heads& s, const uint32_t* 
             round_to_operand(weights, p);
         }
         values.wait_full(own.end - 1);
-        wgmma_fence();
+        wgmma_begin(acc, weights);
         weighted<D>(acc, weights, values.stage(own.end - 1));
-        wgmma_wait<0>();
+        wgmma_end<0>(acc);
         values.release(own.end - 1);
     }
     visit.skip(own.end, own.tiles);

@@ -124,6 +124,9 @@ struct Own {
     int tiles;        // of keys, from there
     int begin, end;   // the warpgroup's tiles among them
     int last_segment; // start of its last query's segment
+
+    // Whether each of the warpgroup's queries sees all keys of the tile from n0 on.
+    DEVICE_MEMBER bool sees(int n0) const { return n0 + ROWS - 1 <= first && n0 >= last_segment; }
 };
 
 DEVICE Own own_queries(const Heads& s, const uint32_t* seg_start) {

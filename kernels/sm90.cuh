@@ -6,7 +6,7 @@
 #include "prim.cuh"
 
 // TMA's description of a matrix; made on the host, passed as `const __grid_constant__ TensorMap`.
-struct __align__(64) TensorMap {
+struct __align__(128) TensorMap {
     uint64_t opaque[16];
 };
 
@@ -85,6 +85,10 @@ template <int Pending> DEVICE void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
 }
 
+// The value is in its register here: no computation with it is moved from before to after this place, or back.
+DEVICE void pin(float& x) { asm volatile("" : "+f"(x)::"memory"); }
+DEVICE void pin(uint32_t& x) { asm volatile("" : "+r"(x)::"memory"); }
+
 // d [64, 128] += a [64, 16] b [128, 16]^T, both in shared memory. Thread t of the warpgroup has, with
 // g = 16 (t / 32) + t % 32 / 4 and c = 2 (t % 4): d[4 i + 0..2] = D[g][8 i + c..], d[4 i + 2..4] = D[g + 8][8 i + c..].
 DEVICE void wgmma_m64n128k16(float (&d)[64], uint64_t a, uint64_t b) {
@@ -153,3 +157,22 @@ template <int Registers> DEVICE void setmaxnreg_inc() {
 }
 
 #endif
+
+template <class T, int N> DEVICE void pin(T (&fragments)[N][4]) {
+#pragma unroll
+    for (int i = 0; i < N; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) pin(fragments[i][j]);
+}
+
+// Products in flight read and write registers, which the compiler cannot know from their instructions alone. So every
+// batch begins with wgmma_begin, on all accumulators and left operands in registers that it uses, and wgmma_end names
+// those that are free again after its wait (CUTLASS: warpgroup_fence_operand).
+template <class... Fragments> DEVICE void wgmma_begin(Fragments&... fragments) {
+    (pin(fragments), ...);
+    wgmma_fence();
+}
+template <int Pending, class... Fragments> DEVICE void wgmma_end(Fragments&... fragments) {
+    wgmma_wait<Pending>();
+    (pin(fragments), ...);
+}

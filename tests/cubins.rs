@@ -1,9 +1,9 @@
 //! The gate of the compiled kernels: what each may cost, without a GPU and without NVIDIA's tools.
 //!
 //! tests/cubins.toml is the budget: for each kernel and architecture the registers of a thread, bytes of static shared
-//! memory, bytes of stack (0: nothing spills), atomic operations and instructions of its inner loop that it has at
-//! most, and the tensor-core instructions that it has at least. A kernel that is not in it fails, and so does a line of it
-//! without a kernel. A kernel that touches registers of a product under way fails, whatever the budget says.
+//! memory, bytes of stack (0: nothing spills), atomic operations and, on sm_90a, instructions of the main loop that it
+//! has at most, and the tensor-core instructions that it has at least. A kernel that is not in it fails, and so does a
+//! line of it without a kernel. A kernel that touches registers of a product under way fails, whatever the budget says.
 //!
 //! `EYEKERN_WRITE_BUDGET=1` writes what the kernels cost now, for a person to look at and commit; the stored cubins of
 //! tests/fixtures/cubins too. Where the build had no compiler, the gate is ignored; with `EYEKERN_REQUIRE_NVRTC=1` it
@@ -79,8 +79,8 @@ struct Limits {
     shared: u32,
     stack: u32,
     atomics: u32,
-    /// Instructions of the inner loop, on sm_90a.
-    inner: u32,
+    /// Instructions of the main loop, on sm_90a.
+    in_loop: u32,
     /// At least.
     hmma: u32,
     /// At least.
@@ -94,20 +94,20 @@ impl Limits {
             shared: kernel.shared,
             stack: kernel.stack,
             atomics: kernel.count(Instruction::Atomic),
-            inner: kernel.inner,
+            in_loop: kernel.in_loop,
             hmma: kernel.count(Instruction::Hmma),
             hgmma: kernel.count(Instruction::Hgmma),
         }
     }
 
     fn fields(&self) -> [(&'static str, u32); 7] {
-        let Limits { registers, shared, stack, atomics, inner, hmma, hgmma } = *self;
+        let Limits { registers, shared, stack, atomics, in_loop, hmma, hgmma } = *self;
         [
             ("registers", registers),
             ("shared", shared),
             ("stack", stack),
             ("atomics", atomics),
-            ("inner", inner),
+            ("in_loop", in_loop),
             ("hmma", hmma),
             ("hgmma", hgmma),
         ]
@@ -188,9 +188,9 @@ fn compare(budget: &Budget, kernels: &[(&str, Kernel)]) -> Vec<String> {
 /// The budget as the kernels are now, a line for each architecture.
 fn budget(version: &str, kernels: &[(&str, Kernel)]) -> String {
     let mut text = format!(
-        "# What each kernel may cost: registers, bytes of static shared memory, bytes of stack, atomics and\n\
-         # instructions of its inner loop (on sm_90a) at most, tensor-core instructions at least; what is not named is 0. Held by\n\
-         # tests/cubins.rs, rewritten by\n\
+        "# What each kernel may cost: registers, bytes of static shared memory, bytes of stack and atomics at most,\n\
+         # on sm_90a instructions of the main loop at most, tensor-core instructions at least; what is not named is\n\
+         # 0. Held by tests/cubins.rs, rewritten by\n\
          #   EYEKERN_WRITE_BUDGET=1 cargo test --release --test cubins\n\
          nvrtc = \"{version}\"\n"
     );
@@ -270,7 +270,7 @@ fn agree() -> Check {
 }
 
 fn controls() -> Check {
-    let fits = Limits { registers: 40, shared: 1024, stack: 0, atomics: 1, inner: 50, hmma: 8, hgmma: 2 };
+    let fits = Limits { registers: 40, shared: 1024, stack: 0, atomics: 1, in_loop: 50, hmma: 8, hgmma: 2 };
     let mut kernel = Kernel {
         name: "k".into(),
         registers: 40,
@@ -281,7 +281,7 @@ fn controls() -> Check {
         counts: [0; Instruction::ALL.len()],
         threads: 384,
         wanted: vec![24, 48],
-        inner: 50,
+        in_loop: 50,
         hazards: Vec::new(),
     };
     for (instruction, n) in [(Instruction::Hmma, 8), (Instruction::Hgmma, 2), (Instruction::Atomic, 1)] {
@@ -292,7 +292,7 @@ fn controls() -> Check {
     assert_eq!(said(Limits { registers: 39, ..fits.clone() }), ["registers 40, at most 39"]);
     assert_eq!(said(Limits { shared: 1023, ..fits.clone() }), ["shared 1024, at most 1023"]);
     assert_eq!(said(Limits { atomics: 0, ..fits.clone() }), ["atomics 1, at most 0"]);
-    assert_eq!(said(Limits { inner: 49, ..fits.clone() }), ["inner 50, at most 49"]);
+    assert_eq!(said(Limits { in_loop: 49, ..fits.clone() }), ["in_loop 50, at most 49"]);
     assert_eq!(said(Limits { hmma: 9, ..fits.clone() }), ["hmma 8, at least 9"]);
     assert_eq!(said(Limits { hgmma: 3, ..fits.clone() }), ["hgmma 2, at least 3"]);
     let parse = |name: &str| -> Budget {

@@ -44,6 +44,8 @@ DEVICE void tma_load_2d(uint32_t to, const TensorMap* map, uint32_t mbarrier, in
 }
 DEVICE void fence_async_shared() {}
 DEVICE void wgmma_fence() {}
+DEVICE void pin(float&) {}
+DEVICE void pin(uint32_t&) {}
 DEVICE void wgmma_commit(CALLER) {
     emulator::enter("wgmma_commit", at);
     emulator::wgmma_commit();

@@ -93,6 +93,8 @@ extern "C" __global__ void test_wgmma_stored(const bf16* a, const bf16* b, float
     __syncthreads();
     float d[64] = {};
     const uint32_t tile = smem_u32(shared);
+#pragma unroll
+    for (int i = 0; i < 64; i++) pin(d[i]);
     wgmma_fence();
 #pragma unroll
     for (uint32_t kk = 0; kk < 4; kk++)
@@ -104,10 +106,10 @@ extern "C" __global__ void test_wgmma_stored(const bf16* a, const bf16* b, float
 EXPORT_KERNEL(test_wgmma_stored)
 
 // The accumulators of a warpgroup to columns of rows of 320, once its products are done.
-template <int N> DEVICE void finish(const float (&d)[N][4], float* c) {
+template <int N> DEVICE void finish(float (&d)[N][4], float* c) {
     const int row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
     wgmma_commit();
-    wgmma_wait<0>();
+    wgmma_end<0>(d);
 #pragma unroll
     for (int i = 0; i < N; i++)
 #pragma unroll
@@ -135,21 +137,21 @@ extern "C" __global__ void test_wgmma_registers(const bf16* a, const bf16* b, co
     for (int k = 0; k < 4; k++) ldmatrix_x4(left[k], tile + own * 128 + (((k * 2 + (lane >> 4)) ^ (own & 7)) << 4));
     const uint32_t b_tile = tile + 8192, b2_tiles = tile + 2 * 8192;
     float d[8][4] = {}, transposed[8][4] = {}, wide[16][4] = {}, in_memory[8][4] = {};
-    wgmma_fence();
+    wgmma_begin(d, left);
 #pragma unroll
     for (int k = 0; k < 4; k++) wgmma_m64n64k16<false>(d, left[k], wgmma_descriptor(b_tile + k * 32));
     finish(d, c);
-    wgmma_fence();
+    wgmma_begin(transposed, left);
 #pragma unroll
     for (int k = 0; k < 4; k++)
         wgmma_m64n64k16<true>(transposed, left[k], wgmma_descriptor_transposed(b2_tiles + k * 2048, 8192));
     finish(transposed, c + 64);
-    wgmma_fence();
+    wgmma_begin(wide, left);
 #pragma unroll
     for (int k = 0; k < 4; k++)
         wgmma_m64n128k16<true>(wide, left[k], wgmma_descriptor_transposed(b2_tiles + k * 2048, 8192));
     finish(wide, c + 128);
-    wgmma_fence();
+    wgmma_begin(in_memory);
 #pragma unroll
     for (int k = 0; k < 4; k++)
         wgmma_m64n64k16(in_memory, wgmma_descriptor(tile + k * 32), wgmma_descriptor(b_tile + k * 32));

@@ -22,7 +22,7 @@ impl Geometry {
 
 /// A matrix as TMA is told of it; opaque.
 #[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
+#[repr(C, align(128))]
 pub struct TensorMap(pub(crate) [u64; 16]);
 
 /// One argument of a kernel, by value. Drivers take a pointer to each ([`Arg::pointer`]) and no types, so a wrong order

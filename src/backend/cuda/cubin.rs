@@ -104,8 +104,8 @@ pub struct Kernel {
     pub threads: u32,
     /// Registers of a thread that each `setmaxnreg` of the code asks for.
     pub wanted: Vec<u32>,
-    /// Instructions of its inner loop ([`loops::inner`]); 0 for another architecture than [`HOPPER`].
-    pub inner: u32,
+    /// Instructions of its main loop ([`loops::main`]); 0 for another architecture than [`HOPPER`].
+    pub in_loop: u32,
     /// What touches registers of products under way ([`flight::hazards`]); empty for another architecture.
     pub hazards: Vec<String>,
 }
@@ -339,7 +339,7 @@ impl<'a> Elf<'a> {
             counts,
             threads: 0,
             wanted,
-            inner: if hopper { loops::inner(&words, product) } else { 0 },
+            in_loop: if hopper { loops::main(&words, product) } else { 0 },
             hazards: if hopper { flight::hazards(&words) } else { Vec::new() },
         })
     }

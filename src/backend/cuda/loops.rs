@@ -1,17 +1,16 @@
-//! The loop in which a kernel spends its time, in instructions: what a change of its source costs, without a GPU.
+//! The loop in which a kernel spends its time, in instructions: the cost of a change of its source, without a GPU.
 
 use super::sass::{Next, Word};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Instructions of a kernel's inner loop (machine code of sm_90a): of the smallest loop with a tensor-core product,
-/// else of the largest loop that has no other loop inside; 0 without a loop. A loop is all that leads back to the
-/// target of a backward branch, waits for barriers and slow paths included.
-pub fn inner(code: &[Word], product: impl Fn(&Word) -> bool) -> u32 {
+/// Instructions of a kernel's main loop (machine code of sm_90a): of the smallest loop with a tensor-core product, else
+/// of the largest loop; 0 without a loop. A loop is all that leads back to the target of a backward branch, waits for
+/// barriers and slow paths included.
+pub fn main(code: &[Word], product: impl Fn(&Word) -> bool) -> u32 {
     let loops = natural(code);
     let size = |body: &BTreeSet<usize>| body.len() as u32;
     let products = loops.values().filter(|body| body.iter().any(|&i| product(&code[i])));
-    let innermost = loops.iter().filter(|(head, body)| !body.iter().any(|i| i != *head && loops.contains_key(i)));
-    products.map(size).min().or_else(|| innermost.map(|(_, body)| size(body)).max()).unwrap_or(0)
+    products.map(size).min().or_else(|| loops.values().map(size).max()).unwrap_or(0)
 }
 
 fn successors(code: &[Word], at: usize) -> Vec<usize> {
@@ -79,30 +78,31 @@ mod tests {
     const PLAIN: Word = Word(0x7918);
     const PRODUCT: Word = Word(0x723c);
 
-    fn inner_of(code: &[Word]) -> u32 {
-        inner(code, |word| word.opcode() == 0x23c)
+    fn main_of(code: &[Word]) -> u32 {
+        main(code, |word| word.opcode() == 0x23c)
     }
 
     #[test]
-    fn the_inner_loop_is_counted() {
+    fn the_main_loop_is_counted() {
         let mut code = vec![PLAIN; 40];
         code[39] = Word(0x794d);
-        assert_eq!(inner_of(&code), 0);
+        assert_eq!(main_of(&code), 0);
         code[9] = branch(9, 4, false);
-        assert_eq!(inner_of(&code), 6);
+        assert_eq!(main_of(&code), 6);
         // a longer one behind it, and one around both
         code[20] = branch(20, 12, false);
+        assert_eq!(main_of(&code), 9);
         code[30] = branch(30, 2, false);
-        assert_eq!(inner_of(&code), 9);
+        assert_eq!(main_of(&code), 29);
         // products outside of the inner loops make the outer one count, inside of one only that
         code[25] = PRODUCT;
-        assert_eq!(inner_of(&code), 29);
+        assert_eq!(main_of(&code), 29);
         code[5] = PRODUCT;
-        assert_eq!(inner_of(&code), 6);
+        assert_eq!(main_of(&code), 6);
         // a slow path behind the code that comes back into the loop belongs to it
         code[6] = branch(6, 35, false);
         code[34] = Word(0x794d);
         code[36] = branch(36, 8, true);
-        assert_eq!(inner_of(&code), 8);
+        assert_eq!(main_of(&code), 8);
     }
 }

@@ -226,6 +226,9 @@ fn kernel_faults(file: &str, text: &str) -> Vec<String> {
         if !PTX.contains(&file) && (has("asm") || has("__asm__") || has("__asm")) {
             fault("inline PTX belongs in prim.cuh or sm90.cuh, where the emulator has its counterpart");
         }
+        if (has("wgmma_fence") || has("wgmma_wait")) && file != "sm90.cuh" && !file.starts_with("tests/") {
+            fault("wgmma_begin and wgmma_end pin the registers of products, too");
+        }
         if has("__shared__") && file != "prim.cuh" {
             fault("static shared memory escapes the bounds checks: use DYNAMIC_SHARED");
         }
@@ -265,7 +268,8 @@ fn kernels_can_be_emulated() {
 fn the_check_of_kernels_sees_each_fault() {
     let faults = |text| kernel_faults("norm.cu", text).len();
     assert_eq!(faults("#include \"prim.cuh\"\n// asm __shared__ #include <mma.h>\nfloat chasm; smem_u32(shared);"), 0);
-    for text in ["asm volatile(\"\");", "__shared__ float x[32];", "#include <cuda_bf16.h>", "#if EYEKERN_EMULATED"] {
+    let wait = "wgmma_wait<0>();";
+    for text in ["asm(\"\");", "__shared__ float x[32];", "#include <cuda_bf16.h>", "#if EYEKERN_EMULATED", wait] {
         assert_eq!(faults(text), 1, "{text}");
     }
     assert_eq!(faults("#include \"cuda_bf16.h\""), 1);
