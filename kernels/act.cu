@@ -20,52 +20,66 @@ DEVICE Gelu gelu(int kind, float x) {
     return {0.5f * x * (1.f + t), 0.5f * (1.f + t) + 0.5f * x * rise};
 }
 
-extern "C" __global__ void __launch_bounds__(256) act(const bf16* x, bf16* y, int width, int kind) {
-    int64_t t = blockIdx.x;
+template <bool A> DEVICE void act_row(const bf16* x, bf16* y, int width, int kind) {
+    const int64_t t = blockIdx.x;
     if (kind == SWIGLU) {
         // gate and up are columns of one row: if the width is not a multiple of 8, up is not aligned to 16 bytes
         const bf16 *gate = x + t * 2 * width, *up = gate + width;
-        FOR_PACKS(c, width) {
-            Pack g = load(gate, c, width), u = load(up, c, width);
+        auto read = [&](int c) { return Packs<2>{{load<A>(gate, c, width), load<A>(up, c, width)}}; };
+        for_packs<A, 2>(width, read, [&](int c, Packs<2>& p) {
+            Pack &g = p.of[0], &u = p.of[1];
 #pragma unroll
             for (int i = 0; i < 8; i++) g.v[i] = g.v[i] / (1.f + expf(-g.v[i])) * u.v[i];
-            store(y + t * width, c, width, g);
-        }
+            store<A>(y + t * width, c, width, g);
+        });
     } else {
-        FOR_PACKS(c, width) {
-            Pack p = load(x + t * width, c, width);
+        auto read = [&](int c) { return load<A>(x + t * width, c, width); };
+        for_packs<A, 2>(width, read, [&](int c, Pack& p) {
 #pragma unroll
             for (int i = 0; i < 8; i++) p.v[i] = gelu(kind, p.v[i]).value;
-            store(y + t * width, c, width, p);
-        }
+            store<A>(y + t * width, c, width, p);
+        });
     }
+}
+
+extern "C" __global__ void __launch_bounds__(256) act(const bf16* x, bf16* y, int width, int kind) {
+    BY_ALIGNMENT(width, act_row, x, y, width, kind);
 }
 EXPORT_KERNEL(act)
 
-extern "C" __global__ void __launch_bounds__(256)
-    act_bwd(const bf16* x, const bf16* dy, bf16* dx, int width, int kind) {
-    int64_t t = blockIdx.x;
+template <bool A> DEVICE void act_bwd_row(const bf16* x, const bf16* dy, bf16* dx, int width, int kind) {
+    const int64_t t = blockIdx.x;
+    const bf16* d_row = dy + t * width;
     if (kind == SWIGLU) {
         const bf16 *gate = x + t * 2 * width, *up = gate + width;
         bf16 *d_gate = dx + t * 2 * width, *d_up = d_gate + width;
-        FOR_PACKS(c, width) {
-            Pack g = load(gate, c, width), u = load(up, c, width), d = load(dy + t * width, c, width), dg, du;
+        auto read = [&](int c) {
+            return Packs<3>{{load<A>(gate, c, width), load<A>(up, c, width), load<A>(d_row, c, width)}};
+        };
+        for_packs<A, 1>(width, read, [&](int c, Packs<3>& p) {
+            Pack &g = p.of[0], &u = p.of[1], &d = p.of[2], dg, du;
 #pragma unroll
             for (int i = 0; i < 8; i++) {
                 float sig = 1.f / (1.f + expf(-g.v[i]));
                 dg.v[i] = d.v[i] * u.v[i] * sig * (1.f + g.v[i] * (1.f - sig));
                 du.v[i] = d.v[i] * g.v[i] * sig;
             }
-            store(d_gate, c, width, dg);
-            store(d_up, c, width, du);
-        }
+            store<A>(d_gate, c, width, dg);
+            store<A>(d_up, c, width, du);
+        });
     } else {
-        FOR_PACKS(c, width) {
-            Pack p = load(x + t * width, c, width), d = load(dy + t * width, c, width);
+        auto read = [&](int c) { return Packs<2>{{load<A>(x + t * width, c, width), load<A>(d_row, c, width)}}; };
+        for_packs<A, 2>(width, read, [&](int c, Packs<2>& p) {
+            Pack& d = p.of[1];
 #pragma unroll
-            for (int i = 0; i < 8; i++) d.v[i] *= gelu(kind, p.v[i]).slope;
-            store(dx + t * width, c, width, d);
-        }
+            for (int i = 0; i < 8; i++) d.v[i] *= gelu(kind, p.of[0].v[i]).slope;
+            store<A>(dx + t * width, c, width, d);
+        });
     }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    act_bwd(const bf16* x, const bf16* dy, bf16* dx, int width, int kind) {
+    BY_ALIGNMENT(width, act_bwd_row, x, dy, dx, width, kind);
 }
 EXPORT_KERNEL(act_bwd)

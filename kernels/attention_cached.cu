@@ -14,10 +14,15 @@
 #include "attention.cuh"
 #include "row.cuh"
 
+template <bool A> DEVICE void copy_row(const bf16* from, bf16* to, int width) {
+    auto read = [&](int c) { return load<A>(from, c, width); };
+    for_packs<A, 2>(width, read, [&](int c, const Pack& p) { store<A>(to, c, width, p); });
+}
+
 extern "C" __global__ void __launch_bounds__(256)
     cache_rows(const uint32_t* at, const bf16* qkv, bf16* cache, int width, int from, int kept) {
     int64_t t = blockIdx.x, to = at[t];
-    FOR_PACKS(c, kept) store(cache + to * kept, c, kept, load(qkv + t * width + from, c, kept));
+    BY_ALIGNMENT(kept, copy_row, qkv + t * width + from, cache + to * kept, kept);
 }
 EXPORT_KERNEL(cache_rows)
 

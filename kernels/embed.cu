@@ -10,26 +10,29 @@
 #include "dropout.cuh"
 #include "row.cuh"
 
+template <bool A>
+DEVICE void embed_row(const bf16* row, const bf16* at, float scale, const Dropout& drop, bf16* y, int width) {
+    auto read = [&](int c) {
+        Packs<2> p = {{load<A>(row, c, width), {}}};
+        if (at) p.of[1] = load<A>(at, c, width);
+        return p;
+    };
+    for_packs<A, 2>(width, read, [&](int c, Packs<2>& p) {
+        float f[8];
+        factors(f, drop, blockIdx.x, 0, c);
+#pragma unroll
+        for (int i = 0; i < 8; i++) p.of[0].v[i] = (p.of[0].v[i] * scale + p.of[1].v[i]) * f[i];
+        store<A>(y, c, width, p.of[0]);
+    });
+}
+
 extern "C" __global__ void __launch_bounds__(256)
     embed(const uint32_t* ids, const uint32_t* pos, const bf16* table, const bf16* positions, float scale, Dropout drop,
           bf16* y, int width) {
     int64_t t = blockIdx.x;
     const bf16* row = table + (int64_t)ids[t] * width;
-    FOR_PACKS(c, width) {
-        Pack p = load(row, c, width);
-#pragma unroll
-        for (int i = 0; i < 8; i++) p.v[i] *= scale;
-        if (positions) {
-            Pack q = load(positions + (int64_t)pos[t] * width, c, width);
-#pragma unroll
-            for (int i = 0; i < 8; i++) p.v[i] += q.v[i];
-        }
-        float f[8];
-        factors(f, drop, t, 0, c);
-#pragma unroll
-        for (int i = 0; i < 8; i++) p.v[i] *= f[i];
-        store(y + t * width, c, width, p);
-    }
+    const bf16* at = positions ? positions + (int64_t)pos[t] * width : nullptr;
+    BY_ALIGNMENT(width, embed_row, row, at, scale, drop, y + t * width, width);
 }
 EXPORT_KERNEL(embed)
 
@@ -56,14 +59,14 @@ extern "C" __global__ void __launch_bounds__(256)
         for (int k = 0; k < (int)blockDim.x && first + k < n; k++) {
             if (!same[k]) continue;
             int64_t from = (int64_t)(first + k) * width;
-            FOR_PACKS(c, width) {
-                Pack p = load(dy + from, c, width);
+            auto read = [&](int c) { return load<false>(dy + from, c, width); };
+            for_packs<false, 1>(width, read, [&](int c, const Pack& p) {
                 float f[8];
                 factors(f, drop, first + k, 0, c);
 #pragma unroll
                 for (int i = 0; i < 8; i++)
                     if (c + i < width) d_table[(int64_t)own * width + c + i] += scale * f[i] * p.v[i];
-            }
+            });
         }
     }
 }

@@ -7,11 +7,12 @@ struct Pack {
     float v[8];
 };
 
-// Columns c..c+8 of a row of `width`; zeros beyond it. c is a multiple of 8. If the width is a multiple of 8 too, every
-// row is aligned to 16 bytes and one access is enough.
-DEVICE Pack load(const bf16* row, int c, int width) {
+// Columns c..c+8 of a row of `width`; zeros beyond it. c is a multiple of 8. ALIGNED: the width is a multiple of 8 too,
+// so that rows are aligned to 16 bytes and one access is enough. A branch at this place would keep the loads of several
+// packs from being in flight together, so a kernel decides once for all its rows (BY_ALIGNMENT).
+template <bool ALIGNED> DEVICE Pack load(const bf16* row, int c, int width) {
     Pack p;
-    if (width % 8 == 0) {
+    if constexpr (ALIGNED) {
         uint4 raw = load_128(row + c);
         uint32_t word[4] = {raw.x, raw.y, raw.z, raw.w};
 #pragma unroll
@@ -24,8 +25,8 @@ DEVICE Pack load(const bf16* row, int c, int width) {
 }
 
 // Rounds to nearest even; columns beyond the width are unchanged.
-DEVICE void store(bf16* row, int c, int width, const Pack& p) {
-    if (width % 8 == 0) {
+template <bool ALIGNED> DEVICE void store(bf16* row, int c, int width, const Pack& p) {
+    if constexpr (ALIGNED) {
         uint4 raw;
         raw.x = pack_bf16x2(p.v[0], p.v[1]);
         raw.y = pack_bf16x2(p.v[2], p.v[3]);
@@ -39,8 +40,28 @@ DEVICE void store(bf16* row, int c, int width, const Pack& p) {
     }
 }
 
-// This thread's packs of a row.
-#define FOR_PACKS(c, width) for (int c = threadIdx.x * 8; c < (width); c += blockDim.x * 8)
+// f<ALIGNED>(...) for rows of this width.
+#define BY_ALIGNMENT(width, f, ...) ((width) % 8 == 0 ? f<true>(__VA_ARGS__) : f<false>(__VA_ARGS__))
+
+// Packs of several operands at the same columns.
+template <int N> struct Packs {
+    Pack of[N];
+};
+
+// use(c, read(c)) for the first column c of each of this thread's packs of a row. AHEAD packs are read before the first
+// of them is used, so that their loads are in flight together; what unaligned rows need is too much for that.
+template <bool ALIGNED, int AHEAD, class R, class U> DEVICE void for_packs(int width, R read, U use) {
+    const int step = blockDim.x * 8, N = ALIGNED ? AHEAD : 1;
+    for (int first = threadIdx.x * 8; first < width; first += N * step) {
+        decltype(read(0)) held[N];
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            if (k == 0 || first + k * step < width) held[k] = read(first + k * step);
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            if (k == 0 || first + k * step < width) use(first + k * step, held[k]);
+    }
+}
 
 // The sum over the block, in every thread. `scratch` holds 32 floats; the block has whole warps.
 DEVICE float block_sum(float x, float* scratch) {

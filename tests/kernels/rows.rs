@@ -5,7 +5,7 @@ use crate::compare;
 use eyekern::backend::{Act, Affine, Backend, Heads, Norm, Rows, Stored, Turn};
 
 /// Widths with and without 16-byte rows, below and above what a block takes at once.
-const WIDTHS: [usize; 5] = [8, 36, 64, 250, 2304];
+const WIDTHS: [usize; 6] = [8, 36, 64, 250, 2310, 4200];
 
 fn norms<B: Backend>(lab: &mut Lab<B>, width: usize, kind: Norm, p: f32, bias: bool) -> Vec<Output> {
     let tokens = lab.tokens(&[3, 1, 5], 10);

@@ -55,9 +55,10 @@ impl<D: Device> Cuda<D> {
         &self.device
     }
 
-    /// One block per row of `width` bf16 values, eight values a thread. Shared memory holds the sums of the warps.
+    /// One block per row of `width` bf16 values, two packs of eight a thread, or more where that is less than the row.
+    /// Shared memory holds the sums of the warps.
     pub(super) fn per_row(&self, kernel: &str, rows: usize, width: usize, args: Args) -> Result {
-        let threads = width.div_ceil(8).next_multiple_of(32).clamp(32, 256) as u32;
+        let threads = width.div_ceil(16).next_multiple_of(32).clamp(32, 256) as u32;
         self.blocks(kernel, [rows, 1], threads, 32 * 4, args)
     }
 
