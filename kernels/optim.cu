@@ -85,11 +85,11 @@ DEVICE uint2 advance_four(const Step& k, const Tensor& t, int64_t i) {
 }
 
 extern "C" __global__ void __launch_bounds__(256) adamw(const Tensor* table, int count, int part, const float* scalars,
-                                                        float beta1, float beta2, float eps, float decay) {
+                                                        Adam adam) {
     if (!finite_norm(scalars)) return;
     const Tensor t = own_tensor(table, count);
     const Stretch s = own_stretch(t, part);
-    const Step k = step_of(scalars, beta1, beta2, eps, t.decays ? decay : 0.f);
+    const Step k = step_of(scalars, adam, t.decays);
     for (int64_t i = s.from + threadIdx.x * 8; i < s.packed; i += blockDim.x * 8) {
         uint2 low = advance_four(k, t, i), high = advance_four(k, t, i + 4);
         store_128(t.weight + i, {low.x, low.y, high.x, high.y});

@@ -26,20 +26,26 @@ template <class Row> DEVICE Stretch own_stretch(const Row& t, int part) {
     return {from, to - to % 8, to};
 }
 
-// The factors of a step that are the same for all values of a tensor.
-struct Step {
-    float beta1, beta2, eps, clip, shrink, rate, root2;
+// The constants of AdamW. rest = 1 - beta, from the host: in f32 the difference would be off by up to 1e-4.
+struct Adam {
+    float beta1, rest1, beta2, rest2, eps, decay;
 };
 
-DEVICE Step step_of(const float* scalars, float beta1, float beta2, float eps, float decay) {
+// The factors of a step that are the same for all values of a tensor.
+struct Step {
+    float beta1, rest1, beta2, rest2, eps, clip, shrink, rate, root2;
+};
+
+DEVICE Step step_of(const float* scalars, const Adam& k, bool decays) {
     const float lr = scalars[LR];
-    return {beta1, beta2, eps, scalars[CLIP], 1.f - lr * decay, lr / scalars[BIAS1], sqrtf(scalars[BIAS2])};
+    return {k.beta1, k.rest1, k.beta2, k.rest2, k.eps, scalars[CLIP], decays ? 1.f - lr * k.decay : 1.f,
+            lr / scalars[BIAS1], sqrtf(scalars[BIAS2])};
 }
 
 DEVICE void advance(const Step& k, float g, float& m, float& v, float& w) {
     g *= k.clip;
-    m = k.beta1 * m + (1.f - k.beta1) * g;
-    v = k.beta2 * v + (1.f - k.beta2) * g * g;
+    m = k.beta1 * m + k.rest1 * g;
+    v = k.beta2 * v + k.rest2 * g * g;
     w = w * k.shrink - k.rate * m / (sqrtf(v) / k.root2 + k.eps);
 }
 

@@ -150,13 +150,13 @@ DEVICE void advance_group(const Step& k, const Coded& t, const uint32_t* key, in
     store_eight(e, t, i, n);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-    adamw_8bit(const Coded* table, int count, int part, const float* scalars, float beta1, float beta2, float eps,
-               float decay, const uint32_t* key) {
+// Two blocks to a multiprocessor: for three, the compiler spills on sm_120.
+extern "C" __global__ void __launch_bounds__(256, 2)
+    adamw_8bit(const Coded* table, int count, int part, const float* scalars, Adam adam, const uint32_t* key) {
     if (!finite_norm(scalars)) return;
     const Coded t = own_tensor(table, count);
     const Stretch s = own_stretch(t, part);
-    const Step k = step_of(scalars, beta1, beta2, eps, t.decays ? decay : 0.f);
+    const Step k = step_of(scalars, adam, t.decays);
     for (int64_t from = s.from + threadIdx.x / 32 * 256; from < s.to; from += blockDim.x * 8)
         advance_group(k, t, key, from, s.to);
 }

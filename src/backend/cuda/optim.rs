@@ -1,7 +1,7 @@
 //! Gradient clipping and AdamW: a launch each over all tensors, and one more over those with moments in 8 bits.
 
 use super::backend::{Buffer, Cuda};
-use super::device::{Args, Device};
+use super::device::{Args, Device, halves};
 use crate::backend::moments::Moments;
 use crate::backend::{AdamW, Ids, Memory, OptimOps, S, Update};
 use crate::error::Result;
@@ -113,7 +113,8 @@ impl<D: Device> OptimOps for Cuda<D> {
         let mut optimiser = self.optimiser.borrow_mut();
         let step = |table: u64, count: usize| {
             let args = Args::default().address(table).int(count).int(PART).address(scalars.address());
-            args.float(k.beta1).float(k.beta2).float(k.eps).float(k.weight_decay)
+            let adam = [(k.beta1, 1.0 - k.beta1), (k.beta2, 1.0 - k.beta2), (k.eps, k.weight_decay)];
+            args.words(&adam.map(|(low, high)| halves((low as f32).to_bits(), (high as f32).to_bits())))
         };
         if !full.is_empty() {
             let args = step(optimiser.update.place(&self.device, &full)?, full.len());
