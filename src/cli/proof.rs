@@ -1,10 +1,11 @@
 //! Whether attention may use the kernels for Hopper. They are proven in a child process with a limit of time, because a
 //! kernel that hangs or faults takes the process with it that started it.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The compute capability that has kernels of its own.
 pub const HOPPER: (u32, u32) = (9, 0);
 
+/// Why the proof failed on a GPU, by its number.
+static PROVEN: Mutex<BTreeMap<usize, Option<String>>> = Mutex::new(BTreeMap::new());
+
 /// Which attention kernels a GPU gets.
 #[derive(Default)]
 pub struct Proof {
@@ -54,7 +58,9 @@ pub fn of(gpu: &Properties, compiles: bool) -> Result<Proof> {
         _ if gpu.capability != HOPPER => Ok(Proof { hopper: false, failed: None }),
         Some(hopper) => Ok(Proof { hopper, failed: None }),
         None => {
-            let failed = prove(gpu.gpu.index, seconds).err();
+            // once a process: a grid opens the GPU for each cell
+            let mut known = PROVEN.lock().unwrap_or_else(PoisonError::into_inner);
+            let failed = known.entry(gpu.gpu.index).or_insert_with(|| prove(gpu.gpu.index, seconds).err()).clone();
             Ok(Proof { hopper: failed.is_none(), failed })
         }
     }
