@@ -3,6 +3,7 @@
 use super::Format;
 use super::device;
 use super::machine::{self, gib};
+use super::proof::{self, HOPPER};
 use super::terminal::{Terminal, counted};
 use crate::backend::cpu::cores;
 use crate::backend::cuda::devices::{self, Properties};
@@ -155,6 +156,9 @@ fn cuda(out: &mut Terminal) -> (Vec<Finding>, bool) {
     // the one that a run takes is the first that can be opened
     let mut taken = None;
     for (index, properties) in gpus.iter().enumerate() {
+        // before the GPU is opened here
+        let hopper = properties.as_ref().ok().filter(|gpu| gpu.capability == HOPPER);
+        let attention = hopper.map(|gpu| proof::of(gpu, kernel_files(gpu.capability, version).1 > 0));
         let result = match properties {
             Ok(properties) => match Gpu::open(index, None, None).map_err(|why| why.to_string()) {
                 Ok(gpu) => {
@@ -169,7 +173,12 @@ fn cuda(out: &mut Terminal) -> (Vec<Finding>, bool) {
             },
             Err(why) => Err(why.to_string()),
         };
+        let opened = result.is_ok();
         findings.push(Finding::new(&format!("GPU {index}"), result));
+        if let Some(proof) = attention.filter(|_| opened) {
+            let finding = proof.map_err(|why| why.to_string()).and_then(|proof| proof.finding());
+            findings.push(Finding::new(&format!("attention {index}"), finding));
+        }
     }
     match count {
         Err(why) if findings[0].good => findings.push(Finding::new("GPUs", Err(why.to_string()))),

@@ -41,6 +41,21 @@ pub struct Proof {
     pub hopper: bool,
     /// Why not, where they failed.
     pub failed: Option<String>,
+    by_hand: bool,
+}
+
+impl Proof {
+    /// What `eyekern doctor` says of it.
+    pub fn finding(&self) -> std::result::Result<String, String> {
+        match &self.failed {
+            Some(why) => Err(format!("the kernels for Hopper {why}; those for all GPUs are used in their place")),
+            None if self.by_hand => {
+                let kernels = if self.hopper { "Hopper, not checked" } else { "all GPUs" };
+                Ok(format!("the kernels for {kernels} ({CHOICE} is set)"))
+            }
+            None => Ok("the kernels for Hopper agree with those for all GPUs".into()),
+        }
+    }
 }
 
 /// The kernels for a GPU, by hand or by the proof; `compiles` says that NVRTC has to compile them. To be called before
@@ -55,13 +70,13 @@ pub fn of(gpu: &Properties, compiles: bool) -> Result<Proof> {
     };
     let seconds = limit(compiles)?;
     match by_hand {
-        _ if gpu.capability != HOPPER => Ok(Proof { hopper: false, failed: None }),
-        Some(hopper) => Ok(Proof { hopper, failed: None }),
+        _ if gpu.capability != HOPPER => Ok(Proof::default()),
+        Some(hopper) => Ok(Proof { hopper, by_hand: true, failed: None }),
         None => {
             // once a process: a grid opens the GPU for each cell
             let mut known = PROVEN.lock().unwrap_or_else(PoisonError::into_inner);
             let failed = known.entry(gpu.gpu.index).or_insert_with(|| prove(gpu.gpu.index, seconds).err()).clone();
-            Ok(Proof { hopper: failed.is_none(), failed })
+            Ok(Proof { hopper: failed.is_none(), failed, by_hand: false })
         }
     }
 }

@@ -254,6 +254,10 @@ fn hopper_kernels_that_fail_are_not_used() {
         assert!(note.starts_with(&start), "{note}");
         assert!(note.ends_with("; those for all GPUs are used in their place. Please report it"), "{note}");
         assert!(bytes == expected, "{what}");
+        let env = [LIBRARIES, ("MADE_UP_HOPPER", what), ("EYEKERN_KERNELS_SECONDS", limit)];
+        let text = case.run(&["doctor"], &env).trained();
+        let finding = format!("--  attention 0    the kernels for Hopper {why}");
+        assert!(text.contains(&finding) && text.contains("can train on: the CPU and the GPU"), "{text}");
     }
     // those that agree are used, and by hand they are not asked
     let log = case.path("log").display().to_string();
