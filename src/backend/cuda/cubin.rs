@@ -5,7 +5,7 @@
 //! attributes: a format byte, an attribute byte, and two bytes that are a value or the length of what follows. NVIDIA
 //! documents none of it; attributes and opcodes were determined from nvdisasm's listings of cubins of NVRTC 13.0 for
 //! every architecture of [`super::architecture::ARCHITECTURES`], and tests hold them against the reports of the
-//! assemblers of 12.9 and 13.0. Hopper's code is walked as well ([`flight`], [`loops`]).
+//! assemblers of 12.9 and 13.0. Hopper's code is walked as well (`flight`, `loops`).
 //!
 //! Any bytes may be given: what is not a whole cubin is refused.
 
@@ -104,9 +104,9 @@ pub struct Kernel {
     pub threads: u32,
     /// Registers of a thread that each `setmaxnreg` of the code asks for.
     pub wanted: Vec<u32>,
-    /// Instructions of its main loop ([`loops::main`]); 0 for another architecture than [`HOPPER`].
+    /// Instructions of its main loop (`loops::main`); 0 for other architectures than Hopper.
     pub in_loop: u32,
-    /// What touches registers of products under way ([`flight::hazards`]); empty for another architecture.
+    /// What touches registers of products under way (`flight::hazards`); empty for another architecture.
     pub hazards: Vec<String>,
 }
 

@@ -16,7 +16,7 @@ const KINDS: [((usize, usize, usize), [bool; 2]); 4] = [
     ((17, 9, 56), [true, false]),
 ];
 
-/// Compares all of [`KINDS`], as bf16 with a bias and as f32 that is added.
+/// Compares all of `KINDS`, as bf16 with a bias and as f32 that is added.
 pub fn check(gpu: &Gpu) -> Result {
     for (shape, transposed) in KINDS {
         for out in [Out::Bf16, Out::F32] {
