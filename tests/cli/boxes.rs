@@ -312,8 +312,9 @@ fn a_gpu_without_a_driver_library_is_not_passed_over_in_silence() {
     ] {
         let root = root(&case, name, &[&file[1..]]);
         let env = [&bare[..], &[("EYEKERN_ROOT", root.as_str())]].concat();
+        let has = if name == "wsl" { "may have an NVIDIA GPU" } else { "has a GPU" };
         let why = format!(
-            "this machine has a GPU ({file}), but the driver's library cannot be opened (libcuda.so.1 not found): \
+            "this machine {has} ({file}), but the driver's library cannot be opened (libcuda.so.1 not found): \
              {remedy}"
         );
         let (good, text) = told(&case, "driver", &env);

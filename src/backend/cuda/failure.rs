@@ -54,8 +54,10 @@ pub fn hidden(file: &str, why: &str) -> Error {
              release {release} or later of the driver, or name the folder of libcuda.so.1 with EYEKERN_CUDA_LIB"
         ),
     };
+    // WSL has this file for GPUs of every maker
+    let has = if file == "/dev/dxg" { "may have an NVIDIA GPU" } else { "has a GPU" };
     Error::Device(format!(
-        "this machine has a GPU ({file}), but the driver's library cannot be opened ({why}): {remedy}, {WITHOUT}"
+        "this machine {has} ({file}), but the driver's library cannot be opened ({why}): {remedy}, {WITHOUT}"
     ))
 }
 
@@ -305,8 +307,8 @@ mod tests {
                          NVIDIA_DRIVER_CAPABILITIES=compute,utility; elsewhere install release 535 or later of the \
                          driver, or name the folder of libcuda.so.1 with EYEKERN_CUDA_LIB, or use --device cpu";
         assert_eq!(hidden("/dev/nvidia0", "libcuda.so.1 not found").to_string(), container);
-        let wsl = "this machine has a GPU (/dev/dxg), but the driver's library cannot be opened (libcuda.so.1 not \
-                   found): under WSL install the driver on Windows and not in Linux, and see that \
+        let wsl = "this machine may have an NVIDIA GPU (/dev/dxg), but the driver's library cannot be opened \
+                   (libcuda.so.1 not found): under WSL install the driver on Windows and not in Linux, and see that \
                    /usr/lib/wsl/lib/libcuda.so.1 is there, or use --device cpu";
         assert_eq!(hidden("/dev/dxg", "libcuda.so.1 not found").to_string(), wsl);
     }
