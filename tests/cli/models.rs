@@ -114,7 +114,8 @@ pub fn llama(dir: &Path, vocab: usize) {
 pub fn llama_with_heads(dir: &Path, vocab: usize, head: usize) {
     let config = json!({
         "model_type": "llama", "vocab_size": vocab, "hidden_size": 16, "intermediate_size": 24,
-        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": head, "rms_norm_eps": 1e-5,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": head,
+        "rms_norm_eps": 1e-5,
         "tie_word_embeddings": true, "torch_dtype": "float32",
     });
     let layer = |name: &str| format!("model.layers.0.{name}.weight");
