@@ -1,6 +1,7 @@
 //! `eyekern train` on CUDA: the kernels on the emulator, and the driver's side on a made-up GPU (kernels/emulator/gpu),
 //! against the processor.
 
+use crate::cuda::{findings, says};
 use crate::{Case, RECIPE, Ran, id_rows, models};
 use eyekern::backend::cuda::kernels::COMPILER;
 use serde_json::Value;
@@ -21,9 +22,9 @@ fn on(device: &str, case: &Case, out: &str, sets: &[&str], env: &[(&str, &str)])
     case.run(&args, env)
 }
 
-/// Trains on the made-up GPU into `out`.
+/// Trains on the made-up GPU into `out`, with the kernels for Hopper and without their proof.
 fn on_gpu(case: &Case, out: &str, sets: &[&str], env: &[(&str, &str)]) -> Ran {
-    on("cuda", case, out, sets, &[&[LIBRARIES], env].concat())
+    on("cuda", case, out, sets, &[&[LIBRARIES, ("EYEKERN_KERNELS", "hopper")], env].concat())
 }
 
 /// Whether there is machine code to look up; where it must be, the build itself has failed without.
@@ -248,16 +249,17 @@ fn hopper_kernels_that_fail_are_not_used() {
             "failed (attention, 2 heads over 1 of 64 features: the kernels for Hopper and for all GPUs differ by ",
         ),
     ] {
-        let (notes, bytes) = run(what, &[("MADE_UP_HOPPER", what), ("EYEKERN_KERNELS_SECONDS", limit)]);
+        let broken = [("EYEKERN_KERNELS", "auto"), ("MADE_UP_HOPPER", what), ("EYEKERN_KERNELS_SECONDS", limit)];
+        let (notes, bytes) = run(what, &broken);
         let [note] = &notes[..] else { panic!("{what}: {notes:?}") };
         let start = format!("on GPU 0 (Made-up H200) the attention kernels for Hopper {why}");
         assert!(note.starts_with(&start), "{note}");
         assert!(note.ends_with("; those for all GPUs are used in their place. Please report it"), "{note}");
         assert!(bytes == expected, "{what}");
-        let env = [LIBRARIES, ("MADE_UP_HOPPER", what), ("EYEKERN_KERNELS_SECONDS", limit)];
-        let text = case.run(&["doctor"], &env).trained();
-        let finding = format!("--  attention 0    the kernels for Hopper {why}");
-        assert!(text.contains(&finding) && text.contains("can train on: the CPU and the GPU"), "{text}");
+        let text = case.run(&["doctor"], &[&[LIBRARIES], &broken[..]].concat()).trained();
+        let (good, finding) = says(&findings(&text), "attention 0");
+        assert!(!good && finding.starts_with(&format!("the kernels for Hopper {why}")), "{text}");
+        assert!(text.ends_with("can train on: the CPU and the GPU\n"), "{text}");
     }
     // those that agree are used, and by hand they are not asked
     let log = case.path("log").display().to_string();
