@@ -148,7 +148,7 @@ static double gemm() {
     const int m = 128, n = 256, k = 384;
     const vector<uint16_t> a = halves(m * k), b = halves(n * k);
     uint64_t da = upload(a), db = upload(b), dc = upload(vector<float>(m * n));
-    struct alignas(64) Map {
+    struct alignas(128) Map {
         uint64_t opaque[16];
     } am, bm;
     stop(eyekern_device_tensor_map(device, &am, da, k, m, k * 2, 64, 64, 2, 128, error, sizeof error));

@@ -168,6 +168,9 @@ pub fn run(args: &ProveArgs, _: &mut Terminal) -> Result {
         std::process::abort();
     });
     let gpu = Gpu::open(args.gpu, None, None)?;
+    if let Some(why) = gpu.driver().refused() {
+        return Err(Error::Device(format!("a check of their machine code refuses them: {why}")));
+    }
     Cuda::new(gpu).proven().map(drop)
 }
 
