@@ -3,8 +3,8 @@
 //! and a run agree on the device.
 
 use crate::cuda::{doctor, findings, says};
-use crate::{Case, RECIPE, Ran, id_rows, models};
-use eyekern::backend::cuda::kernels::COMPILER;
+use crate::gpu::{case, compiled};
+use crate::{Case, Ran};
 use eyekern::backend::cuda::libraries;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -16,14 +16,6 @@ const MADE_UP: &str = env!("EYEKERN_MADE_UP_GPU");
 /// The driver, and nothing of the machine's own; kernels that need no proof.
 const BOX: [(&str, &str); 4] =
     [("LD_LIBRARY_PATH", MADE_UP), ("PATH", ""), ("EYEKERN_NVRTC", "off"), ("EYEKERN_KERNELS", "portable")];
-
-fn case() -> Case {
-    let case = Case::empty();
-    models::llama(&case.path("model"), 97);
-    case.write("train.jsonl", id_rows());
-    case.write("recipe.toml", RECIPE);
-    case
-}
 
 /// Two steps on the device, into `out`.
 fn train(case: &Case, device: &str, out: &str, env: &[(&str, &str)]) -> Ran {
@@ -53,11 +45,6 @@ fn trains(case: &Case, env: &[(&str, &str)]) -> bool {
     let text = doctor(case, &[], &[&BOX, env].concat()).trained();
     assert!(!text.contains("eyekern doctor"), "doctor does not send to itself: {text}");
     text.lines().last() == Some("can train on: the CPU and the GPU")
-}
-
-/// Whether there is machine code to load; where it must be, the build itself has failed without.
-fn compiled() -> bool {
-    COMPILER.is_some()
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn on_gpu(case: &Case, out: &str, sets: &[&str], env: &[(&str, &str)]) -> Ran {
 }
 
 /// Whether there is machine code to look up; where it must be, the build itself has failed without.
-fn compiled() -> bool {
+pub(crate) fn compiled() -> bool {
     COMPILER.is_some()
 }
 
@@ -45,7 +45,7 @@ fn lines(case: &Case, file: &str) -> Vec<String> {
 }
 
 /// A Llama whose heads the kernels take, and rows of ids.
-fn case() -> Case {
+pub(crate) fn case() -> Case {
     let case = Case::empty();
     models::llama(&case.path("model"), 97);
     case.write("train.jsonl", id_rows());

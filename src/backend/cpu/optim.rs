@@ -127,3 +127,19 @@ impl<R: Real> Cpu<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first moments of a gradient of 1 are 1 - beta1 and 1 - beta2, to the rounding of f32.
+    #[test]
+    fn one_minus_beta_is_rounded_once() {
+        let k = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
+        let mut scalars = vec![1.0f32; scalar::SCALARS];
+        scalars[scalar::LR] = 1e-3;
+        let (mut m, mut v, mut w) = (0.0, 0.0, 0.0);
+        Step::new(k, &scalars, false).advance(1.0, &mut m, &mut v, &mut w);
+        assert_eq!((m, v), (0.1, 0.001));
+    }
+}
