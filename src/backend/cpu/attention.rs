@@ -8,7 +8,7 @@
 //! `lse`. A pair adds to the gradients of both its blocks, so no two that run at the same time share a block, and each
 //! gradient has one order: first every block with itself, then with the block before it, and so on.
 
-use super::gemm::{Mat, gemm};
+use super::gemm::{Mat, Mode, gemm};
 use super::real::Real;
 use super::wide::{dot, exp_of_row, scaled, wide};
 use super::{AttentionOps, BLOCK, Cpu, Dropout, Heads, Rows, Tokens};
@@ -45,6 +45,8 @@ struct Part {
 
 /// What attention reads.
 struct Input<'a, R: Real> {
+    /// Of the products of a part.
+    mode: Mode,
     s: Heads,
     tokens: &'a Tokens<Cpu<R>>,
     qkv: &'a [R],
@@ -93,7 +95,7 @@ impl<'a, R: Real> Input<'a, R> {
         let (s, keys) = (self.s, part.keys.len());
         self.stack(part, self.qkv, s.width(), q);
         let shape = (self.stacked(part), keys, s.dim);
-        gemm(shape, Mat::rows(q, s.dim), self.key_value(part, 0).t(), p, keys, s.scale, false, 1);
+        gemm(shape, Mat::rows(q, s.dim), self.key_value(part, 0).t(), p, keys, s.scale, false, self.mode);
     }
 
     /// Which of `keys` the query sees, counted from the first of them.
@@ -169,14 +171,14 @@ impl<R: Real> Output<'_, R> {
         input.scores(part, q, p);
         input.stack(part, self.dy, s.q * s.dim, dy);
         let vt = input.key_value(part, 1).t();
-        gemm((stacked, keys, s.dim), Mat::rows(dy, s.dim), vt, ds, keys, 1.0, false, 1);
+        gemm((stacked, keys, s.dim), Mat::rows(dy, s.dim), vt, ds, keys, 1.0, false, input.mode);
         self.differentiate(part, p, ds);
 
         let (pt, dst) = (Mat::rows(p, keys).t(), Mat::rows(ds, keys).t());
         let shape = (keys, s.dim, stacked);
-        gemm(shape, dst, Mat::rows(q, s.dim), &mut rows[input.column(part, 0)..], width, 1.0, true, 1);
-        gemm(shape, pt, Mat::rows(dy, s.dim), &mut rows[input.column(part, 1)..], width, 1.0, true, 1);
-        gemm((stacked, s.dim, keys), Mat::rows(ds, keys), input.key_value(part, 0), q, s.dim, 1.0, false, 1);
+        gemm(shape, dst, Mat::rows(q, s.dim), &mut rows[input.column(part, 0)..], width, 1.0, true, input.mode);
+        gemm(shape, pt, Mat::rows(dy, s.dim), &mut rows[input.column(part, 1)..], width, 1.0, true, input.mode);
+        gemm((stacked, s.dim, keys), Mat::rows(ds, keys), input.key_value(part, 0), q, s.dim, 1.0, false, input.mode);
         q
     }
 
@@ -206,7 +208,7 @@ impl<R: Real> AttentionOps for Cpu<R> {
         &self, s: Heads, tokens: &Tokens<Self>, qkv: &Vec<R>, drop: Option<Dropout<Self>>, y: &mut Vec<R>,
         lse: &mut Vec<R>,
     ) -> Result {
-        let input = Input { s, tokens, qkv, drop };
+        let input = Input { mode: self.mode().alone(), s, tokens, qkv, drop };
         let out = s.q * s.dim;
         self.blocks2((&mut y[..s.tokens * out], out), (&mut lse[..s.tokens * s.q], s.q), |at, y, lse| {
             let end = at + lse.len() / s.q;
@@ -231,7 +233,7 @@ impl<R: Real> AttentionOps for Cpu<R> {
                         }
                         let shape = (input.stacked(&part), s.dim, keys.len());
                         let v = input.key_value(&part, 1);
-                        gemm(shape, Mat::rows(p, keys.len()), v, of_part, s.dim, 1.0, false, 1);
+                        gemm(shape, Mat::rows(p, keys.len()), v, of_part, s.dim, 1.0, false, input.mode);
                         for ((query, head), of_part) in input.rows(&part).zip(of_part.chunks_exact(s.dim)) {
                             y[(query - at) * out + head * s.dim..][..s.dim].copy_from_slice(of_part);
                         }
@@ -253,7 +255,8 @@ impl<R: Real> AttentionOps for Cpu<R> {
                 *delta = dot(&dy[at..at + s.dim], &y[at..at + s.dim]);
             }
         });
-        let output = Output { input: Input { s, tokens, qkv, drop }, lse, dy, delta };
+        let input = Input { mode: self.mode().alone(), s, tokens, qkv, drop };
+        let output = Output { input, lse, dy, delta };
         let (d_qkv, size) = (&mut d_qkv[..s.tokens * width], SQUARE * width);
         self.chunks(d_qkv, size, |i, rows| {
             rows.fill(R::of(0.0));
@@ -284,7 +287,7 @@ impl<R: Real> AttentionOps for Cpu<R> {
             for (kv, probs) in probs.chunks_exact_mut(group * keys).enumerate() {
                 let queries = Mat::rows(&qkv[t * s.width() + kv * group * s.dim..], s.dim);
                 let of_keys = Mat::rows(&qkv[start * s.width() + (s.q + kv) * s.dim..], s.width());
-                gemm((group, seen, s.dim), queries, of_keys.t(), probs, keys, s.scale, false, 1);
+                gemm((group, seen, s.dim), queries, of_keys.t(), probs, keys, s.scale, false, self.mode().alone());
                 for row in probs.chunks_exact_mut(keys) {
                     let (row, behind) = row.split_at_mut(seen);
                     let (_, total) = exp_of_row(row);

@@ -28,12 +28,12 @@ impl<R: Real> CacheOps for Cpu<R> {
             let queries = Mat::rows(&qkv[t * s.width() + head * group * s.dim..], s.dim);
             let (keys, values) = (Mat::rows(&cache[key..], kept), Mat::rows(&cache[key + s.kv * s.dim..], kept));
             self.with_scratch(group * n, |p| {
-                gemm((group, n, s.dim), queries, keys.t(), p, n, s.scale, false, 1);
+                gemm((group, n, s.dim), queries, keys.t(), p, n, s.scale, false, self.mode().alone());
                 for p in p.chunks_exact_mut(n) {
                     let (_, total) = exp_of_row(p);
                     scaled(p, R::of(1.0) / total);
                 }
-                gemm((group, s.dim, n), Mat::rows(p, n), values, y, s.dim, 1.0, false, 1);
+                gemm((group, s.dim, n), Mat::rows(p, n), values, y, s.dim, 1.0, false, self.mode().alone());
             });
         });
         Ok(())

@@ -87,7 +87,7 @@ impl<R: Real> HeadOps for Cpu<R> {
         if let Some(dw) = dw {
             let x = &x[s.first * s.width..(s.first + s.rows) * s.width];
             let (dt, x) = (Mat::rows(logits, s.vocab).t(), Mat::rows(x, s.width));
-            self.run(|| gemm((s.vocab, s.width, s.rows), dt, x, dw, s.width, s.scale, true, self.threads));
+            self.run(|| gemm((s.vocab, s.width, s.rows), dt, x, dw, s.width, s.scale, true, self.mode()));
         }
         self.input_gradient(s, logits, w, dx);
         Ok(())

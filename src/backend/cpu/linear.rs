@@ -28,7 +28,7 @@ impl<R: Real> LinearOps for Cpu<R> {
         }
         if let Some(dw) = dw {
             let (dyt, x) = (Mat::rows(dy, s.out).t(), Mat::rows(x, s.inp));
-            self.run(|| gemm((s.out, s.inp, s.rows), dyt, x, dw, s.inp, s.alpha, true, self.threads));
+            self.run(|| gemm((s.out, s.inp, s.rows), dyt, x, dw, s.inp, s.alpha, true, self.mode()));
         }
         if let Some(d_bias) = d_bias {
             let alpha = R::of(s.alpha);
@@ -46,9 +46,9 @@ impl<R: Real> LinearOps for Cpu<R> {
         let x = self.dropped(s, x, drop, scratch);
         self.run(|| {
             let (x, at) = (Mat::rows(x, s.inp), Mat::rows(a, s.inp).t());
-            gemm((s.rows, s.rank, s.inp), x, at, low, s.rank, 1.0, false, self.threads);
+            gemm((s.rows, s.rank, s.inp), x, at, low, s.rank, 1.0, false, self.mode());
             let (low, bt) = (Mat::rows(low, s.rank), Mat::rows(b, s.rank).t());
-            gemm((s.rows, s.out, s.rank), low, bt, &mut y[s.col..], s.stride, s.scale, true, self.threads);
+            gemm((s.rows, s.out, s.rank), low, bt, &mut y[s.col..], s.stride, s.scale, true, self.mode());
         });
         Ok(())
     }
@@ -60,21 +60,21 @@ impl<R: Real> LinearOps for Cpu<R> {
         let dy = &dy[s.col..];
         self.run(|| {
             let (dyt, low) = (Mat::rows(dy, s.stride).t(), Mat::rows(low, s.rank));
-            gemm((s.out, s.rank, s.rows), dyt, low, db, s.rank, s.scale, true, self.threads);
+            gemm((s.out, s.rank, s.rows), dyt, low, db, s.rank, s.scale, true, self.mode());
             let (dy, b) = (Mat::rows(dy, s.stride), Mat::rows(b, s.rank));
-            gemm((s.rows, s.rank, s.out), dy, b, d_low, s.rank, s.scale, false, self.threads);
+            gemm((s.rows, s.rank, s.out), dy, b, d_low, s.rank, s.scale, false, self.mode());
         });
         let x = self.dropped(s, x, drop, scratch);
         self.run(|| {
             let (dlt, x) = (Mat::rows(d_low, s.rank).t(), Mat::rows(x, s.inp));
-            gemm((s.rank, s.inp, s.rows), dlt, x, da, s.inp, 1.0, true, self.threads);
+            gemm((s.rank, s.inp, s.rows), dlt, x, da, s.inp, 1.0, true, self.mode());
         });
         let Some(dx) = dx else { return Ok(()) };
         let (dl, a) = (Mat::rows(d_low, s.rank), Mat::rows(a, s.inp));
         match drop {
-            None => self.run(|| gemm((s.rows, s.inp, s.rank), dl, a, dx, s.inp, 1.0, true, self.threads)),
+            None => self.run(|| gemm((s.rows, s.inp, s.rank), dl, a, dx, s.inp, 1.0, true, self.mode())),
             Some(drop) => {
-                self.run(|| gemm((s.rows, s.inp, s.rank), dl, a, scratch, s.inp, 1.0, false, self.threads));
+                self.run(|| gemm((s.rows, s.inp, s.rank), dl, a, scratch, s.inp, 1.0, false, self.mode()));
                 let size = s.rows * s.inp;
                 self.blocks2((&mut dx[..size], s.inp), (&mut scratch[..size], s.inp), |first, dx, masked| {
                     drop.rows(first, s.inp, masked);

@@ -20,7 +20,10 @@ mod rope;
 mod tasks;
 mod wide;
 
+pub use gemm::Operands;
 pub use real::Real;
+
+use gemm::Mode;
 
 use super::*;
 use crate::error::{Error, Result};
@@ -29,6 +32,7 @@ use std::sync::{Mutex, PoisonError};
 /// A CPU with a fixed number of threads and one floating-point type for everything.
 pub struct Cpu<R> {
     threads: usize,
+    operands: Operands,
     pool: Option<rayon::ThreadPool>,
     scratch: Mutex<Scratch<R>>,
 }
@@ -71,7 +75,17 @@ impl<R: Real> Cpu<R> {
             // what a run takes must not depend on which threads happen to work
             pool.broadcast(|_| [gemm::Side::Left, gemm::Side::Right].map(|side| R::with_room(side, |_| ())));
         }
-        Ok(Cpu { threads, pool, scratch: Mutex::new(Scratch { length: 0, idle: Vec::new(), lent: 0 }) })
+        Ok(Cpu {
+            threads,
+            operands: Operands::Full,
+            pool,
+            scratch: Mutex::new(Scratch { length: 0, idle: Vec::new(), lent: 0 }),
+        })
+    }
+
+    /// How a product is computed that all threads work on.
+    fn mode(&self) -> Mode {
+        Mode { threads: self.threads, operands: self.operands }
     }
 
     /// How many threads work.
@@ -87,6 +101,13 @@ impl<R: Real> Cpu<R> {
         let result = f(&mut buffer[..n]);
         scratch().take_back(buffer);
         result
+    }
+}
+
+impl Cpu<f32> {
+    /// The same with the operands of all products rounded so.
+    pub fn rounding(self, operands: Operands) -> Cpu<f32> {
+        Cpu { operands, ..self }
     }
 }
 
@@ -159,4 +180,11 @@ impl<R: Real> Memory for Cpu<R> {
     }
 }
 
-impl<R: Real> Backend for Cpu<R> {}
+impl<R: Real> Backend for Cpu<R> {
+    fn precision(&self) -> &'static str {
+        match self.operands {
+            Operands::Full => std::any::type_name::<R>(),
+            Operands::Bf16 => "f32 with products in bf16",
+        }
+    }
+}

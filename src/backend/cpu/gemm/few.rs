@@ -39,8 +39,9 @@ impl<'a, R: Real> Few<'a, R> {
         lines(self.a, i, self.depth)
     }
 
+    /// A value of `c` from its sum.
     #[inline(always)]
-    fn put(&self, sum: R, c: &mut R) {
+    pub fn put(&self, sum: R, c: &mut R) {
         *c = if self.add { *c + self.alpha * sum } else { self.alpha * sum };
     }
 }
@@ -112,22 +113,28 @@ fn dots<L: Lanes<R, W>, R: Real, S: Widen<R>, const W: usize, const MR: usize, c
     let next = if i == 0 { b.data.get((j + N) * b.col..).unwrap_or_default() } else { &[] };
     for (r, (sums, a)) in inner::<L, R, S, W, MR, N>(few.depth / W, &a, &columns, next).into_iter().zip(a).enumerate() {
         for (s, (sum, column)) in sums.into_iter().zip(columns).enumerate() {
-            let mut parts = [R::of(0.0); W];
-            L::store(sum, &mut parts);
-            let mut width = W;
-            while width > 1 {
-                width /= 2;
-                for p in 0..width {
-                    parts[p] += parts[p + width];
-                }
-            }
-            let mut sum = parts[0];
+            let mut sum = total::<L, R, W>(sum);
             for (&a, b) in a.1.iter().zip(column.1) {
                 sum += a * b.widen();
             }
             few.put(sum, &mut c[i + r][j + s]);
         }
     }
+}
+
+/// The sum of the parts of a vector, by halves.
+#[inline(always)]
+pub(super) fn total<L: Lanes<R, W>, R: Real, const W: usize>(sum: L::Vector) -> R {
+    let mut parts = [R::of(0.0); W];
+    L::store(sum, &mut parts);
+    let mut width = W;
+    while width > 1 {
+        width /= 2;
+        for p in 0..width {
+            parts[p] += parts[p + width];
+        }
+    }
+    parts[0]
 }
 
 /// Inner products of rows and columns of `n` vectors, in `W` parts each; asks for what is `next` in memory.

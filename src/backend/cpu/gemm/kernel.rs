@@ -3,7 +3,8 @@
 #![allow(unsafe_code)] // a prefetch
 
 use super::lanes::Lanes;
-use super::{Left, Tiles};
+use super::pairs::may_underflow;
+use super::{Left, ROWS, Tiles};
 use crate::backend::cpu::Real;
 
 /// Steps of depth that are laid out one after the other.
@@ -17,7 +18,12 @@ type Sums<V, const MR: usize> = [[V; 2]; MR];
 pub(super) fn block<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
     Tiles { a, m, b, n, depth, ldc, alpha, add }: Tiles<R>, c: &mut [R],
 ) {
+    let of_a = match a {
+        Left::Panels(a) if L::CHECKED => least_exponents::<L, R, MR, W>(a, depth),
+        _ => [0; ROWS],
+    };
     for (j, b) in b.chunks_exact(depth * 2 * W).enumerate() {
+        let of_b = if L::CHECKED { L::least_exponent(b) } else { 0 };
         let (b, columns) = (b.as_chunks::<W>().0, (2 * W).min(n - j * 2 * W));
         for i in (0..m).step_by(MR) {
             let rows = MR.min(m - i);
@@ -32,7 +38,14 @@ pub(super) fn block<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
                     let a = std::array::from_fn(|r| &a.data[(i + r.min(rows - 1)) * a.row..][..depth]);
                     by_rows::<L, R, MR, W>(a, b)
                 }
-                Left::Panels(a) => by_columns::<L, R, MR, W>(a[i * depth..][..MR * depth].as_chunks().0, b),
+                Left::Panels(a) => {
+                    let a = &a[i * depth..][..MR * depth];
+                    if L::CHECKED && may_underflow(of_a[i / MR], of_b) {
+                        by_columns::<L, R, MR, W, true>(a.as_chunks().0, b)
+                    } else {
+                        by_columns::<L, R, MR, W, false>(a.as_chunks().0, b)
+                    }
+                }
             };
             if (rows, columns) == (MR, 2 * W) {
                 put::<L, R, MR, W>(sums, c, ldc, alpha, add);
@@ -50,6 +63,16 @@ pub(super) fn block<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
             }
         }
     }
+}
+
+/// [`Lanes::least_exponent`] of each panel of the left operand.
+#[inline(always)]
+fn least_exponents<L: Lanes<R, W>, R, const MR: usize, const W: usize>(a: &[R], depth: usize) -> [u32; ROWS] {
+    let mut least = [0; ROWS];
+    for (least, panel) in least.iter_mut().zip(a.chunks_exact(MR * depth)) {
+        *least = L::least_exponent(panel);
+    }
+    least
 }
 
 /// A row of a tile, or less of it.
@@ -80,15 +103,18 @@ fn put<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
     }
 }
 
-/// Adds one step of depth. Each sum goes over the depth in its order: the same bits for every size of tile.
+/// Adds one step of depth, of a value or of a pair. Each sum goes over the depth in its order: the same bits for every
+/// size of tile.
 #[inline(always)]
-fn step<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
+fn step<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize, const CAREFUL: bool>(
     a: impl Fn(usize) -> R, b: &[[R; W]], sums: &mut Sums<L::Vector, MR>,
 ) {
-    let b = [L::load(&b[0]), L::load(&b[1])];
-    for (i, sums) in sums.iter_mut().enumerate() {
-        let a = L::splat(a(i));
-        *sums = [L::fused(a, b[0], sums[0]), L::fused(a, b[1], sums[1])];
+    for part in 0..L::PARTS {
+        let b = [L::part(L::load(&b[0]), part), L::part(L::load(&b[1]), part)];
+        for (i, sums) in sums.iter_mut().enumerate() {
+            let a = L::part(L::splat(a(i)), part);
+            *sums = [L::product::<CAREFUL>(a, b[0], sums[0]), L::product::<CAREFUL>(a, b[1], sums[1])];
+        }
     }
 }
 
@@ -102,18 +128,18 @@ fn by_rows<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
     let (b, rest) = b.split_at(2 * UNIT * units[0].len());
     for (q, b) in b.chunks_exact(2 * UNIT).enumerate() {
         for (u, b) in b.chunks_exact(2).enumerate() {
-            step::<L, R, MR, W>(|i| units[i][q][u], b, &mut sums);
+            step::<L, R, MR, W, false>(|i| units[i][q][u], b, &mut sums);
         }
     }
     for (k, b) in (UNIT * units[0].len()..).zip(rest.chunks_exact(2)) {
-        step::<L, R, MR, W>(|i| a[i][k], b, &mut sums);
+        step::<L, R, MR, W, false>(|i| a[i][k], b, &mut sums);
     }
     sums
 }
 
 /// A panel of `a` times a panel of `b`.
 #[inline(always)]
-fn by_columns<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
+fn by_columns<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize, const CAREFUL: bool>(
     a: &[[R; MR]], b: &[[R; W]],
 ) -> Sums<L::Vector, MR> {
     let mut sums = [[L::splat(R::of(0.0)); 2]; MR];
@@ -121,11 +147,11 @@ fn by_columns<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
     let (b, b_rest) = b.split_at(2 * UNIT * units.len());
     for (a, b) in units.iter().zip(b.chunks_exact(2 * UNIT)) {
         for (a, b) in a.iter().zip(b.chunks_exact(2)) {
-            step::<L, R, MR, W>(|i| a[i], b, &mut sums);
+            step::<L, R, MR, W, CAREFUL>(|i| a[i], b, &mut sums);
         }
     }
     for (a, b) in rest.iter().zip(b_rest.chunks_exact(2)) {
-        step::<L, R, MR, W>(|i| a[i], b, &mut sums);
+        step::<L, R, MR, W, CAREFUL>(|i| a[i], b, &mut sums);
     }
     sums
 }

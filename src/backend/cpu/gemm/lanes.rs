@@ -2,6 +2,10 @@
 
 #![allow(unsafe_code)] // vectors from arrays
 
+use super::pairs::{careful, least_exponent};
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
 /// Vectors of `W` values, and what is done with them by other instructions on other processors.
 pub(super) trait Lanes<R, const W: usize> {
     /// What a register holds.
@@ -14,6 +18,26 @@ pub(super) trait Lanes<R, const W: usize> {
     fn store(x: Self::Vector, to: &mut [R; W]);
     /// `a b + c`, rounded once where there is an instruction for it.
     fn fused(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// Whether [`Lanes::product`] has to be told which operands could make denormal sums.
+    const CHECKED: bool = false;
+    /// Of operands as a panel holds them, the least exponent, where they are checked.
+    #[inline(always)]
+    fn least_exponent(_panel: &[R]) -> u32 {
+        0
+    }
+    /// How many products there are of operands as panels hold them, one after the other: more than one of
+    /// [`pairs`](super::pairs) that are taken apart.
+    const PARTS: usize = 1;
+    /// The operand of such a product.
+    #[inline(always)]
+    fn part(x: Self::Vector, _part: usize) -> Self::Vector {
+        x
+    }
+    /// `sum` and the product of two operands. `CAREFUL` is for those that could make denormal sums.
+    #[inline(always)]
+    fn product<const CAREFUL: bool>(a: Self::Vector, b: Self::Vector, sum: Self::Vector) -> Self::Vector {
+        Self::fused(a, b, sum)
+    }
     /// Swaps rows and columns.
     fn transpose(square: &mut [[R; 8]; 8]);
 }
@@ -63,27 +87,27 @@ pub(super) struct Fma;
 macro_rules! lanes {
     ($t:ty, $w:literal, $vector:ident, $splat:ident, $load:ident, $store:ident, $fused:ident, $transpose:expr) => {
         impl Lanes<$t, $w> for Fma {
-            type Vector = std::arch::x86_64::$vector;
+            type Vector = $vector;
 
             #[inline(always)]
             fn splat(x: $t) -> Self::Vector {
                 // SAFETY: only functions that are compiled for these vectors have this lane.
-                unsafe { std::arch::x86_64::$splat(x) }
+                unsafe { $splat(x) }
             }
             #[inline(always)]
             fn load(from: &[$t; $w]) -> Self::Vector {
                 // SAFETY: as above; the array has the size of a vector, of any alignment.
-                unsafe { std::arch::x86_64::$load(from.as_ptr()) }
+                unsafe { $load(from.as_ptr()) }
             }
             #[inline(always)]
             fn store(x: Self::Vector, to: &mut [$t; $w]) {
                 // SAFETY: as for `load`.
-                unsafe { std::arch::x86_64::$store(to.as_mut_ptr(), x) }
+                unsafe { $store(to.as_mut_ptr(), x) }
             }
             #[inline(always)]
             fn fused(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
                 // SAFETY: as for `splat`.
-                unsafe { std::arch::x86_64::$fused(a, b, c) }
+                unsafe { $fused(a, b, c) }
             }
             #[inline(always)]
             fn transpose(square: &mut [[$t; 8]; 8]) {
@@ -105,13 +129,133 @@ lanes!(f64, 4, __m256d, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm25
 #[cfg(target_arch = "x86_64")]
 lanes!(f64, 8, __m512d, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd, swap);
 
+/// Pairs on any processor ([`pairs`](super::pairs)).
+pub(super) struct BaselinePairs;
+
+/// Pairs on x86-64 with AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+pub(super) struct FmaPairs;
+
+/// Pairs on x86-64 with AVX512_BF16.
+#[cfg(target_arch = "x86_64")]
+pub(super) struct Bf16Pairs;
+
+/// [`Lanes`] of pairs that are those of values, but for the product.
+macro_rules! pairs {
+    ($lanes:ty, $values:ty, $w:literal, $vector:ty, $parts:literal, $part:expr, $product:expr) => {
+        impl Lanes<f32, $w> for $lanes {
+            type Vector = $vector;
+            const CHECKED: bool = $parts > 1;
+            const PARTS: usize = $parts;
+
+            #[inline(always)]
+            fn splat(x: f32) -> Self::Vector {
+                <$values as Lanes<f32, $w>>::splat(x)
+            }
+            #[inline(always)]
+            fn load(from: &[f32; $w]) -> Self::Vector {
+                <$values as Lanes<f32, $w>>::load(from)
+            }
+            #[inline(always)]
+            fn store(x: Self::Vector, to: &mut [f32; $w]) {
+                <$values as Lanes<f32, $w>>::store(x, to);
+            }
+            #[inline(always)]
+            fn fused(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+                <$values as Lanes<f32, $w>>::fused(a, b, c)
+            }
+            #[inline(always)]
+            fn transpose(square: &mut [[f32; 8]; 8]) {
+                <$values as Lanes<f32, $w>>::transpose(square);
+            }
+            #[inline(always)]
+            fn least_exponent(panel: &[f32]) -> u32 {
+                least_exponent(panel)
+            }
+            #[inline(always)]
+            fn part(x: Self::Vector, part: usize) -> Self::Vector {
+                // SAFETY: only functions that are compiled for these instructions have this lane.
+                #[allow(unused_unsafe)]
+                unsafe {
+                    $part(x, part)
+                }
+            }
+            #[inline(always)]
+            fn product<const CAREFUL: bool>(a: Self::Vector, b: Self::Vector, sum: Self::Vector) -> Self::Vector {
+                if !CAREFUL {
+                    // SAFETY: as for `part`.
+                    #[allow(unused_unsafe)]
+                    return unsafe { $product(a, b, sum) };
+                }
+                let array = |x| {
+                    let mut array = [0.0; $w];
+                    Self::store(x, &mut array);
+                    array
+                };
+                Self::load(&careful(array(a), array(b), array(sum)))
+            }
+        }
+    };
+}
+// products are exact, so rounding them first changes nothing
+pairs!(BaselinePairs, Baseline, 4, [f32; 4], 2, part_of_array, <Baseline as Lanes<f32, 4>>::fused);
+pairs!(BaselinePairs, Baseline, 8, [f32; 8], 2, part_of_array, <Baseline as Lanes<f32, 8>>::fused);
+#[cfg(test)]
+pairs!(BaselinePairs, Baseline, 16, [f32; 16], 2, part_of_array, <Baseline as Lanes<f32, 16>>::fused);
+#[cfg(target_arch = "x86_64")]
+pairs!(FmaPairs, Fma, 8, __m256, 2, part_of_vector, <Fma as Lanes<f32, 8>>::fused);
+#[cfg(target_arch = "x86_64")]
+pairs!(Bf16Pairs, Fma, 8, __m256, 1, whole, instruction_8);
+#[cfg(target_arch = "x86_64")]
+pairs!(Bf16Pairs, Fma, 16, __m512, 1, whole, instruction_16);
+
+/// The instruction takes both halves itself.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn whole<V>(x: V, _part: usize) -> V {
+    x
+}
+
+/// The upper halves, or the lower ones.
+#[inline(always)]
+fn part_of_array<const W: usize>(x: [f32; W], part: usize) -> [f32; W] {
+    x.map(|x| f32::from_bits(if part == 0 { x.to_bits() & 0xffff_0000 } else { x.to_bits() << 16 }))
+}
+
+/// The same.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn part_of_vector(x: __m256, part: usize) -> __m256 {
+    let bits = _mm256_castps_si256(x);
+    let half = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+    _mm256_castsi256_ps(if part == 0 { _mm256_and_si256(bits, half) } else { _mm256_slli_epi32::<16>(bits) })
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512bf16,avx512vl")]
+#[inline]
+fn instruction_8(a: __m256, b: __m256, sum: __m256) -> __m256 {
+    // SAFETY: the types differ only in what their bits mean.
+    let pairs = |x| unsafe { std::mem::transmute::<__m256, __m256bh>(x) };
+    _mm256_dpbf16_ps(sum, pairs(a), pairs(b))
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512bf16,avx512f")]
+#[inline]
+fn instruction_16(a: __m512, b: __m512, sum: __m512) -> __m512 {
+    // SAFETY: as above.
+    let pairs = |x| unsafe { std::mem::transmute::<__m512, __m512bh>(x) };
+    _mm512_dpbf16_ps(sum, pairs(a), pairs(b))
+}
+
 /// Within pairs of rows, within fours, then between halves of vectors: 24 shuffles, where a compiler left alone moves
 /// 64 values one by one.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[inline]
 fn transpose(square: &mut [[f32; 8]; 8]) {
-    use std::arch::x86_64::*;
     // SAFETY: eight floats are a vector, bit for bit.
     let r: [__m256; 8] = unsafe { std::mem::transmute(*square) };
     let (mut pairs, mut fours, mut whole) = (r, r, r);

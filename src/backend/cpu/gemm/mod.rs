@@ -12,6 +12,8 @@
 //!
 //! Few rows take none of this: they read `b` once, as it is stored ([`few`]).
 //!
+//! Operands in bf16 are packed as [`pairs`], two steps of depth in each place.
+//!
 //! Where a part of the depth ends follows from the depth alone, the order of a sum from its shape alone, and threads
 //! split outputs only: the bits depend neither on the threads nor on the width of vectors, only on whether there is a
 //! fused multiplication and addition.
@@ -19,14 +21,16 @@
 #![allow(clippy::too_many_arguments)] // a product has its shape, three operands, a scale and its threads
 
 mod few;
+mod few_pairs;
 mod kernel;
 mod lanes;
 mod pack;
+mod pairs;
 mod target;
 
 use few::{FEW, Few, Lines};
 use target::Kernel;
-pub use target::{Product, Side, Target};
+pub use target::{Operands, Product, Side, Target};
 
 use super::Cpu;
 use super::real::Real;
@@ -96,11 +100,19 @@ impl<'a, R: Real> Right<'a, R> {
         }
     }
 
-    /// Whether its rows or its columns lie in a line.
-    fn contiguous(&self) -> bool {
+    /// Whether each of its columns lies in a line.
+    fn has_columns(&self) -> bool {
         match self {
-            Right::Full(b) => b.row == 1 || b.col == 1,
-            Right::Bf16(b) => b.row == 1 || b.col == 1,
+            Right::Full(b) => b.row == 1,
+            Right::Bf16(b) => b.row == 1,
+        }
+    }
+
+    /// Whether each of its rows does.
+    fn has_rows(&self) -> bool {
+        match self {
+            Right::Full(b) => b.col == 1,
+            Right::Bf16(b) => b.col == 1,
         }
     }
 
@@ -162,12 +174,26 @@ const GROUP: usize = 128;
 /// Columns that a product with few rows is cut by: whole tiles of every form.
 const UNIT: usize = 48;
 
+/// How a product is computed.
+#[derive(Clone, Copy, Debug)]
+pub struct Mode {
+    /// Threads. More than one are those of the rayon pool that the product is called in.
+    pub threads: usize,
+    /// What operands are rounded to.
+    pub operands: Operands,
+}
+
+impl Mode {
+    /// By the calling thread.
+    pub fn alone(self) -> Mode {
+        Mode { threads: 1, ..self }
+    }
+}
+
 /// `c = alpha a b` or, with `accumulate`, `c += alpha a b`; `a [m, k]`, `b [k, n]`, `c [m, n]` with rows `ldc` apart.
-///
-/// More than one of `threads` are those of the rayon pool that this is called in.
 pub fn gemm<'a, R: Real>(
     (m, n, k): (usize, usize, usize), a: Mat<R>, b: impl Into<Right<'a, R>>, c: &mut [R], ldc: usize, alpha: f64,
-    accumulate: bool, threads: usize,
+    accumulate: bool, Mode { threads, operands }: Mode,
 ) {
     let b = b.into();
     if m == 0 || n == 0 {
@@ -182,8 +208,8 @@ pub fn gemm<'a, R: Real>(
         if !accumulate {
             c.chunks_mut(ldc).for_each(|row| row[..n].fill(R::of(0.0)));
         }
-    } else if let Some(kernel) = Target::ALL.into_iter().find_map(R::kernel) {
-        if m <= FEW && a.col == 1 && b.contiguous() {
+    } else if let Some(kernel) = Target::ALL.into_iter().find_map(|target| R::kernel(target, operands)) {
+        if m <= FEW && a.col == 1 && kernel.takes_few(b, k) {
             return few_rows(kernel, Few { a, m, depth: k, alpha, add: accumulate }, b, c, ldc, threads);
         }
         blocks(kernel, (m, n, k), a, b, c, ldc, alpha, accumulate, threads);
@@ -195,26 +221,28 @@ fn blocks<R: Real>(
     kernel: Kernel<R>, (m, n, k): (usize, usize, usize), a: Mat<R>, b: Right<R>, c: &mut [R], ldc: usize, alpha: R,
     accumulate: bool, threads: usize,
 ) {
-    let part = k.div_ceil(k.div_ceil(DEPTH)).next_multiple_of(8);
+    let (unit, direct) = (kernel.unit(), a.col == 1 && !kernel.pairs);
+    let part = k.div_ceil(k.div_ceil(DEPTH * unit)).next_multiple_of(8);
     R::with_room(Side::Right, |right| {
         for column in (0..n).step_by(COLUMNS) {
             let n = COLUMNS.min(n - column);
             for from in (0..k).step_by(part) {
-                let depth = part.min(k - from);
+                let values = part.min(k - from);
+                let depth = values.div_ceil(unit);
                 let right = &mut right[..n.next_multiple_of(kernel.nr) * depth];
                 shares(right, (depth, kernel.nr), 0..n, Tasks::new(n, GROUP, threads), &|columns, panels| {
-                    kernel.pack_right(b.at(from, column + columns.start), columns.len(), depth, panels);
+                    kernel.pack_right(b.at(from, column + columns.start), columns.len(), values, panels);
                 });
                 let (b, add) = (&*right, accumulate || from > 0);
                 shares(c, (ldc, kernel.mr), 0..m, Tasks::new(m, ROWS, threads), &|rows, c| {
                     let (a, m) = (a.at(rows.start, from), rows.len());
                     let tiles = Tiles { a: Left::Rows(a), m, b, n, depth, ldc, alpha, add };
-                    if a.col == 1 {
+                    if direct {
                         return kernel.multiply(tiles, &mut c[column..]);
                     }
                     R::with_room(Side::Left, |panels| {
                         let panels = &mut panels[..m.next_multiple_of(kernel.mr) * depth];
-                        kernel.pack_left(a, m, depth, panels);
+                        kernel.pack_left(a, m, values, panels);
                         kernel.multiply(Tiles { a: Left::Panels(panels), ..tiles }, &mut c[column..]);
                     });
                 });
@@ -265,8 +293,26 @@ fn shares<T: Send>(
     }
 }
 
-/// Products with few rows: the columns of `c` are shared among the threads.
+/// Products with few rows, which are packed first where they are pairs: as many at a time as there is room for.
 fn few_rows<R: Real>(kernel: Kernel<R>, few: Few<R>, b: Right<R>, c: &mut [R], ldc: usize, threads: usize) {
+    if !kernel.pairs {
+        return share_columns(kernel, few, b, c, ldc, threads);
+    }
+    let n = c.len() - (few.m - 1) * ldc;
+    let width = few.depth.div_ceil(2);
+    R::with_room(Side::Left, |room| {
+        let most = few.m.min(room.len() / width);
+        for first in (0..few.m).step_by(most) {
+            let m = most.min(few.m - first);
+            kernel.pack_rows(few.a.at(first, 0), m, few.depth, &mut room[..m * width]);
+            let few = Few { a: Mat::rows(&room[..m * width], width), m, ..few };
+            share_columns(kernel, few, b, &mut c[first * ldc..][..(m - 1) * ldc + n], ldc, threads);
+        }
+    });
+}
+
+/// The columns of `c` are shared among the threads.
+fn share_columns<R: Real>(kernel: Kernel<R>, few: Few<R>, b: Right<R>, c: &mut [R], ldc: usize, threads: usize) {
     let n = c.len() - (few.m - 1) * ldc;
     let mut lines: Lines<R> = std::array::from_fn(|_| Default::default());
     for (line, row) in lines.iter_mut().zip(c.chunks_mut(ldc)) {
@@ -302,17 +348,33 @@ fn column_tasks<R: Real>(
     }
 }
 
+impl<R> Kernel<R> {
+    /// Values of depth in a place of a panel.
+    fn unit(&self) -> usize {
+        if self.pairs { 2 } else { 1 }
+    }
+
+    /// Whether few rows are multiplied with `b` as it is stored. In bf16 this is for inner products only, of rows that
+    /// fit the room for them: other products of few rows are packed.
+    fn takes_few(&self, b: Right<R>, depth: usize) -> bool
+    where
+        R: Real,
+    {
+        if self.pairs { b.has_columns() && depth.div_ceil(2) <= ROOM_OF[0] } else { b.has_columns() || b.has_rows() }
+    }
+}
+
 impl<R: Real> Cpu<R> {
     /// `y = alpha x Wᵀ`; `x [rows, inp]`, `W [out, inp]`, `y [rows, out]`.
     pub(super) fn times_weight(&self, s: Gemm, x: &[R], w: &Stored<Self>, y: &mut [R]) {
         let (x, w) = (Mat::rows(x, s.inp), Right::weight(w, s.inp).t());
-        self.run(|| gemm((s.rows, s.out, s.inp), x, w, y, s.out, s.alpha, false, self.threads));
+        self.run(|| gemm((s.rows, s.out, s.inp), x, w, y, s.out, s.alpha, false, self.mode()));
     }
 
     /// `dx = alpha dy W`; shapes as in [`Cpu::times_weight`].
     pub(super) fn times_weight_bwd(&self, s: Gemm, dy: &[R], w: &Stored<Self>, dx: &mut [R]) {
         let (dy, w) = (Mat::rows(dy, s.out), Right::weight(w, s.inp));
-        self.run(|| gemm((s.rows, s.inp, s.out), dy, w, dx, s.inp, s.alpha, false, self.threads));
+        self.run(|| gemm((s.rows, s.inp, s.out), dy, w, dx, s.inp, s.alpha, false, self.mode()));
     }
 }
 

@@ -4,11 +4,11 @@
 
 use super::few::{Few, Lines, product};
 use super::kernel::block;
-use super::lanes::Baseline;
+use super::lanes::{Baseline, BaselinePairs};
 #[cfg(target_arch = "x86_64")]
-use super::lanes::Fma;
-use super::pack::{left, right};
-use super::{Mat, ROOM_OF, Right, Tiles};
+use super::lanes::{Bf16Pairs, Fma, FmaPairs};
+use super::pack::{self, left, right};
+use super::{Mat, ROOM_OF, Right, Tiles, few_pairs};
 use half::bf16;
 use std::cell::Cell;
 
@@ -27,7 +27,10 @@ pub struct Kernel<R> {
     pub(super) mr: usize,
     /// Columns of a tile, a multiple of 8.
     pub(super) nr: usize,
+    /// Whether operands are packed as [`pairs`](super::pairs).
+    pub(super) pairs: bool,
     left: PackLeft<R>,
+    rows: PackLeft<R>,
     right: PackRight<R>,
     block: Block<R>,
     few: OfFew<R>,
@@ -44,6 +47,12 @@ impl<R> Kernel<R> {
     pub(super) fn pack_right(&self, b: Right<R>, n: usize, depth: usize, to: &mut [R]) {
         // SAFETY: as in `pack_left`.
         unsafe { (self.right)(b, n, depth, to) }
+    }
+
+    /// Rows of `a`, each as a line of pairs.
+    pub(super) fn pack_rows(&self, a: Mat<R>, m: usize, depth: usize, to: &mut [R]) {
+        // SAFETY: as in `pack_left`.
+        unsafe { (self.rows)(a, m, depth, to) }
     }
 
     /// [`block`].
@@ -82,14 +91,84 @@ macro_rules! kernel {
         fn multiply_few(few: Few<$t>, b: Right<$t>, c: &mut Lines<$t>) {
             product::<$lanes, $t, $few>(few, b, c);
         }
-        Kernel { mr: $mr, nr: 2 * $w, left: pack_left, right: pack_right, block: multiply, few: multiply_few }
+        Kernel {
+            mr: $mr,
+            nr: 2 * $w,
+            pairs: false,
+            left: pack_left,
+            rows: pack_left, // not in use: rows are read as they are
+            right: pack_right,
+            block: multiply,
+            few: multiply_few,
+        }
     }};
+}
+
+/// The same for operands in bf16.
+macro_rules! pairs_kernel {
+    ($lanes:ty, $mr:literal x 2 x $w:literal $(, $feature:literal)?) => {{
+        $(#[target_feature(enable = $feature)])?
+        fn pack_left(a: Mat<f32>, m: usize, depth: usize, to: &mut [f32]) {
+            pack::pairs::<$lanes, f32, $w, $mr>(a.t(), m, depth, to);
+        }
+        $(#[target_feature(enable = $feature)])?
+        fn pack_rows(a: Mat<f32>, m: usize, depth: usize, to: &mut [f32]) {
+            pack::pairs::<$lanes, f32, $w, 1>(a.t(), m, depth, to);
+        }
+        $(#[target_feature(enable = $feature)])?
+        fn pack_right(b: Right<f32>, n: usize, depth: usize, to: &mut [f32]) {
+            match b {
+                Right::Full(b) => pack::pairs::<$lanes, f32, $w, { 2 * $w }>(b, n, depth, to),
+                Right::Bf16(b) => pack::pairs::<$lanes, bf16, $w, { 2 * $w }>(b, n, depth, to),
+            }
+        }
+        $(#[target_feature(enable = $feature)])?
+        fn multiply(tiles: Tiles<f32>, c: &mut [f32]) {
+            block::<$lanes, f32, $mr, $w>(tiles, c);
+        }
+        $(#[target_feature(enable = $feature)])?
+        fn multiply_few(few: Few<f32>, b: Right<f32>, c: &mut Lines<f32>) {
+            few_pairs::product::<$lanes, 8>(few, b, c);
+        }
+        Kernel {
+            mr: $mr,
+            nr: 2 * $w,
+            pairs: true,
+            left: pack_left,
+            rows: pack_rows,
+            right: pack_right,
+            block: multiply,
+            few: multiply_few,
+        }
+    }};
+}
+
+/// What the operands of a product are rounded to. Sums are in working precision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Operands {
+    /// Nothing: they stay in working precision.
+    #[default]
+    Full,
+    /// bf16.
+    Bf16,
+}
+
+impl Operands {
+    /// The instructions that multiply such operands in f32 on this processor.
+    pub fn instructions(self) -> &'static str {
+        match (Target::ALL.into_iter().find(|&target| f32::kernel(target, self).is_some()), self) {
+            (Some(Target::Avx512), Operands::Full) => "avx512f",
+            (Some(Target::Avx512), Operands::Bf16) => "avx512_bf16",
+            (Some(Target::Avx2), _) => "avx2",
+            _ => "baseline instructions",
+        }
+    }
 }
 
 /// What a kernel is compiled for.
 #[derive(Clone, Copy, Debug)]
 pub enum Target {
-    /// x86-64 with AVX-512.
+    /// x86-64 with AVX-512; for operands in bf16, with AVX512_BF16.
     Avx512,
     /// x86-64 with AVX2 and FMA.
     Avx2,
@@ -104,8 +183,8 @@ impl Target {
 
 /// A type that there are kernels for.
 pub trait Product: Copy + 'static {
-    /// The kernel for a target, if this processor is one.
-    fn kernel(target: Target) -> Option<Kernel<Self>>;
+    /// The kernel for a target, if this processor is one. Only f32 has kernels for operands in bf16.
+    fn kernel(target: Target, operands: Operands) -> Option<Kernel<Self>>;
     /// Lends room for packed panels to `f`, apart for left and right operands; what it holds is unspecified. Each
     /// thread keeps its own, so that a warm step allocates nothing.
     fn with_room<T>(side: Side, f: impl FnOnce(&mut [Self]) -> T) -> T;
@@ -122,19 +201,18 @@ pub enum Side {
 
 /// Tiles are as large as the vector registers hold beside two vectors of `b` and one of `a`.
 macro_rules! product {
-    ($t:ty, $narrow:literal, $wide:literal, $base:literal) => {
+    ($t:ty, $narrow:literal, $wide:literal, $base:literal $(, $pairs:path)?) => {
         impl Product for $t {
-            fn kernel(target: Target) -> Option<Kernel<$t>> {
-                match target {
+            fn kernel(target: Target, operands: Operands) -> Option<Kernel<$t>> {
+                match (target, operands) {
+                    $((_, Operands::Bf16) => $pairs(target),)?
                     #[cfg(target_arch = "x86_64")]
-                    Target::Avx512 if is_x86_feature_detected!("avx512f") => {
+                    (Target::Avx512, _) if is_x86_feature_detected!("avx512f") => {
                         Some(kernel!($t, Fma, 12 x 2 x $wide, $narrow, "avx512f"))
                     }
                     #[cfg(target_arch = "x86_64")]
-                    Target::Avx2 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => {
-                        Some(kernel!($t, Fma, 6 x 2 x $narrow, $narrow, "avx2,fma"))
-                    }
-                    Target::Baseline => Some(kernel!($t, Baseline, $base x 2 x 4, $narrow)),
+                    (Target::Avx2, _) if fma() => Some(kernel!($t, Fma, 6 x 2 x $narrow, $narrow, "avx2,fma")),
+                    (Target::Baseline, _) => Some(kernel!($t, Baseline, $base x 2 x 4, $narrow)),
                     _ => None,
                 }
             }
@@ -157,5 +235,29 @@ macro_rules! product {
         }
     };
 }
-product!(f32, 8, 16, 4);
+product!(f32, 8, 16, 4, pairs_kernel);
 product!(f64, 4, 8, 2);
+
+#[cfg(target_arch = "x86_64")]
+fn fma() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
+
+fn pairs_kernel(target: Target) -> Option<Kernel<f32>> {
+    match target {
+        #[cfg(target_arch = "x86_64")]
+        Target::Avx512 if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vl") => {
+            Some(pairs_kernel!(Bf16Pairs, 12 x 2 x 16, "avx512bf16,avx512vl"))
+        }
+        #[cfg(target_arch = "x86_64")]
+        Target::Avx2 if fma() => Some(pairs_kernel!(FmaPairs, 6 x 2 x 8, "avx2,fma")),
+        Target::Baseline => Some(pairs_kernel!(BaselinePairs, 4 x 2 x 4)),
+        _ => None,
+    }
+}
+
+/// Tiles as of AVX512_BF16, for any processor: what lies around the instruction is tested everywhere.
+#[cfg(test)]
+pub(super) fn wide_pairs() -> Kernel<f32> {
+    pairs_kernel!(BaselinePairs, 12 x 2 x 16)
+}

@@ -37,9 +37,16 @@ fn mat<T>(data: &[T], [row, col]: [usize; 2]) -> Mat<'_, T> {
     Mat { data, row, col }
 }
 
+/// All the threads, with operands as they are.
+fn full(threads: usize) -> Mode {
+    Mode { threads, operands: Operands::Full }
+}
+
 /// Calls the product with every number of threads in `pools` and compares each result with sums in f64; the bits do not
 /// depend on the threads.
-fn check<R: Real>((m, n, k): (usize, usize, usize), [left, right]: [Form; 2], accumulate: bool, epsilon: f64) {
+fn check<R: Real>(
+    (m, n, k): (usize, usize, usize), [left, right]: [Form; 2], accumulate: bool, operands: Operands, epsilon: f64,
+) {
     let mut stream = Stream::new((m * 31 + n * 7 + k) as u64, Purpose::Bench, 0);
     let (a, sa, va) = operand::<R>(&mut stream, m, k, left);
     let (b, sb, vb) = operand::<R>(&mut stream, k, n, right);
@@ -50,10 +57,11 @@ fn check<R: Real>((m, n, k): (usize, usize, usize), [left, right]: [Form; 2], ac
     for threads in [1, 3] {
         for wide in [true, false] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            let mode = Mode { threads, operands };
             let mut c = start.clone();
             let right = if wide { Right::Full(mat(&b, sb)) } else { Right::Bf16(mat(&narrow, sb)) };
-            pool.install(|| gemm((m, n, k), mat(&a, sa), right, &mut c, ldc, 0.5, accumulate, threads));
-            let what = format!("{m} x {n} x {k}, {left:?} {}", right_name(right));
+            pool.install(|| gemm((m, n, k), mat(&a, sa), right, &mut c, ldc, 0.5, accumulate, mode));
+            let what = format!("{m} x {n} x {k}, {operands:?}, {left:?} {}", right_name(right));
             for i in 0..m {
                 for j in 0..ldc {
                     let (found, before) = (c[i * ldc + j].f64(), start[i * ldc + j].f64());
@@ -113,8 +121,11 @@ fn products_are_sums_in_f64() {
         for left in [Rows, Columns, Strided] {
             for right in [Rows, Columns, Strided] {
                 let accumulate = (shape.0 + left as usize + right as usize).is_multiple_of(2);
-                check::<f32>(shape, [left, right], accumulate, f64::from(f32::EPSILON));
-                check::<f64>(shape, [left, right], !accumulate, f64::EPSILON);
+                // the values are bf16: with operands in bf16 nothing is rounded but sums
+                for operands in [Operands::Full, Operands::Bf16] {
+                    check::<f32>(shape, [left, right], accumulate, operands, f64::from(f32::EPSILON));
+                }
+                check::<f64>(shape, [left, right], !accumulate, Operands::Full, f64::EPSILON);
             }
         }
     }
@@ -134,7 +145,7 @@ fn kernels_agree() {
             for (few, a) in [(false, whole), (true, Mat::rows(&a, k))] {
                 let b = if turned { Mat::rows(&b, k).t() } else { Mat::rows(&b, n) };
                 let results = Target::ALL.into_iter().filter_map(|target| {
-                    let (kernel, mut c) = (R::kernel(target)?, vec![R::of(1.0); m * n]);
+                    let (kernel, mut c) = (R::kernel(target, Operands::Full)?, vec![R::of(1.0); m * n]);
                     if few {
                         let few = Few { a, m, depth: k, alpha: R::of(0.5), add: true };
                         few_rows(kernel, few, b.into(), &mut c, n, 1);
@@ -165,11 +176,13 @@ fn few_rows_do_not_touch_each_other() {
     let mut stream = Stream::new(11, Purpose::Bench, 0);
     let mut draw = |len: usize| -> Vec<f32> { (0..len).map(|_| stream.normal() as f32).collect() };
     let (a, b) = (draw(FEW * k), draw(k * n));
-    for b in [Mat::rows(&b, k).t(), Mat::rows(&b, n)] {
+    let forms = [Mat::rows(&b, k).t(), Mat::rows(&b, n)];
+    for (b, operands) in forms.into_iter().flat_map(|b| [(b, Operands::Full), (b, Operands::Bf16)]) {
         let product = |a: &[f32], m: usize, threads: usize| {
+            let mode = Mode { threads, operands };
             let mut c = vec![0.0; m * n];
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-            pool.install(|| gemm((m, n, k), Mat::rows(a, k), b, &mut c, n, 1.0, false, threads));
+            pool.install(|| gemm((m, n, k), Mat::rows(a, k), b, &mut c, n, 1.0, false, mode));
             c
         };
         let alone: Vec<f32> = a.chunks(k).flat_map(|row| product(row, 1, 1)).collect();
@@ -197,7 +210,7 @@ fn what_is_not_finite_stays_in_its_row() {
         let mut multiply = |a: &[f32], b: &[f32], k: usize| {
             let a = if turned { Mat::rows(a, m).t() } else { Mat::rows(a, k) };
             let b = if turned { Mat::rows(b, k).t() } else { Mat::rows(b, n) };
-            gemm((m, n, k), a, b, &mut c, n, 1.0, false, 1);
+            gemm((m, n, k), a, b, &mut c, n, 1.0, false, full(1));
             c.clone()
         };
         assert!(multiply(&a, &vec![f32::NAN; 24 * n], 24).iter().all(|x| x.is_nan()));
@@ -212,5 +225,5 @@ fn what_is_not_finite_stays_in_its_row() {
 #[test]
 #[should_panic = "a shape exceeds its buffer"]
 fn a_shape_beyond_its_buffer_is_a_defect() {
-    gemm((2, 2, 3), Mat::rows(&[0.0f64; 5], 3), Mat::rows(&[0.0; 6], 2), &mut [0.0; 4], 2, 1.0, false, 1);
+    gemm((2, 2, 3), Mat::rows(&[0.0f64; 5], 3), Mat::rows(&[0.0; 6], 2), &mut [0.0; 4], 2, 1.0, false, full(1));
 }
