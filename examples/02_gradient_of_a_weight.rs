@@ -24,7 +24,7 @@ fn gradient_norm(normalize: Normalize, factor: f32) -> Result<f64> {
     });
     let spec = Spec::parse(&config, Path::new("config"))?;
     let cpu = Cpu::<f64>::new(1)?;
-    let model = Decoder::build(&cpu, spec, &Init::Random { seed: 1, std: 0.1 }, Some(Optim::AdamW), 8)?;
+    let model = Decoder::build(&cpu, spec, &Init::Random { seed: 1, std: 0.1, bf16: false }, Some(Optim::AdamW), 8)?;
     let rule = Rule { normalize, ..Rule::default() };
     let capacity = Capacity { tokens: 16, supervised: 8 };
     let mut machine = Machine::new(cpu, model, StepSettings { rule, capacity, ..StepSettings::default() })?;

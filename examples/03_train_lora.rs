@@ -23,7 +23,7 @@ fn write_model(dir: &Path) -> Result {
     let config = serde_json::from_str(include_str!("../assets/demo/config.json")).expect("the demo's config is JSON");
     let spec = Spec::parse(&config, Path::new("assets/demo/config.json"))?;
     let cpu = Cpu::<f32>::new(0)?;
-    let mut model = Decoder::build(&cpu, spec, &Init::Random { seed: 1, std: 0.1 }, None, 1)?;
+    let mut model = Decoder::build(&cpu, spec, &Init::Random { seed: 1, std: 0.1, bf16: false }, None, 1)?;
     save::full(&cpu, &mut model, &config, safetensors::Dtype::F32, dir)?;
     save::copy_companions(&[&Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo")], dir)
 }

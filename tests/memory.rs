@@ -252,7 +252,7 @@ fn an_observed_pass_keeps_one_block_of_probabilities() {
             observer.observe(&batch, &batch.rows, |_, _, _, _| Ok(())).expect("counts");
             plan.bytes() + plan.scratch() + observer.host()
         };
-        let source = Init::Random { seed: 1, std: 0.3 };
+        let source = Init::Random { seed: 1, std: 0.3, bf16: false };
         for step in [1, 60] {
             let rows: Vec<u32> = batch.rows.iter().copied().step_by(step).collect();
             let taken = peak(|| {
@@ -312,7 +312,8 @@ fn fifty_evaluations_take_no_more_than_two() {
             plan.bytes() - before
         };
         let b = Cpu::<f32>::new(1).expect("one thread");
-        let model = Decoder::build(&b, spec, &Init::Random { seed: 1, std: 0.3 }, None, 200).expect("builds");
+        let model =
+            Decoder::build(&b, spec, &Init::Random { seed: 1, std: 0.3, bf16: false }, None, 200).expect("builds");
         // one thread scores: expressions keep a cache for each thread that used them
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
         let run = || pool.install(|| task.run(&b, &model, &tokenizer, |_, _, _| Ok(())).expect("runs"));

@@ -1,7 +1,20 @@
 //! Number types and buffers of a device.
 
+use crate::choices::choices;
 use crate::error::Result;
 use half::bf16;
+
+choices! {
+    /// The number format of matrix products.
+    ComputeDtype {
+        /// f32 on a CPU, bf16 on a GPU.
+        Auto = "auto",
+        /// f32, on a CPU only: CUDA kernels compute in bf16.
+        F32 = "f32",
+        /// Operands rounded to bf16, sums in f32. Fast on CPUs with AVX512_BF16; others compute the same bits, slower.
+        Bf16 = "bf16",
+    }
+}
 
 /// An element of a device buffer.
 pub trait Elem: bytemuck::Pod + Default + Send + Sync {}

@@ -35,4 +35,8 @@ pub use shapes::*;
 pub trait Backend:
     EmbedOps + NormOps + LinearOps + RopeOps + AttentionOps + CacheOps + ActOps + HeadOps + ObjectiveOps + OptimOps
 {
+    /// The number format of its products, as checkpoints record it: another one gives other bits.
+    fn precision(&self) -> &'static str {
+        std::any::type_name::<Self::Float>().rsplit("::").next().unwrap_or_default()
+    }
 }

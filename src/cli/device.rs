@@ -3,15 +3,15 @@
 use super::machine::{self, gib};
 use super::proof::{self, HOPPER, Proof};
 use super::terminal::Terminal;
-use super::{Device, peaks};
-use crate::backend::Backend;
-use crate::backend::cpu::Cpu;
+use super::{Device, choice, peaks};
+use crate::backend::cpu::{Cpu, Operands};
 use crate::backend::cuda::api::{self, Api};
 use crate::backend::cuda::device::Device as _;
 use crate::backend::cuda::devices::Properties;
 use crate::backend::cuda::driver::kernel_files;
 use crate::backend::cuda::gpu::Gpu;
 use crate::backend::cuda::{Cuda, devices, failure, libraries, padded_head, system};
+use crate::backend::{Backend, ComputeDtype};
 use crate::data::cache;
 use crate::error::{Error, Result};
 use crate::train::meter::Meter;
@@ -28,10 +28,22 @@ pub struct Threads {
     pub threads: u16,
 }
 
+/// The number format of a command without a recipe; a recipe has `train.compute_dtype`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Dtype {
+    /// Number format of matrix products: auto is f32 on a CPU and bf16 on a GPU; bf16 has sums in f32 and is fast on
+    /// CPUs with AVX512_BF16.
+    #[arg(long, value_name = "DTYPE", default_value = "auto", value_parser = choice::<ComputeDtype>())]
+    pub dtype: ComputeDtype,
+}
+
 /// Work that is the same on every device.
 pub trait Job: Sized {
     /// What to do where memory does not suffice.
     const REMEDY: &'static str;
+
+    /// Where users choose the number format.
+    const DTYPE: &'static str = "--dtype";
 
     /// Bytes that it needs on the CPU; 0 where they are not counted beforehand.
     fn bytes(&self) -> Result<u64>;
@@ -40,6 +52,10 @@ pub trait Job: Sized {
     /// Threads on the CPU; 0 is those of [`cores`](crate::backend::cpu::cores).
     fn threads(&self) -> usize {
         0
+    }
+    /// The number format of products.
+    fn dtype(&self) -> ComputeDtype {
+        ComputeDtype::Auto
     }
     /// Where the algorithms of a GPU's products are cached, and where those in use are recorded ([`Gpu::open`]).
     fn plans(&self) -> (Option<PathBuf>, Option<PathBuf>) {
@@ -72,7 +88,7 @@ pub struct Site<B> {
     pub place: Place,
     /// Its hardware: the name of the CPU or of the GPU.
     pub hardware: String,
-    /// The backend and its number format: `cpu f32, 2 threads`, `cuda bf16`.
+    /// The backend and its number format: `cpu f32, 2 threads, avx2`, `cuda bf16`.
     pub computes: String,
     /// What a run records of it.
     pub meter: Meter<B>,
@@ -155,25 +171,42 @@ fn first_fit(
     })
 }
 
+/// Fails for a number format that CUDA kernels do not have; `option` chooses it.
+fn refuse_f32(dtype: ComputeDtype, option: &str) -> Result {
+    match dtype {
+        ComputeDtype::Auto | ComputeDtype::Bf16 => Ok(()),
+        ComputeDtype::F32 => Err(Error::Usage(format!(
+            "{option} is f32, but CUDA kernels compute in bf16; choose auto or bf16, or the CPU (--device cpu)"
+        ))),
+    }
+}
+
 /// Resolves `--device` for `--dry-run`: `auto` as a run would, so a GPU is opened, while `--device cuda` does not
 /// require one.
-pub fn plan(device: Device, head_dim: usize, out: &mut Terminal) -> Result<Place> {
-    let check = |out: &mut Terminal| match device {
-        Device::Auto => first_fit(head_dim, (None, None), false, out).map(|_| ()),
-        _ => Ok(()),
+pub fn plan(device: Device, head_dim: usize, dtype: ComputeDtype, out: &mut Terminal) -> Result<Place> {
+    let check = |out: &mut Terminal| {
+        refuse_f32(dtype, "train.compute_dtype")?;
+        match device {
+            Device::Auto => first_fit(head_dim, (None, None), false, out).map(|_| ()),
+            _ => Ok(()),
+        }
     };
     choose(device, check, out)
 }
 
 /// Does the work on the device that `--device` resolves to.
-pub fn run(job: impl Job, device: Device, out: &mut Terminal) -> Result {
-    let open = |out: &mut Terminal| first_fit(job.head_dim(), job.plans(), true, out);
+pub fn run<J: Job>(job: J, device: Device, out: &mut Terminal) -> Result {
+    let open = |out: &mut Terminal| {
+        refuse_f32(job.dtype(), J::DTYPE)?;
+        first_fit(job.head_dim(), job.plans(), true, out)
+    };
     match choose(device, open, out)? {
         Place::Cpu => on_cpu(job, out),
         Place::Gpu((gpu, proof)) => on_gpu(gpu, proof, job, out),
         #[cfg(feature = "emulator")]
         Place::Emulated => {
             use crate::backend::cuda::{emulated::Schedule, emulation::Emulated};
+            refuse_f32(job.dtype(), J::DTYPE)?;
             let computes = "CUDA kernels, emulated, bf16".to_string();
             let meter = Meter { device: computes.clone(), memory: |_| machine::peak(), ..Meter::default() };
             let site = Site { place: Place::Emulated, hardware: machine::processor(), computes, meter };
@@ -182,15 +215,40 @@ pub fn run(job: impl Job, device: Device, out: &mut Terminal) -> Result {
     }
 }
 
+/// The operands of products on a CPU.
+fn operands(dtype: ComputeDtype) -> Operands {
+    match dtype {
+        ComputeDtype::Auto | ComputeDtype::F32 => Operands::Full,
+        ComputeDtype::Bf16 => Operands::Bf16,
+    }
+}
+
+fn dtype_name(operands: Operands) -> &'static str {
+    match operands {
+        Operands::Full => "f32",
+        Operands::Bf16 => "bf16",
+    }
+}
+
+/// The CPU as reports name it; products in bf16 with the instructions that compute them.
+pub fn cpu_name(threads: usize, dtype: ComputeDtype) -> String {
+    let products = match operands(dtype) {
+        Operands::Full => String::new(),
+        bf16 => format!(", products in bf16 by {}", bf16.instructions()),
+    };
+    format!("cpu with {threads} threads, f32{products}")
+}
+
 fn on_cpu<J: Job>(job: J, out: &mut Terminal) -> Result {
     let planned = gib(check_memory(&job)?);
-    let cpu = Cpu::<f32>::new(job.threads())?;
+    let operands = operands(job.dtype());
+    let cpu = Cpu::<f32>::new(job.threads())?.rounding(operands);
     let threads = cpu.threads();
-    let device = format!("cpu with {threads} threads, f32, {planned:.2} GiB planned");
+    let device = format!("{}, {planned:.2} GiB planned", cpu_name(threads, job.dtype()));
     let site = Site {
         place: Place::Cpu,
         hardware: machine::processor(),
-        computes: format!("cpu f32, {threads} threads"),
+        computes: format!("cpu {}, {threads} threads, {}", dtype_name(operands), operands.instructions()),
         meter: Meter { device, memory: |_| machine::peak(), ..Meter::default() },
     };
     job.on(cpu, site, out)

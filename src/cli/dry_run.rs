@@ -14,13 +14,14 @@ use serde_json::json;
 /// Counts and prints.
 pub fn run(prepared: &Prepared, device: Device, format: Format, out: &mut Terminal) -> Result {
     let threads = cores(prepared.recipe.train.threads);
-    let cuda = device::plan(device, prepared.origin.spec().head_dim, out)? != Place::Cpu;
+    let dtype = prepared.recipe.train.compute_dtype;
+    let cuda = device::plan(device, prepared.origin.spec().head_dim, dtype, out)? != Place::Cpu;
     let bytes = match cuda {
         true => estimate::bytes(Plan::cuda, prepared)?,
         false => estimate::bytes(|| Plan::cpu(threads), prepared)?,
     };
     let (parameters, work) = (estimate::parameters(prepared)?, estimate::work(prepared)?);
-    let device = if cuda { "cuda, bf16 with f32 masters".into() } else { format!("cpu with {threads} threads, f32") };
+    let device = if cuda { "cuda, bf16 with f32 masters".into() } else { device::cpu_name(threads, dtype) };
     for note in &prepared.notes {
         out.note(&format!("note: {note}"));
     }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::choices::Choice;
@@ -192,6 +193,12 @@ fn answer(error: &clap::Error, out: &mut Terminal) -> Result {
         Some(sentence) => sentence.trim_end().to_string(),
         None => format!("a command is missing\n\n{}", text.trim_end()),
     }))
+}
+
+/// Parses a member of a closed set by its name.
+fn choice<C: Choice + Send + Sync>() -> impl TypedValueParser<Value = C> {
+    let names = PossibleValuesParser::new(C::ALL.iter().map(|choice| choice.name()));
+    names.map(|name| C::from_name(&name).unwrap_or(C::ALL[0]))
 }
 
 /// A task by its name.

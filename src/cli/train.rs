@@ -6,9 +6,9 @@ use super::overrides::Overrides;
 use super::progress::Reporter;
 use super::terminal::Terminal;
 use super::{Device, Format, signals};
-use crate::backend::Backend;
 use crate::backend::cpu::{cores, set_threads};
 use crate::backend::plan::Plan;
+use crate::backend::{Backend, ComputeDtype};
 use crate::error::Result;
 use crate::train::checkpoint::From;
 use crate::train::estimate;
@@ -104,6 +104,12 @@ impl Job for Training<'_> {
     fn bytes(&self) -> Result<u64> {
         let threads = cores(self.threads());
         Ok(estimate::bytes(|| Plan::cpu(threads), &self.prepared)?.total())
+    }
+
+    const DTYPE: &'static str = "train.compute_dtype";
+
+    fn dtype(&self) -> ComputeDtype {
+        self.prepared.recipe.train.compute_dtype
     }
 
     fn threads(&self) -> usize {

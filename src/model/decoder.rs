@@ -112,6 +112,8 @@ pub enum Init<'a> {
         seed: u64,
         /// Standard deviation of matrices.
         std: f64,
+        /// Whether matrices are rounded to bf16, and stored so where they are frozen.
+        bf16: bool,
     },
     /// Sizes only ([`crate::backend::plan::Plan`]).
     Shapes {
@@ -138,11 +140,17 @@ impl Init<'_> {
         match self {
             Init::Shapes { bf16: true } => Ok(Values::Bf16(Vec::new())),
             Init::Shapes { bf16: false } => Ok(Values::F32(Vec::new())),
-            Init::Random { seed, std } => Ok(Values::F32(match tensor.part {
-                Part::Norm(_, _, false) | Part::FinalNorm(false) => vec![1.0; n],
-                Part::Norm(..) | Part::FinalNorm(_) | Part::Bias(..) => vec![0.0; n],
-                _ => normals(Stream::new(*seed, Purpose::Init, index as u32), n, *std),
-            })),
+            Init::Random { seed, std, bf16 } => Ok(match tensor.part {
+                Part::Norm(_, _, false) | Part::FinalNorm(false) => Values::F32(vec![1.0; n]),
+                Part::Norm(..) | Part::FinalNorm(_) | Part::Bias(..) => Values::F32(vec![0.0; n]),
+                _ => {
+                    let values = normals(Stream::new(*seed, Purpose::Init, index as u32), n, *std);
+                    match bf16 {
+                        true => Values::Bf16(values.into_iter().map(half::bf16::from_f32).collect()),
+                        false => Values::F32(values),
+                    }
+                }
+            }),
             Init::File(checkpoint) => Ok(match checkpoint.read(&tensor.name, &tensor.shape())? {
                 Values::F32(v) => Values::F32(tensor.layout.load(tensor.rows, tensor.cols, &v)),
                 Values::Bf16(v) => Values::Bf16(tensor.layout.load(tensor.rows, tensor.cols, &v)),

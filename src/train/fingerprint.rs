@@ -24,15 +24,14 @@ impl Fingerprint {
     /// `rows` is the hash of all prepared rows: whatever decides a row is in it, so that no input can be forgotten; the
     /// hashes of files say which of them it was.
     pub fn of<B: Backend>(
-        recipe: &Recipe, origin: &Origin, tokenizer: Option<&Tokenizer>, rows: blake3::Hash,
+        backend: &B, recipe: &Recipe, origin: &Origin, tokenizer: Option<&Tokenizer>, rows: blake3::Hash,
     ) -> Result<Fingerprint> {
         let model = match origin {
             Origin::Files(model) => Some(model.digest()?),
             Origin::Random(..) => None,
         };
         let mut fingerprint = Fingerprint::of_inputs(recipe, model, tokenizer)?;
-        let precision = std::any::type_name::<B::Float>().rsplit("::").next().unwrap_or_default();
-        fingerprint.record("precision", precision.into());
+        fingerprint.record("precision", backend.precision().into());
         fingerprint.record("eyekern", env!("CARGO_PKG_VERSION").into());
         fingerprint.record(ROWS, hashed(rows));
         Ok(fingerprint)
@@ -172,7 +171,7 @@ mod tests {
             ("objective", "arm arm_constant arm_focal normalize gamma beta dpo_weights"),
             ("train", "method optim learning_rate per_device_train_batch_size gradient_accumulation_steps"),
             ("train", "lr_scheduler_type warmup_steps warmup_ratio weight_decay adam_beta1 adam_beta2 adam_epsilon"),
-            ("train", "max_grad_norm seed metric_for_best_model"),
+            ("train", "max_grad_norm seed metric_for_best_model compute_dtype"),
         ]);
         let files = listed(&[
             ("model", "model_name_or_path tokenizer"),

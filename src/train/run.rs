@@ -68,12 +68,13 @@ impl<B: Backend> Run<B> {
     ) -> Result<Run<B>> {
         let (recipe, resumed) = (&prepared.recipe, prepared.resumed.as_ref());
         // here and not earlier: hashing reads all weights, which a run that cannot fit never should
-        let fingerprint = Fingerprint::of::<B>(recipe, &prepared.origin, prepared.tokenizer.as_ref(), prepared.rows)?;
+        let fingerprint =
+            Fingerprint::of(&backend, recipe, &prepared.origin, prepared.tokenizer.as_ref(), prepared.rows)?;
         let changes = resume::changes(resumed, &fingerprint)?;
         let seed = recipe.train.seed;
         let base = match &prepared.origin {
             Origin::Files(files) => Init::File(&files.checkpoint),
-            Origin::Random(..) => Init::Random { seed, std: 0.02 },
+            Origin::Random(..) => Init::Random { seed, std: 0.02, bf16: false },
         };
         let mut model = setup::model(&backend, &prepared, &base, &AdapterInit::Fresh { seed })?;
         if recipe.train.peak_tflops > 0.0 {
@@ -96,7 +97,8 @@ impl<B: Backend> Run<B> {
         let settings = setup::settings(&prepared);
         let mut references = References::default();
         let own = settings.rule.gamma != 0.0 && other.is_none();
-        let cache = (own || other.is_some()).then(|| Cache::of::<B>(recipe, &fingerprint, &meter.hardware)).flatten();
+        let cache =
+            (own || other.is_some()).then(|| Cache::of(&backend, recipe, &fingerprint, &meter.hardware)).flatten();
         let progress = resumed.map(|r| r.found.state.progress).unwrap_or_default();
         if let Some(plain) = other {
             // it comes and goes before the trained model's workspace is allocated

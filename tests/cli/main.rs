@@ -18,6 +18,7 @@ mod boxes;
 mod chats;
 mod cuda;
 mod dry_run;
+mod dtype;
 mod ends;
 mod evals;
 mod export;

@@ -97,4 +97,5 @@ pub fn close(spec: &Spec, method: Method, how: How, planned: u64, taken: u64) {
 }
 
 /// Random weights, and a new adapter.
-pub const FRESH: (Init, AdapterInit) = (Init::Random { seed: 1, std: 0.02 }, AdapterInit::Fresh { seed: 1 });
+pub const FRESH: (Init, AdapterInit) =
+    (Init::Random { seed: 1, std: 0.02, bf16: false }, AdapterInit::Fresh { seed: 1 });

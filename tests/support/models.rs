@@ -121,8 +121,9 @@ fn plain(spec: Spec) -> Spec {
 /// A model in which no value is negligible: matrices of deviation `std`, gains around 1, biases around 0.
 pub fn random<B: Backend>(b: &B, spec: Spec, std: f64, train: bool) -> Decoder<B> {
     let positions = spec.max_positions;
-    let mut model = Decoder::build(b, spec, &Init::Random { seed: 5, std }, train.then_some(Optim::AdamW), positions)
-        .expect("builds");
+    let mut model =
+        Decoder::build(b, spec, &Init::Random { seed: 5, std, bf16: false }, train.then_some(Optim::AdamW), positions)
+            .expect("builds");
     let mut stream = Stream::new(6, Purpose::Init, 1000);
     for mut param in model.base_params() {
         if let Param::Dense(_) = param {

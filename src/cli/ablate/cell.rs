@@ -1,7 +1,7 @@
 //! A cell of a grid: a run of training, then an evaluation, with a log of their own.
 
 use super::AblateArgs;
-use crate::cli::device::Threads;
+use crate::cli::device::{Dtype, Threads};
 use crate::cli::eval::{self, EvalArgs};
 use crate::cli::overrides::Overrides;
 use crate::cli::rows::RowArgs;
@@ -158,6 +158,7 @@ impl Common<'_> {
             stop: Vec::new(),
             batch_size: e.per_device_eval_batch_size.clamp(1, 4096) as u16,
             device: self.args.device,
+            dtype: Dtype { dtype: recipe.train.compute_dtype },
             threads: Threads { threads: self.args.threads.threads },
         }
     }

@@ -11,6 +11,7 @@ use super::generate::rows::Output;
 use super::generate::{check_lengths, note_lengths};
 use super::rows::RowArgs;
 use super::terminal::{Terminal, counted};
+use crate::backend::ComputeDtype;
 use crate::backend::cpu::set_threads;
 use crate::data::contexts::{self, Context};
 use crate::data::requests::Prompt;
@@ -168,6 +169,7 @@ impl Arm {
             batch: usize::from(args.batch_size).min(prompts.len()),
             prompts,
             threads: args.threads.threads.into(),
+            dtype: ComputeDtype::Auto,
             output: Some(output),
             sampling: Sampling::default(),
             max_new_tokens: args.max_new_tokens as usize,

@@ -1,8 +1,8 @@
 //! `eyekern bench decode`: times generation.
 
 use super::clock::Times;
-use super::{Device, Format, Site, Terminal, header, model, object, peak};
-use crate::backend::Backend;
+use super::{Device, Dtype, Format, Site, Terminal, header, model, object, peak};
+use crate::backend::{Backend, ComputeDtype};
 use crate::error::Result;
 use crate::model::config::Spec;
 use crate::model::decode::{Room, Session};
@@ -29,6 +29,8 @@ pub struct DecodeArgs {
     /// Compute device.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
+    #[command(flatten)]
+    pub dtype: Dtype,
     /// Shape of the model: 1b, 135m, 15m, tiny, or a directory with a config.json.
     #[arg(long, value_name = "SHAPE", default_value = "tiny")]
     pub shape: String,
@@ -63,6 +65,11 @@ pub struct Continuations<'a> {
 }
 
 impl Continuations<'_> {
+    /// The number format of products.
+    pub fn dtype(&self) -> ComputeDtype {
+        self.args.dtype.dtype
+    }
+
     /// Reads the shape, so that an invalid shape is refused before a device is opened.
     pub fn new(args: &DecodeArgs) -> Result<Continuations<'_>> {
         let spec = model::spec(&args.shape)?;
@@ -85,7 +92,7 @@ impl Continuations<'_> {
         }
         let prompts = self.prompts();
         let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-        let source = Init::Random { seed: args.seed, std: 0.02 };
+        let source = Init::Random { seed: args.seed, std: 0.02, bf16: args.dtype.dtype == ComputeDtype::Bf16 };
         let (length, more) = ((args.prompt + args.new_tokens) as usize, args.new_tokens as usize);
         let model = Decoder::build(b, self.spec, &source, None, length)?;
         let room = Room::of(prompts.iter().map(|p| p.len()), more);

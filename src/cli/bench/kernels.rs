@@ -4,7 +4,7 @@ use super::case::Case;
 use super::clock::{Times, measure};
 use super::lab::Lab;
 use super::sizes::{Size, Sizes};
-use super::{Device, Format, Site, Terminal, attention, head, header, object, optim, products, rows};
+use super::{Device, Dtype, Format, Site, Terminal, attention, head, header, object, optim, products, rows};
 use crate::backend::Backend;
 use crate::cli::device::Place;
 use crate::error::{Error, Result};
@@ -26,6 +26,8 @@ pub struct KernelsArgs {
     /// Compute device.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
+    #[command(flatten)]
+    pub dtype: Dtype,
     /// Time only the cases with these names.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub only: Vec<String>,

@@ -2,11 +2,11 @@
 
 use clap::Subcommand;
 
-use super::device::{self, Job, Site};
+use super::device::{self, Dtype, Job, Site};
 use super::machine::gib;
 use super::terminal::Terminal;
-use super::{Device, EXIT_CODES, Format};
-use crate::backend::Backend;
+use super::{Device, EXIT_CODES, Format, choice};
+use crate::backend::{Backend, ComputeDtype};
 use crate::error::Result;
 use serde_json::Value;
 
@@ -62,6 +62,14 @@ impl Job for Bench<'_> {
     /// Not counted.
     fn bytes(&self) -> Result<u64> {
         Ok(0)
+    }
+
+    fn dtype(&self) -> ComputeDtype {
+        match self {
+            Bench::Kernels(args) => args.dtype.dtype,
+            Bench::Steps(steps) => steps.dtype(),
+            Bench::Continuations(continuations) => continuations.dtype(),
+        }
     }
 
     fn head_dim(&self) -> usize {

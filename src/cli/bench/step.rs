@@ -2,16 +2,15 @@
 
 use super::clock::Times;
 use super::load::{Kind, Load};
-use super::{Device, Format, Site, Terminal, header, model, object, peak};
+use super::{Device, Dtype, Format, Site, Terminal, choice, header, model, object, peak};
 use crate::backend::moments::Optim;
-use crate::backend::{AdamW, Backend};
+use crate::backend::{AdamW, Backend, ComputeDtype};
 use crate::choices::Choice;
 use crate::error::Result;
 use crate::model::adapter::{AdapterInit, LoraConfig, Targets};
 use crate::model::config::Spec;
 use crate::model::decoder::{Decoder, Init};
 use crate::train::step::{Capacity, Machine, StepSettings, Update};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::time::Instant;
@@ -32,6 +31,8 @@ pub struct StepArgs {
     /// Compute device.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
+    #[command(flatten)]
+    pub dtype: Dtype,
     /// Shape of the model: 1b, 135m, 15m, tiny, or a directory with a config.json.
     #[arg(long, value_name = "SHAPE", default_value = "tiny")]
     pub shape: String,
@@ -39,7 +40,7 @@ pub struct StepArgs {
     #[arg(long, value_enum, default_value_t = Method::Lora)]
     pub method: Method,
     /// Optimiser.
-    #[arg(long, value_name = "NAME", default_value = Optim::AdamW.name(), value_parser = optims())]
+    #[arg(long, value_name = "NAME", default_value = Optim::AdamW.name(), value_parser = choice::<Optim>())]
     pub optim: Optim,
     /// LoRA rank, on every projection.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
@@ -82,11 +83,6 @@ pub enum Method {
     Full,
 }
 
-fn optims() -> impl TypedValueParser<Value = Optim> {
-    let names = PossibleValuesParser::new(Optim::ALL.iter().map(|optim| optim.name()));
-    names.map(|name| Optim::from_name(&name).unwrap_or_default())
-}
-
 fn share(text: &str) -> std::result::Result<f64, String> {
     let inside = |x: &f64| *x > 0.0 && *x <= 1.0;
     text.parse().ok().filter(inside).ok_or_else(|| "give shares above 0 and at most 1".to_string())
@@ -112,6 +108,11 @@ pub struct Steps<'a> {
 }
 
 impl Steps<'_> {
+    /// The number format of products.
+    pub fn dtype(&self) -> ComputeDtype {
+        self.args.dtype.dtype
+    }
+
     /// Reads the shape, so that an invalid shape is refused before a device is opened.
     pub fn new(args: &StepArgs) -> Result<Steps<'_>> {
         let spec = model::spec(&args.shape)?;
@@ -121,7 +122,7 @@ impl Steps<'_> {
 
     fn machine<B: Backend>(&self, b: B) -> Result<(Machine<B>, usize)> {
         let args = self.args;
-        let source = Init::Random { seed: args.seed, std: 0.02 };
+        let source = Init::Random { seed: args.seed, std: 0.02, bf16: args.dtype.dtype == ComputeDtype::Bf16 };
         let (positions, full) = (args.seq as usize, args.method == Method::Full);
         let mut model = Decoder::build(&b, self.spec.clone(), &source, full.then_some(args.optim), positions)?;
         if !full {

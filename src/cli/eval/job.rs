@@ -1,7 +1,7 @@
 //! The part of an evaluation that a device does: texts, and log p of the references.
 
-use crate::backend::Backend;
 use crate::backend::plan::Plan;
+use crate::backend::{Backend, ComputeDtype};
 use crate::cli::device::{Job, Site};
 use crate::cli::generate::job::Generation;
 use crate::cli::terminal::Terminal;
@@ -53,6 +53,10 @@ impl Job for Evaluation {
 
     fn threads(&self) -> usize {
         self.generation.threads()
+    }
+
+    fn dtype(&self) -> ComputeDtype {
+        self.generation.dtype()
     }
 
     fn on<B: Backend + 'static>(mut self, backend: B, site: Site<B>, out: &mut Terminal) -> Result {

@@ -4,7 +4,7 @@ mod job;
 mod leaks;
 
 use super::Device;
-use super::device::{self, Threads};
+use super::device::{self, Dtype, Threads};
 use super::generate::job::Generation;
 use super::generate::rows::Output;
 use super::generate::{check_lengths, note_lengths};
@@ -100,6 +100,8 @@ pub struct EvalArgs {
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
     #[command(flatten)]
+    pub dtype: Dtype,
+    #[command(flatten)]
     pub threads: Threads,
 }
 
@@ -156,6 +158,7 @@ pub fn run(args: &EvalArgs, out: &mut Terminal) -> Result {
         batch: usize::from(args.batch_size).min(prompts.len()).max(1),
         prompts,
         threads: args.threads.threads.into(),
+        dtype: args.dtype.dtype,
         output: Some(output),
         sampling: Sampling::default(),
         max_new_tokens,
@@ -177,6 +180,7 @@ pub fn run(args: &EvalArgs, out: &mut Terminal) -> Result {
         "data": args.from.data,
         "max_new_tokens": args.max_new_tokens,
         "stop": args.stop,
+        "dtype": args.dtype.dtype,
         "cut": recipe.data.cut.to_string(),
         "cut_seed": recipe.data.cut_seed,
         "fim": recipe.data.fim,
@@ -249,7 +253,7 @@ fn fingerprint(
     hash.update(model.digest()?.as_bytes());
     let adapter = adapter.map(AdapterFiles::digest).transpose()?;
     let cut = (recipe.data.cut, recipe.data.cut_seed, recipe.salience.source_lang);
-    let inputs = (adapter, tokenizer.inputs(), ends, args.max_new_tokens, &args.stop, cut);
+    let inputs = (adapter, tokenizer.inputs(), ends, args.max_new_tokens, &args.stop, cut, args.dtype.dtype);
     hash.update(format!("{inputs:?}").as_bytes());
     Ok(hash.finalize())
 }

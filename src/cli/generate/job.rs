@@ -1,8 +1,8 @@
 //! A generation on a device: `generate` and `eval` share it.
 
 use super::rows::Output;
-use crate::backend::Backend;
 use crate::backend::plan::Plan;
+use crate::backend::{Backend, ComputeDtype};
 use crate::cli::device::{Job, Site};
 use crate::cli::terminal::Terminal;
 use crate::data::requests::Prompt;
@@ -26,6 +26,7 @@ pub struct Generation {
     /// Prompts that are generated together.
     pub batch: usize,
     pub threads: usize,
+    pub dtype: ComputeDtype,
     /// The file for rows; `None` prints text on the terminal.
     pub output: Option<Output>,
     pub sampling: Sampling,
@@ -128,6 +129,10 @@ impl Job for Generation {
 
     fn threads(&self) -> usize {
         self.threads
+    }
+
+    fn dtype(&self) -> ComputeDtype {
+        self.dtype
     }
 
     fn on<B: Backend + 'static>(mut self, backend: B, site: Site<B>, out: &mut Terminal) -> Result {

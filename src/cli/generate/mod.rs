@@ -4,7 +4,7 @@ pub(super) mod job;
 pub(super) mod rows;
 
 use super::Device;
-use super::device::{self, Threads};
+use super::device::{self, Dtype, Threads};
 use super::terminal::Terminal;
 use crate::backend::cpu::set_threads;
 use crate::data::corpus::DataSource;
@@ -90,6 +90,8 @@ pub struct GenerateArgs {
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
     #[command(flatten)]
+    pub dtype: Dtype,
+    #[command(flatten)]
     pub threads: Threads,
 }
 
@@ -152,6 +154,7 @@ pub fn run(args: &GenerateArgs, out: &mut Terminal) -> Result {
         prompts,
         batch,
         threads,
+        dtype: args.dtype.dtype,
         output,
         sampling,
         max_new_tokens,
@@ -210,7 +213,7 @@ fn fingerprint(
     let mut hash = blake3::Hasher::new();
     hash.update(model.digest()?.as_bytes());
     let adapter = adapter.map(AdapterFiles::digest).transpose()?;
-    let inputs = (adapter, tokenizer.map(Tokenizer::inputs), chosen, args.max_new_tokens, &args.stop);
+    let inputs = (adapter, tokenizer.map(Tokenizer::inputs), chosen, args.max_new_tokens, &args.stop, args.dtype.dtype);
     hash.update(format!("{inputs:?}").as_bytes());
     Ok(hash.finalize())
 }

@@ -4,12 +4,14 @@ use super::{Key, keys};
 use crate::choices::{distance, near, nearest};
 
 /// Names that other trainers and habit use for ours, where spelling alone would lead astray.
-const ALIASES: [(&str, &str, &str); 21] = [
+const ALIASES: [(&str, &str, &str); 24] = [
     ("alpha", "lora", "lora_alpha"),
     ("batch_size", "train", "per_device_train_batch_size"),
+    ("bf16", "train", "compute_dtype"),
     ("block_size", "data", "max_length"),
     ("clip", "train", "max_grad_norm"),
     ("dropout", "lora", "lora_dropout"),
+    ("dtype", "train", "compute_dtype"),
     ("epochs", "train", "num_train_epochs"),
     ("eps", "train", "adam_epsilon"),
     ("grad_clip", "train", "max_grad_norm"),
@@ -21,6 +23,7 @@ const ALIASES: [(&str, &str, &str); 21] = [
     ("model", "model", "model_name_or_path"),
     ("name", "model", "model_name_or_path"),
     ("path", "model", "model_name_or_path"),
+    ("precision", "train", "compute_dtype"),
     ("rank", "lora", "r"),
     ("scheduler", "train", "lr_scheduler_type"),
     ("steps", "train", "max_steps"),

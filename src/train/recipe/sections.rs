@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::value::Effect::{Bits, File, Free};
 use super::value::Range::{Above, Any, AtLeast, Below, Within};
 use super::value::{MOST, Value, section};
+use crate::backend::ComputeDtype;
 use crate::backend::moments::Optim;
 use crate::choices::choices;
 use crate::data::corpus::DataSource;
@@ -456,6 +457,9 @@ section! {
         /// What backward computes anew to save memory, with the same result: nothing, or the activations of each layer
         /// (gradient checkpointing), which takes up to a third more time.
         recompute: Recompute = Recompute::None, Any, Free;
+        /// The number format of matrix products: auto (f32 on a CPU, bf16 on a GPU), f32, or bf16 with sums in f32,
+        /// which is fast on CPUs with AVX512_BF16.
+        compute_dtype: ComputeDtype = ComputeDtype::Auto, Any, Bits;
         /// CPU threads; 0 means RAYON_NUM_THREADS if it is set, else all cores. Results do not depend on it.
         threads: usize = 0, Within(0.0, 1024.0), Free;
     }

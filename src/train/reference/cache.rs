@@ -24,11 +24,12 @@ pub struct Cache {
 
 impl Cache {
     /// The cache of a run on `hardware`; `None` where the recipe has none, or a model that is no file.
-    pub fn of<B: Backend>(recipe: &Recipe, fingerprint: &Fingerprint, hardware: &str) -> Option<Cache> {
+    pub fn of<B: Backend>(backend: &B, recipe: &Recipe, fingerprint: &Fingerprint, hardware: &str) -> Option<Cache> {
         let (dir, reference) = (recipe.cache_dir()?, fingerprint.reference()?);
         let program = files::hash(&std::env::current_exe().ok()?).ok()?;
         let mut base = blake3::Hasher::new();
-        base.update(format!("{program} {} {hardware} {reference}", std::any::type_name::<B>()).as_bytes());
+        let device = format!("{} {} {hardware}", std::any::type_name::<B>(), backend.precision());
+        base.update(format!("{program} {device} {reference}").as_bytes());
         Some(Cache { dir, base })
     }
 

@@ -96,7 +96,8 @@ fn every_kind_of_dropout_draws() {
 /// Rows that are the same in every column, whatever the layer: embeddings and biases of 1, projections of 0, one A.
 fn constant(b: &Cpu<f64>) -> Decoder<Cpu<f64>> {
     let spec = Spec { hidden: 24, inner: 24, ..models::llama() };
-    let mut model = Decoder::build(b, spec, &Init::Random { seed: 5, std: STD }, None, 64).expect("builds");
+    let mut model =
+        Decoder::build(b, spec, &Init::Random { seed: 5, std: STD, bf16: false }, None, 64).expect("builds");
     let config = LoraConfig { r: 2, alpha: 2.0, dropout: 0.0, rslora: false, targets: Targets::AllLinear };
     model.attach(b, &config, &AdapterInit::Fresh { seed: 1 }, Some(Optim::AdamW)).expect("attaches");
     let fill = |mut p: Param<_>, x: f64| p.set(b, &vec![x; p.len()]).expect("writes");
