@@ -14,7 +14,6 @@ use eyekern::backend::cpu::Cpu;
 use eyekern::backend::cuda::Cuda;
 use eyekern::backend::cuda::device::Device;
 use eyekern::backend::cuda::emulated::Schedule;
-use eyekern::backend::moments::Optim;
 use eyekern::backend::plan::Plan;
 use eyekern::backend::{AdamW, Backend};
 use eyekern::data::Batch;
@@ -22,10 +21,9 @@ use eyekern::model::attention::{Extent, Observer};
 use eyekern::model::checkpoint::Checkpoint;
 use eyekern::model::config::{Positions, Spec};
 use eyekern::model::decoder::{Decoder, Init};
-use eyekern::model::forward::Rates;
 use eyekern::model::rope::{Scaling, inverse_frequencies};
 use eyekern::model::{names, save};
-use eyekern::train::step::{Capacity, Machine, StepSettings, Update};
+use eyekern::train::step::{Machine, Update};
 use std::path::Path;
 use support::estimate::{self, FRESH};
 use support::folder::{Folder, batch_of};
@@ -37,24 +35,9 @@ use support::*;
 
 /// The folder's model, fully trained or with its adapter.
 fn build<B: Backend>(b: B, folder: &Folder, adapter: bool) -> Machine<B> {
-    let model = folder.model();
-    let spec = Spec::load(&model.join("config.json")).expect("a fixture's config is supported");
-    let checkpoint = Checkpoint::open(&model).expect("a fixture's weights");
-    let mut decoder =
-        Decoder::build(&b, spec, &Init::File(&checkpoint), (!adapter).then_some(Optim::AdamW), 256).expect("builds");
-    if adapter {
-        attach(&b, &mut decoder, &folder.dir.join("adapter_init"));
-    }
-    let capacity = Capacity { tokens: 512, supervised: 512 };
-    let settings = StepSettings {
-        rule: PLAIN,
-        rates: Rates::default(),
-        capacity,
-        train: true,
-        seed: 1,
-        ..StepSettings::default()
-    };
-    Machine::new(b, decoder, settings).expect("allocates")
+    let spec = Spec::load(&folder.model().join("config.json")).expect("a fixture's config is supported");
+    let init = folder.dir.join("adapter_init");
+    machine_on(b, spec, &folder.model(), adapter.then_some(init.as_path()), Setup::plain(!adapter))
 }
 
 fn largest(got: &[f32], expected: &[f64]) -> f64 {

@@ -1,6 +1,6 @@
 //! Parity with transformers and PEFT on every folder of fixtures: training ([`training`]), generation ([`generate`])
 //! and attention probabilities ([`attention`]). With their models, `train.recompute` gives the same bits
-//! ([`recompute`]).
+//! ([`recompute`]), and products in bf16 err no more than those of transformers ([`rounding`]).
 //!
 //! The tiny folder of this project is always there; `EYEKERN_SHARED` and `EYEKERN_PARITY` name more.
 #![deny(dead_code)] // a test that no trial runs
@@ -8,12 +8,13 @@
 mod attention;
 mod generate;
 mod recompute;
+mod rounding;
 #[path = "../support/mod.rs"]
 mod support;
 mod training;
 
 fn main() {
-    let trials = [training::trials(), generate::trials(), attention::trials(), recompute::trials()]
+    let trials = [training::trials(), generate::trials(), attention::trials(), recompute::trials(), rounding::trials()]
         .into_iter()
         .flatten()
         .collect();

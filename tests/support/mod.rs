@@ -98,6 +98,11 @@ pub fn machine<R: Real>(model: &Path, adapter: Option<&Path>, setup: Setup) -> M
 
 pub fn machine_of<R: Real>(spec: Spec, model: &Path, adapter: Option<&Path>, setup: Setup) -> Machine<Cpu<R>> {
     let b = Cpu::<R>::new(setup.threads).expect("threads");
+    machine_on(b, spec, model, adapter, setup)
+}
+
+/// The same on any backend.
+pub fn machine_on<B: Backend>(b: B, spec: Spec, model: &Path, adapter: Option<&Path>, setup: Setup) -> Machine<B> {
     let checkpoint = Checkpoint::open(model).expect("a fixture's weights");
     let mut decoder = Decoder::build(&b, spec, &Init::File(&checkpoint), setup.train_base.then_some(Optim::AdamW), 256)
         .expect("builds");
