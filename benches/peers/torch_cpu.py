@@ -2,13 +2,17 @@
 """eyekern and PyTorch on a CPU, in turn: training steps and decoding of two Llama shapes with random weights.
 
     cargo build --release
-    python3 benches/peers/torch_cpu.py                                 # every case, three rounds
-    python3 benches/peers/torch_cpu.py --cases 15m-lora,15m-decode --rounds 5 -o result.json
+    python3 benches/peers/torch_cpu.py                                 # every case in f32 and in bf16, three rounds
+    python3 benches/peers/torch_cpu.py --dtype bf16 --cases 15m-lora,15m-decode --rounds 5 -o result.json
 
 Needs torch, transformers and peft. A round runs each engine once per case as a process of its own, one after the other,
 so that what else the machine does meets both. Given are medians over the rounds of each process's own median, their
 ratio, the ratios of the single rounds, and the largest peak of resident memory of either engine. `--peer SCRIPT` takes
 the place of the PyTorch side below; it is called with the same options and prints the same keys.
+
+Both engines compute in the same format. In bf16 that is `--dtype bf16` of eyekern, whose frozen weights are stored in
+bf16 as in a checkpoint, and autocast of PyTorch on weights in f32; for decoding all of PyTorch's model is bf16. The table
+names the instructions: eyekern says which it used, and the processor's list is what PyTorch chooses from.
 
 Work of a step: 4 x 256 tokens, each with a label and a weight of 1 to 4, weighted cross-entropy over the logits in f32,
 backward, clipping at 1, AdamW; LoRA of rank 16 on every projection, or everything. Decoding: greedy, one prompt of 64
@@ -45,22 +49,24 @@ def run(command):
     return json.loads(text.strip().splitlines()[-1]), usage.ru_maxrss / 1024
 
 
-def eyekern(args, shape, work):
+def eyekern(args, shape, work, dtype):
     """tok/s and MB of eyekern."""
     if work == "decode":
         options = ["decode", "--prompt", PROMPT, "--new-tokens", NEW, "--repeats", args.steps]
     else:
         options = ["step", "--method", work, "--rank", RANK, "--batch", BATCH, "--seq", SEQ, "--steps", args.steps,
                    "--warmup", 1]
-    command = [args.eyekern, "bench", *map(str, options), "--shape", shape, "--device", "cpu", "--format", "json"]
+    command = [args.eyekern, "bench", *map(str, options), "--shape", shape, "--device", "cpu", "--dtype", dtype,
+               "--format", "json"]
     line, peak = run(command)
     return line["tok_s"], peak, line, command
 
 
-def torch(args, shape, work):
+def torch(args, shape, work, dtype):
     """tok/s and MB of PyTorch."""
     what = ["--what", "gen"] if work == "decode" else ["--what", "train", "--mode", work]
-    command = [sys.executable, args.peer, *what, "--model", shape, "--dtype", args.dtype, "--steps", str(args.steps),
+    name = {"f32": "fp32"}.get(dtype, dtype)
+    command = [sys.executable, args.peer, *what, "--model", shape, "--dtype", name, "--steps", str(args.steps),
                "--threads", str(os.cpu_count()), "--no-peak"]
     line, peak = run(command)
     return line["decode_tok_s" if work == "decode" else "tok_s"], peak, line, command
@@ -69,26 +75,28 @@ def torch(args, shape, work):
 def compare(args):
     """Every case, both engines in turn."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    with open("/proc/cpuinfo") as file:
-        names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
-    result = {"device": names[0] if names else platform.processor(), "threads": os.cpu_count(), "dtype": args.dtype,
+    device, instructions = processor()
+    result = {"device": device, "instructions": instructions, "threads": os.cpu_count(),
               "date": datetime.date.today().isoformat(), "commit": commit, "command": " ".join(sys.argv), "cases": []}
-    print("| case | eyekern tok/s | PyTorch tok/s | ratio (rounds) | eyekern MB | PyTorch MB | ratio |")
-    print("|---|---|---|---|---|---|---|", flush=True)
-    for case in args.cases:
+    print(f"{device}, {os.cpu_count()} threads, {', '.join(instructions)}\n")
+    print("| case | format, instructions of eyekern | eyekern tok/s | PyTorch tok/s | ratio (rounds) "
+          "| eyekern MB | PyTorch MB | ratio |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    for dtype, case in ((dtype, case) for dtype in args.dtype for case in args.cases):
         shape, work = case.rsplit("-", 1)
         ours, theirs = [], []
         for _ in range(args.rounds):
-            ours.append(eyekern(args, shape, work))
-            theirs.append(torch(args, shape, work))
+            ours.append(eyekern(args, shape, work, dtype))
+            theirs.append(torch(args, shape, work, dtype))
         speed = [statistics.median(x[0] for x in side) for side in (ours, theirs)]
         peak = [max(x[1] for x in side) for side in (ours, theirs)]
         rounds = [a[0] / b[0] for a, b in zip(ours, theirs)]
         spread = f"{min(rounds):.2f} .. {max(rounds):.2f}"
-        print(f"| {case} | {speed[0]:.1f} | {speed[1]:.1f} | {speed[0] / speed[1]:.2f} ({spread}) "
+        used = ours[-1][2]["backend"].rsplit(", ", 1)[1]
+        print(f"| {case} | {dtype}, {used} | {speed[0]:.1f} | {speed[1]:.1f} | {speed[0] / speed[1]:.2f} ({spread}) "
               f"| {peak[0]:.0f} | {peak[1]:.0f} | {peak[0] / peak[1]:.2f} |", flush=True)
         result["cases"].append({
-            "case": case, "eyekern_tok_s": [x[0] for x in ours], "torch_tok_s": [x[0] for x in theirs],
+            "case": case, "dtype": dtype, "instructions": used, "eyekern_tok_s": [x[0] for x in ours], "torch_tok_s": [x[0] for x in theirs],
             "ratio": speed[0] / speed[1], "rounds": rounds, "eyekern_mb": peak[0], "torch_mb": peak[1],
             "eyekern": ours[-1][2], "torch": theirs[-1][2], "commands": [ours[-1][3], theirs[-1][3]],
         })
@@ -96,6 +104,20 @@ def compare(args):
         with open(args.output, "w") as file:
             json.dump(result, file, indent=1)
             file.write("\n")
+
+
+def processor():
+    """Its name, and those of its instructions that products are computed with."""
+    name, known = platform.processor(), ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "neon", "asimd", "bf16")
+    flags = []
+    with open("/proc/cpuinfo") as file:
+        for line in file:
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                name = value.strip()
+            if key.strip() in ("flags", "Features"):
+                flags = value.split()
+    return name, [flag for flag in known if flag in flags]
 
 
 def side(args):
@@ -107,13 +129,13 @@ def side(args):
 
     t.set_num_threads(args.threads)
     t.manual_seed(0)
-    dtype = {"fp32": t.float32, "bf16": t.bfloat16}[args.dtype]
+    bf16 = args.dtype == ["bf16"]
     config = LlamaConfig(**SHAPES[args.model], max_position_embeddings=2048, tie_word_embeddings=True,
                          attn_implementation="sdpa")
     model = AutoModelForCausalLM.from_config(config)
     rates = []
     if args.what == "gen":
-        model = model.eval().to(dtype)
+        model = model.eval().to(t.bfloat16 if bf16 else t.float32)
         model.generation_config.eos_token_id = None
         ids = t.randint(4, config.vocab_size, (1, PROMPT))
         more = dict(attention_mask=t.ones_like(ids), do_sample=False, pad_token_id=0)
@@ -142,7 +164,7 @@ def side(args):
     for i in range(args.steps + 1):
         start = time.perf_counter()
         optimiser.zero_grad(set_to_none=True)
-        with t.autocast("cpu", t.bfloat16, enabled=args.dtype == "bf16"):
+        with t.autocast("cpu", t.bfloat16, enabled=bf16):
             logits = model(input_ids=ids, use_cache=False).logits
         rows = logits[:, :-1].reshape(-1, config.vocab_size).float()
         nll = t.nn.functional.cross_entropy(rows, ids[:, 1:].reshape(-1), reduction="none")
@@ -164,7 +186,7 @@ def main():
     parser.add_argument("--steps", type=int, default=3, help="timed steps or continuations of a process")
     parser.add_argument("--eyekern", default="target/release/eyekern", help="the binary")
     parser.add_argument("--peer", default=__file__, help="another script for the PyTorch side")
-    parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="PyTorch's: bf16 is autocast")
+    parser.add_argument("--dtype", type=lambda text: text.split(","), default=["f32", "bf16"], help="f32, bf16 or both")
     parser.add_argument("-o", "--output", help="everything measured, as JSON")
     one = parser.add_argument_group("the PyTorch side alone")
     one.add_argument("--what", choices=["train", "gen"])
@@ -176,6 +198,8 @@ def main():
     unknown = [case for case in args.cases if case not in CASES]
     if unknown:
         parser.error(f"--cases: there is no {unknown[0]}; there are {', '.join(CASES)}")
+    if not args.dtype or not set(args.dtype) <= {"f32", "bf16"} | ({"fp32"} if args.what else set()):
+        parser.error("--dtype: f32, bf16 or f32,bf16")
     side(args) if args.what else compare(args)
 
 

@@ -3,11 +3,12 @@
 //! `cargo run --release --manifest-path benches/peers/gemm/Cargo.toml -- --bench`, with a name behind it to filter.
 //! Shapes are the projections of models of 135 million
 //! and 1 billion parameters (SmolLM2-135M, Llama-3.2-1B): one row as in decoding, 512 and 1024 rows as in training; all
-//! cores. `bf16` is eyekern with weights in bf16, for which the crate has no product.
+//! cores. `bf16 weights` is eyekern in f32 with weights stored in bf16, `bf16` with all operands rounded to bf16 too;
+//! the crate has neither. `products.py` beside this folder adds PyTorch's products.
 
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
-use eyekern::backend::cpu::Cpu;
+use eyekern::backend::cpu::{Cpu, Operands};
 use eyekern::backend::{Gemm, LinearOps, Stored};
 use eyekern::random::{Purpose, Stream};
 use half::bf16;
@@ -168,7 +169,7 @@ fn check(b: &B) {
     }
 }
 
-fn shape(c: &mut Criterion<Flops>, b: &B, name: &str, s: Gemm) {
+fn shape(c: &mut Criterion<Flops>, [b, rounding]: [&B; 2], name: &str, s: Gemm) {
     let (x, dy, w) = (random(s.rows * s.inp), random(s.rows * s.out), random(s.out * s.inp));
     let narrow = Stored::Bf16(w.iter().map(|&w| bf16::from_f32(w)).collect());
     let stored = Stored::Float(w.clone());
@@ -181,14 +182,17 @@ fn shape(c: &mut Criterion<Flops>, b: &B, name: &str, s: Gemm) {
     let mut time = |what: &str, f: &mut dyn FnMut()| {
         group.bench_function(BenchmarkId::new(what, s.rows), |b| b.iter(&mut *f));
     };
-    time("forward, bf16", &mut || b.linear(s, &x, &narrow, None, &mut y).expect("runs"));
+    time("forward, bf16", &mut || rounding.linear(s, &x, &narrow, None, &mut y).expect("runs"));
+    time("forward, bf16 weights", &mut || b.linear(s, &x, &narrow, None, &mut y).expect("runs"));
     time("forward", &mut || b.linear(s, &x, &stored, None, &mut y).expect("runs"));
     time("forward, gemm", &mut || forward(s, &x, &w, &mut y));
     if s.rows > 1 {
-        let mut backward = |w| b.linear_bwd(s, &x, w, &dy, Some(&mut dx), None, None).expect("runs");
-        time("dx, bf16", &mut || backward(&narrow));
-        time("dx", &mut || backward(&stored));
+        let mut backward = |b: &B, w| b.linear_bwd(s, &x, w, &dy, Some(&mut dx), None, None).expect("runs");
+        time("dx, bf16", &mut || backward(rounding, &narrow));
+        time("dx, bf16 weights", &mut || backward(b, &narrow));
+        time("dx", &mut || backward(b, &stored));
         time("dx, gemm", &mut || d_input(s, &dy, &w, &mut dx));
+        time("dW, bf16", &mut || rounding.linear_bwd(s, &x, &stored, &dy, None, Some(&mut dw), None).expect("runs"));
         time("dW", &mut || b.linear_bwd(s, &x, &stored, &dy, None, Some(&mut dw), None).expect("runs"));
         time("dW, gemm", &mut || d_weight(s, &dy, &x, &mut dw));
     }
@@ -198,11 +202,13 @@ fn shape(c: &mut Criterion<Flops>, b: &B, name: &str, s: Gemm) {
 fn main() {
     let b = B::new(0).expect("threads");
     check(&b);
-    println!("{} threads", b.threads());
+    let rounding = B::new(0).expect("threads").rounding(Operands::Bf16);
+    let [full, bf16] = [Operands::Full, Operands::Bf16].map(Operands::instructions);
+    println!("{} threads, f32 by {full}, bf16 by {bf16}", b.threads());
     let mut criterion = Criterion::default().with_measurement(Flops(WallTime)).configure_from_args().without_plots();
     for (name, inp, out) in SHAPES {
         for rows in ROWS {
-            shape(&mut criterion, &b, name, Gemm { rows, inp, out, alpha: 1.0 });
+            shape(&mut criterion, [&b, &rounding], name, Gemm { rows, inp, out, alpha: 1.0 });
         }
     }
     criterion.final_summary();

@@ -54,7 +54,10 @@ fn sources(dir: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     for entry in std::fs::read_dir(dir).expect("the folder can be read") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            list.extend(sources(&path, extensions));
+            // what a package of its own was built into is not source
+            if !path.ends_with("target") {
+                list.extend(sources(&path, extensions));
+            }
         } else if path.extension().is_some_and(|e| extensions.iter().any(|x| e == *x)) {
             list.push(path);
         }
