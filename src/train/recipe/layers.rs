@@ -1,4 +1,5 @@
-//! The layers of a recipe: file, environment, flags, each assigned over the one before.
+//! The layers of a recipe: the files that it extends, its own file, environment, flags, each assigned over the one
+//! before.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use serde::de::IntoDeserializer;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::value::Section;
-use super::{Recipe, nearest, show};
+use super::{EXTENDS, Recipe, nearest, show};
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -27,7 +28,7 @@ pub(super) fn read(
 ) -> Result<Recipe> {
     let mut recipe = Recipe::default();
     if let Some(file) = file {
-        read_file(&mut recipe, file)?;
+        Files::default().read(&mut recipe, file)?;
     }
     // The order of an environment is anybody's guess; the first error should not be.
     let mut ours: Vec<(String, String)> = env.collect();
@@ -54,10 +55,64 @@ fn failure(origin: impl Into<String>) -> impl FnOnce(String) -> Error {
     move |why| Error::Recipe { origin, why }
 }
 
-fn read_file(recipe: &mut Recipe, file: &Path) -> Result {
-    // A recipe that cannot be read is a wrong command line, not wrong data: hence not Error::io.
-    let text = files::read_to_string(file)
-        .map_err(|e| failure(file.display().to_string())(format!("cannot read the recipe: {e}")))?;
+/// The files of a recipe: the one that was named and those that it extends.
+#[derive(Default)]
+struct Files {
+    /// Those that are read, or being read. A file that two others extend is read once, at the first of them.
+    seen: Vec<PathBuf>,
+    /// Those whose bases are being read, the outermost first.
+    open: Vec<PathBuf>,
+}
+
+impl Files {
+    /// Assigns the files that `file` extends, in their order, then its own keys.
+    fn read(&mut self, recipe: &mut Recipe, file: &Path) -> Result {
+        let origin = file.display().to_string();
+        // A recipe that cannot be read is a wrong command line, not wrong data: hence not Error::io.
+        let text =
+            files::read_to_string(file).map_err(|e| failure(&*origin)(format!("cannot read the recipe: {e}")))?;
+        let (line, bases) = bases(file, &text)?;
+        let place = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
+        self.open.push(place.clone());
+        self.seen.push(place);
+        for base in bases {
+            let fail = |why: String| failure(format!("{origin}:{line}"))(format!("{EXTENDS} = {base:?}: {why}"));
+            let path = file.parent().unwrap_or(Path::new("")).join(&base);
+            let place = std::fs::canonicalize(&path).map_err(|e| fail(format!("cannot read the recipe: {e}")))?;
+            if self.open.contains(&place) {
+                return Err(fail("the file extends itself; leave one of the two out".into()));
+            }
+            if !self.seen.contains(&place) {
+                self.read(recipe, &path)?;
+            }
+        }
+        self.open.pop();
+        assign_file(recipe, file, &text)
+    }
+}
+
+/// The line of `extends` in a recipe file, and what it names.
+fn bases(file: &Path, text: &str) -> Result<(usize, Vec<String>)> {
+    // what is no TOML is reported where its keys are read
+    let Ok(document) = DeTable::parse(text) else { return Ok((0, Vec::new())) };
+    let Some((key, value)) = document.get_ref().iter().find(|(name, _)| name.get_ref().as_ref() == EXTENDS) else {
+        return Ok((0, Vec::new()));
+    };
+    let line = 1 + text.bytes().take(key.span().start).filter(|&b| b == b'\n').count();
+    let name = |value: &DeValue| value.as_str().map(str::to_string).filter(|name| !name.is_empty());
+    let names = match value.get_ref() {
+        DeValue::Array(list) => list.iter().map(|value| name(value.get_ref())).collect::<Option<Vec<_>>>(),
+        value => name(value).map(|name| vec![name]),
+    };
+    let wrong = || {
+        let why = format!("{EXTENDS}: expected a recipe file or a list of recipe files, such as \"base.toml\"");
+        failure(format!("{}:{line}", file.display()))(why)
+    };
+    Ok((line, names.ok_or_else(wrong)?))
+}
+
+/// Assigns the keys of one file.
+fn assign_file(recipe: &mut Recipe, file: &Path, text: &str) -> Result {
     let fail = |at: usize, why: String| {
         let line = 1 + text.bytes().take(at).filter(|&b| b == b'\n').count();
         failure(format!("{}:{line}", file.display()))(why)
@@ -66,8 +121,8 @@ fn read_file(recipe: &mut Recipe, file: &Path) -> Result {
     let folder = file.parent().unwrap_or(Path::new(""));
     let at = |path: &Path| folder.join(path);
 
-    let document = DeTable::parse(&text).map_err(syntax)?;
-    for (name, content) in document.get_ref().iter() {
+    let document = DeTable::parse(text).map_err(syntax)?;
+    for (name, content) in document.get_ref().iter().filter(|(name, _)| name.get_ref().as_ref() != EXTENDS) {
         let (section, line) = (name.get_ref().as_ref(), name.span().start);
         let keys = match (content.get_ref(), recipe.sections().iter().any(|s| s.name() == section)) {
             (DeValue::Table(keys), true) => keys,

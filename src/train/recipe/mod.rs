@@ -4,6 +4,9 @@
 //! (`EYEKERN_<SECTION>__<KEY>=value`) and flags (`--set section.key=value`). A key that nobody knows is an error that
 //! names the nearest one; a value that does not fit is an error that says what does.
 //!
+//! A recipe file can extend others: `extends = "base.toml"`, or a list of files, stands before the first section. Their
+//! keys are assigned first, in the order of the list.
+//!
 //! Relative paths in a recipe file are relative to the directory of that file, those in the environment and in flags
 //! to the working directory. `model_name_or_path`, which may as well be an id, follows that rule where it begins with
 //! `./` or `../` or names a directory beside the recipe file.
@@ -27,6 +30,9 @@ pub use sections::{
 };
 pub use value::{Effect, Key};
 use value::{Field, Section, show};
+
+/// The key of a recipe file that is in no section: the files that it is assigned over.
+const EXTENDS: &str = "extends";
 
 /// A training run, section by section as in the file.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]

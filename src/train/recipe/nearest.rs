@@ -1,6 +1,6 @@
 //! "Did you mean": the key or section that an unknown name was most likely meant to be.
 
-use super::{Key, keys};
+use super::{EXTENDS, Key, keys};
 use crate::choices::{distance, near, nearest};
 
 /// Names that other trainers and habit use for ours, where spelling alone would lead astray.
@@ -36,6 +36,12 @@ pub(super) fn unknown_key(section: Option<&str>, key: &str) -> String {
     let shown = section.map_or(key.to_string(), |s| format!("{s}.{key}"));
     if let Some((_, section, key)) = ALIASES.iter().find(|(name, ..)| *name == key) {
         return format!("unknown key {shown}; did you mean {section}.{key}?");
+    }
+    if key == EXTENDS {
+        return format!("{shown}: {EXTENDS} stands in a recipe file, before its first section");
+    }
+    if section.is_none() && near(key, EXTENDS) {
+        return format!("unknown key {shown}; did you mean {EXTENDS}?");
     }
     // Another section costs less than two letters of the key: the right name in the wrong place wins over a remote
     // likeness in the right one.

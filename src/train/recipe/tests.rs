@@ -103,6 +103,67 @@ fn a_file_error_names_line_key_and_remedy() {
     }
 }
 
+/// A folder with recipe files.
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn a_file_is_assigned_over_those_that_it_extends() {
+    let files = folder(&[
+        ("base/all.toml", "[data]\ntrain_file = 'rows'\n[train]\nseed = 1\nwarmup_steps = 1\nlearning_rate = 1\n"),
+        ("models/a.toml", "extends = '../base/all.toml'\n[model]\nmodel_name_or_path = './m'\n[train]\nseed = 2\n"),
+        ("tasks/b.toml", "extends = ['../base/all.toml']\n[train]\nwarmup_steps = 3\nseed = 3\n"),
+        ("run.toml", "extends = ['models/a.toml', 'tasks/b.toml']\n[train]\nlearning_rate = 4\n"),
+    ]);
+    let recipe = load(Some(&files.path().join("run.toml")), &[], &["train.adam_beta1=0.5"]).unwrap();
+    let t = &recipe.train;
+    // the base is read once: it does not take back what the first overlay changed
+    assert_eq!((t.warmup_steps, t.seed, t.learning_rate, t.adam_beta1), (3, 3, 4.0, 0.5));
+    let other = load(Some(&files.path().join("models/a.toml")), &[], &[]).unwrap();
+    assert_eq!((other.train.seed, other.train.warmup_steps), (2, 1));
+    // paths start at the file that has them
+    let DataSource::Jsonl(rows) = &recipe.data.train_file else { panic!("one file") };
+    assert_eq!(rows.canonicalize().err().map(|_| rows.ends_with("base/rows")), Some(true), "{rows:?}");
+    assert!(recipe.model.model_name_or_path.ends_with("models/m"), "{}", recipe.model.model_name_or_path);
+}
+
+#[test]
+fn what_cannot_be_extended_is_refused_with_its_line() {
+    for (run, want) in [
+        ("\nextends = 'none.toml'\n", "run.toml:2: extends = \"none.toml\": cannot read the recipe: No such file"),
+        (
+            "extends = 3\n",
+            "run.toml:1: extends: expected a recipe file or a list of recipe files, such as \"base.toml\"",
+        ),
+        ("extends = ['a.toml', 3]\n", "run.toml:1: extends: expected a recipe file or a list"),
+        ("extends = ''\n", "run.toml:1: extends: expected a recipe file or a list"),
+        (
+            "extends = 'run.toml'\n",
+            "run.toml:1: extends = \"run.toml\": the file extends itself; leave one of the two out",
+        ),
+        ("extends = 'a.toml'\n", "a.toml:1: extends = \"run.toml\": the file extends itself"),
+        ("extends = 'wrong.toml'\n", "wrong.toml:2: unknown key train.sed; did you mean train.seed?"),
+        ("extend = 'a.toml'\n", "run.toml:1: unknown key extend; did you mean extends?"),
+        (
+            "[train]\nextends = 'a.toml'\n",
+            "run.toml:2: train.extends: extends stands in a recipe file, before its first section",
+        ),
+    ] {
+        let files = [("run.toml", run), ("a.toml", "extends = 'run.toml'\n"), ("wrong.toml", "[train]\nsed = 1\n")];
+        let files = folder(&files);
+        let error = load(Some(&files.path().join("run.toml")), &[], &[]).expect_err(run);
+        let message = error.to_string().replace(&format!("{}/", files.path().display()), "");
+        assert!(message.starts_with(want) && error.exit_code() == 2, "{message}");
+    }
+}
+
 #[test]
 fn errors_of_text_layers_name_their_origin() {
     for (set, want) in [
