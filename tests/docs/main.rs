@@ -2,6 +2,7 @@
 //! rules of the house ([`layout`]).
 
 mod data;
+mod eyemulator;
 mod layout;
 mod migration;
 mod recipe;
