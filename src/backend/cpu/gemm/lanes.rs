@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)] // vectors from arrays
 
-use super::pairs::{careful, least_exponent};
+use super::pairs::{Rounding, careful, least_exponent};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
@@ -208,6 +208,45 @@ pairs!(FmaPairs, Fma, 8, __m256, 2, part_of_vector, <Fma as Lanes<f32, 8>>::fuse
 pairs!(Bf16Pairs, Fma, 8, __m256, 1, whole, instruction_8);
 #[cfg(target_arch = "x86_64")]
 pairs!(Bf16Pairs, Fma, 16, __m512, 1, whole, instruction_16);
+
+impl Rounding for BaselinePairs {}
+#[cfg(target_arch = "x86_64")]
+impl Rounding for FmaPairs {}
+#[cfg(target_arch = "x86_64")]
+impl Rounding for Bf16Pairs {
+    #[inline(always)]
+    fn line(from: &[f32; 16]) -> [f32; 8] {
+        // SAFETY: only functions that are compiled for these instructions have this lane.
+        unsafe { round_line(from) }
+    }
+    #[inline(always)]
+    fn rows(first: &[f32; 8], second: &[f32; 8]) -> [f32; 8] {
+        // SAFETY: as above.
+        unsafe { round_rows(first, second) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512bf16,avx512vl")]
+#[inline]
+fn round_line(from: &[f32; 16]) -> [f32; 8] {
+    // SAFETY: arrays have the size of what is read and written; 16 bf16 are 8 pairs, bit for bit.
+    unsafe { std::mem::transmute(_mm512_cvtneps_pbh(_mm512_loadu_ps(from.as_ptr()))) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512bf16,avx512vl")]
+#[inline]
+fn round_rows(first: &[f32; 8], second: &[f32; 8]) -> [f32; 8] {
+    // SAFETY: as above; 8 bf16 are 128 bits.
+    let bits = |from: &[f32; 8]| unsafe {
+        _mm256_cvtepu16_epi32(std::mem::transmute::<__m128bh, __m128i>(_mm256_cvtneps_pbh(_mm256_loadu_ps(
+            from.as_ptr(),
+        ))))
+    };
+    // SAFETY: as above.
+    unsafe { std::mem::transmute(_mm256_or_si256(bits(first), _mm256_slli_epi32::<16>(bits(second)))) }
+}
 
 /// The instruction takes both halves itself.
 #[cfg(target_arch = "x86_64")]

@@ -6,7 +6,7 @@
 
 use super::Mat;
 use super::lanes::Lanes;
-use super::pairs::{Narrow, line, pair};
+use super::pairs::{Narrow, Rounding};
 use crate::backend::cpu::Real;
 use half::bf16;
 
@@ -114,11 +114,10 @@ fn turn<L: Lanes<R, W>, R: Real, S: Widen<R>, const W: usize, const NR: usize>(
 /// `to` becomes the panels of `b [depth, n]` in bf16: `[ceil(depth / 2)][N]` [`pairs`](super::pairs) each. Places
 /// beyond the matrix are 0.
 #[inline(always)]
-pub(super) fn pairs<L: Lanes<f32, W>, S: Narrow, const W: usize, const N: usize>(
+pub(super) fn pairs<L: Lanes<f32, W> + Rounding, S: Narrow, const W: usize, const N: usize>(
     b: Mat<S>, n: usize, depth: usize, to: &mut [f32],
 ) {
     let lines = depth.div_ceil(2);
-    let to: &mut [u32] = bytemuck::cast_slice_mut(to);
     if b.row == 1 && b.col != 1 {
         for (p, panel) in to.chunks_exact_mut(lines * N).enumerate() {
             turn_pairs::<L, S, W, N>(b.at(0, p * N), N.min(n - p * N), depth, panel);
@@ -133,36 +132,50 @@ pub(super) fn pairs<L: Lanes<f32, W>, S: Narrow, const W: usize, const N: usize>
                 let first = &b.data[2 * q * b.row + p * N * b.col..];
                 let second = (2 * q + 1 < depth).then(|| &b.data[(2 * q + 1) * b.row + p * N * b.col..]);
                 if let (true, Some(second)) = ((b.col, columns) == (1, N), second) {
-                    for ((to, &first), &second) in to.iter_mut().zip(&first[..N]).zip(&second[..N]) {
-                        *to = pair(first, second);
-                    }
+                    join::<L, S, N>(&first[..N], &second[..N], to);
                     continue;
                 }
+                let at = |row: &[S], j: usize| if j < columns { row[j * b.col] } else { S::default() };
                 for (j, to) in to.iter_mut().enumerate() {
-                    let upper = second.map_or(0, |second| if j < columns { second[j * b.col].bits() } else { 0 });
-                    *to = if j < columns { first[j * b.col].bits() | upper << 16 } else { 0 };
+                    *to = S::pair(at(first, j), second.map_or(S::default(), |second| at(second, j)));
                 }
             }
         }
     }
 }
 
+/// Two rows of a panel that are contiguous in memory.
+#[inline(always)]
+fn join<L: Rounding, S: Narrow, const N: usize>(first: &[S], second: &[S], to: &mut [f32; N]) {
+    let ((a, a_rest), (b, b_rest)) = (first.as_chunks::<8>(), second.as_chunks::<8>());
+    let (to, rest) = to.as_chunks_mut::<8>();
+    for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
+        *to = S::rows::<L>(a, b);
+    }
+    for ((to, &a), &b) in rest.iter_mut().zip(a_rest).zip(b_rest) {
+        *to = S::pair(a, b);
+    }
+}
+
 /// A panel of columns that are contiguous in memory, by squares of 8 pairs.
 #[inline(always)]
-fn turn_pairs<L: Lanes<f32, W>, S: Narrow, const W: usize, const N: usize>(
-    b: Mat<S>, columns: usize, depth: usize, panel: &mut [u32],
+fn turn_pairs<L: Lanes<f32, W> + Rounding, S: Narrow, const W: usize, const N: usize>(
+    b: Mat<S>, columns: usize, depth: usize, panel: &mut [f32],
 ) {
     for (q, to) in panel.chunks_mut(8 * N).enumerate() {
         for j in (0..N).step_by(8) {
             let mut square = [[0.0f32; 8]; 8];
             for (i, row) in square.iter_mut().enumerate().take(columns.saturating_sub(j)) {
                 let from = &b.data[(j + i) * b.col + 16 * q..];
-                *row = line(&from[..16.min(depth - 16 * q)]);
+                *row = match from.first_chunk::<16>() {
+                    Some(from) if 16 * (q + 1) <= depth => S::line::<L>(from),
+                    _ => S::tail::<L>(&from[..16.min(depth - 16 * q)]),
+                };
             }
             L::transpose(&mut square);
             for (to, row) in to.chunks_exact_mut(N).zip(&square) {
                 let to = &mut to[j..N.min(j + 8)];
-                to.copy_from_slice(&bytemuck::cast_slice(row)[..to.len()]);
+                to.copy_from_slice(&row[..to.len()]);
             }
         }
     }

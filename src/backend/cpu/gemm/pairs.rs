@@ -11,10 +11,60 @@
 
 use half::bf16;
 
+/// Rounding of f32 to pairs, by the instructions of a processor.
+pub(super) trait Rounding {
+    /// Values that follow each other.
+    #[inline(always)]
+    fn line(from: &[f32; 16]) -> [f32; 8] {
+        std::array::from_fn(|i| pair(nearest(from[2 * i]), nearest(from[2 * i + 1])))
+    }
+
+    /// Values of two rows.
+    #[inline(always)]
+    fn rows(first: &[f32; 8], second: &[f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| pair(nearest(first[i]), nearest(second[i])))
+    }
+}
+
+/// The bits of the nearest bf16; of two the even one; of a denormal 0, as the instruction has it. Without a branch, so
+/// that loops vectorise.
+#[inline(always)]
+fn nearest(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    // what is cut off must not make a NaN infinite
+    let rounded = if bits & 0x7fff_ffff > 0x7f80_0000 { bits >> 16 | 0x40 } else { rounded };
+    if bits & 0x7f80_0000 == 0 { bits >> 16 & 0x8000 } else { rounded }
+}
+
+/// Two bf16 as a panel holds them.
+#[inline(always)]
+fn pair(first: u32, second: u32) -> f32 {
+    f32::from_bits(first | second << 16)
+}
+
 /// An operand as it is stored.
-pub(super) trait Narrow: Copy {
-    /// The bits of the nearest bf16; of two the even one.
+pub(super) trait Narrow: Copy + Default {
+    /// Its bits in bf16.
     fn bits(self) -> u32;
+    /// [`Rounding::line`].
+    fn line<P: Rounding>(from: &[Self; 16]) -> [f32; 8];
+    /// [`Rounding::rows`].
+    fn rows<P: Rounding>(first: &[Self; 8], second: &[Self; 8]) -> [f32; 8];
+
+    /// [`Narrow::line`] of at most 16 values; what is beyond them is 0.
+    #[inline(always)]
+    fn tail<P: Rounding>(from: &[Self]) -> [f32; 8] {
+        let mut whole = [Self::default(); 16];
+        whole[..from.len()].copy_from_slice(from);
+        Self::line::<P>(&whole)
+    }
+
+    /// A value of each of two rows.
+    #[inline(always)]
+    fn pair(first: Self, second: Self) -> f32 {
+        pair(first.bits(), second.bits())
+    }
 
     /// [`least_exponent`] of these values.
     #[inline(always)]
@@ -28,38 +78,29 @@ impl Narrow for bf16 {
     fn bits(self) -> u32 {
         u32::from(self.to_bits())
     }
+    #[inline(always)]
+    fn line<P: Rounding>(from: &[bf16; 16]) -> [f32; 8] {
+        std::array::from_fn(|i| pair(from[2 * i].bits(), from[2 * i + 1].bits()))
+    }
+    #[inline(always)]
+    fn rows<P: Rounding>(first: &[bf16; 8], second: &[bf16; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| pair(first[i].bits(), second[i].bits()))
+    }
 }
 
 impl Narrow for f32 {
-    /// Without a branch, so that loops vectorise.
     #[inline(always)]
     fn bits(self) -> u32 {
-        let bits = self.to_bits();
-        let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-        // what is cut off must not make a NaN infinite
-        let quiet = bits >> 16 | 0x40;
-        if bits & 0x7fff_ffff > 0x7f80_0000 { quiet } else { nearest }
+        nearest(self)
     }
-}
-
-/// Two values as a panel holds them.
-#[inline(always)]
-pub(super) fn pair<S: Narrow>(first: S, second: S) -> u32 {
-    first.bits() | second.bits() << 16
-}
-
-/// At most 2 `W` values as pairs; what is beyond them is 0.
-#[inline(always)]
-pub(super) fn line<S: Narrow, const W: usize>(from: &[S]) -> [f32; W] {
-    let mut to = [0.0; W];
-    let (whole, rest) = from.as_chunks::<2>();
-    for (to, &[first, second]) in to.iter_mut().zip(whole) {
-        *to = f32::from_bits(pair(first, second));
+    #[inline(always)]
+    fn line<P: Rounding>(from: &[f32; 16]) -> [f32; 8] {
+        P::line(from)
     }
-    if let [last] = rest {
-        to[whole.len()] = f32::from_bits(last.bits());
+    #[inline(always)]
+    fn rows<P: Rounding>(first: &[f32; 8], second: &[f32; 8]) -> [f32; 8] {
+        P::rows(first, second)
     }
-    to
 }
 
 /// The biased exponent of the operand nearest to 0 that is not 0; above all exponents where all are 0.

@@ -128,7 +128,7 @@ macro_rules! pairs_kernel {
         }
         $(#[target_feature(enable = $feature)])?
         fn multiply_few(few: Few<f32>, b: Right<f32>, c: &mut Lines<f32>) {
-            few_pairs::product::<$lanes, 8>(few, b, c);
+            few_pairs::product::<$lanes>(few, b, c);
         }
         Kernel {
             mr: $mr,

@@ -3,7 +3,7 @@
 use super::super::few::{FEW, Few};
 use super::super::target::{Kernel, wide_pairs};
 use super::super::{DEPTH, Mat, Operands, Product, Right, Target, blocks, few_rows};
-use super::{Narrow, careful, least_exponent, may_underflow, pair};
+use super::{Narrow, careful, least_exponent, may_underflow};
 use crate::random::{Purpose, Stream};
 use half::bf16;
 
@@ -13,7 +13,7 @@ fn floats_become_the_nearest_bf16() {
     let ties = [0x3f80_8000u32, 0x3f81_8000, 0x7f7f_8000, 0x7f80_0001, 0xffff_ffff, 0x8000];
     for bits in (0..u32::MAX).step_by(101).chain(ties.into_iter().flat_map(|bits| bits - 1..=bits.saturating_add(1))) {
         let x = f32::from_bits(bits);
-        let (found, expected) = (bf16::from_bits(x.bits() as u16), bf16::from_f32(x));
+        let (found, expected) = (bf16::from_bits(x.bits() as u16), rounded(x));
         let same = found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan();
         assert!(same, "{x:e} ({bits:#x}): {found} for {expected}");
     }
@@ -79,21 +79,29 @@ fn sums_are_rounded_once_and_flushed() {
 
 #[test]
 fn the_least_exponent_excludes_denormal_sums() {
-    let of =
-        |values: [f32; 4]| least_exponent(&[[0, 1], [2, 3]].map(|[i, j]| f32::from_bits(pair(values[i], values[j]))));
+    let of = |values: [f32; 4]| least_exponent(&[[0, 1], [2, 3]].map(|[i, j]| f32::pair(values[i], values[j])));
     assert_eq!(of([1.0, -4.0, 0.0, 8.0]), 127);
     assert_eq!(of([1.0, 4.0, -0.0, -0.5]), 126);
-    assert_eq!(of([1.0, f32::from_bits(1 << 16), 0.0, 8.0]), 0);
+    assert_eq!(least_exponent(&[f32::from_bits(1), 1.0]), 0, "a denormal bf16 as it is stored");
     assert!(of([0.0; 4]) > 255 && !may_underflow(of([0.0; 4]), 1));
     // 255/128 2^-56 times 2^-56 is an integer times 2^-126; half of it is none
     assert!(!may_underflow(71, 71) && may_underflow(70, 71) && may_underflow(0, 255) && may_underflow(255, 0));
 }
 
-/// Normal values times powers of 2 up to `spread` below 1, some of them 0.
+/// A value as operands are rounded: denormals count as 0.
+fn rounded(x: f32) -> bf16 {
+    bf16::from_f32(if x.is_subnormal() { 0.0 * x } else { x })
+}
+
+/// Normal values times powers of 2 up to `spread` below 1, some of them 0 or denormal.
 fn values(stream: &mut Stream, n: usize, spread: u32) -> Vec<f32> {
     let mut draw = || {
         let x = stream.normal() * 2f64.powi(-(stream.below(spread + 1) as i32));
-        if stream.below(9) == 0 { 0.0 } else { x as f32 }
+        match stream.below(40) {
+            0..4 => 0.0,
+            4 => f32::from_bits((1 << 23) - 1 - stream.below(1 << 16)),
+            _ => x as f32,
+        }
     };
     (0..n).map(|_| draw()).collect()
 }
@@ -101,8 +109,7 @@ fn values(stream: &mut Stream, n: usize, spread: u32) -> Vec<f32> {
 /// The value of `c` for a row and a column, as the kernels are to sum it: `parts` sums over every so many pairs of each
 /// stretch of `depth` values.
 fn expected(a: &[f32], b: &[f32], before: f32, parts: usize, depth: usize) -> f32 {
-    let rounded = |x: &f32| bf16::from_f32(*x).to_f32();
-    let (a, b): (Vec<f32>, Vec<f32>) = (a.iter().map(rounded).collect(), b.iter().map(rounded).collect());
+    let [a, b] = [a, b].map(|x| x.iter().map(|&x| rounded(x).to_f32()).collect::<Vec<f32>>());
     let mut c = before;
     for (a, b) in a.chunks(depth).zip(b.chunks(depth)) {
         let mut sums = vec![0.0; parts];
@@ -133,7 +140,10 @@ fn kernels_have_the_bits_of_the_instruction() {
         for spread in [0, 60, 75] {
             let (a, b) = (values(&mut stream, m * k, spread), values(&mut stream, k * n, spread));
             let start: Vec<f32> = values(&mut stream, m * n, 2 * spread);
-            let narrow: Vec<bf16> = b.iter().map(|&x| bf16::from_f32(x)).collect();
+            // what is stored may be denormal
+            let stored =
+                |&x: &f32| if x.is_subnormal() { bf16::from_bits((x.to_bits() >> 16) as u16) } else { rounded(x) };
+            let narrow: Vec<bf16> = b.iter().map(stored).collect();
             for turned in [false, true] {
                 let column = |j: usize| -> Vec<f32> {
                     (0..k).map(|l| if turned { b[j * k + l] } else { b[l * n + j] }).collect()
@@ -155,8 +165,8 @@ fn kernels_have_the_bits_of_the_instruction() {
                         for wide in [true, false] {
                             let left = if a_turned { Mat::rows(&a, m).t() } else { Mat::rows(&a, k) };
                             let full = if turned { Mat::rows(&b, k).t() } else { Mat::rows(&b, n) };
-                            let stored = if turned { Mat::rows(&narrow, k).t() } else { Mat::rows(&narrow, n) };
-                            let right = if wide { Right::Full(full) } else { Right::Bf16(stored) };
+                            let narrow = if turned { Mat::rows(&narrow, k).t() } else { Mat::rows(&narrow, n) };
+                            let right = if wide { Right::Full(full) } else { Right::Bf16(narrow) };
                             let mut c = start.clone();
                             if few {
                                 assert!(m <= FEW && kernel.takes_few(right, k));
