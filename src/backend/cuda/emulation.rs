@@ -5,7 +5,7 @@
 use super::device::{Args, Device, Operand, Out, Product, matrix};
 use super::emulated::{Emulator, Memory, Schedule};
 use super::{Geometry, TensorMap};
-use crate::backend::cpu::gemm::{Mat, gemm};
+use crate::backend::cpu::gemm::{Mat, Mode, gemm};
 use crate::error::Result;
 use half::bf16;
 
@@ -87,12 +87,12 @@ impl Device for Emulated {
         match p.out {
             Out::F32 => {
                 let mut values: Vec<f32> = bytemuck::allocation::pod_collect_to_vec(&bytes);
-                gemm(p.shape, left, right, &mut values[p.first..], p.ld, p.alpha, p.accumulate, 1);
+                gemm(p.shape, left, right, &mut values[p.first..], p.ld, p.alpha, p.accumulate, Mode::PLAIN);
                 c.write(bytemuck::cast_slice(&values))
             }
             Out::Bf16 => {
                 let mut sums = vec![0f32; m * n];
-                gemm(p.shape, left, right, &mut sums, n, p.alpha, false, 1);
+                gemm(p.shape, left, right, &mut sums, n, p.alpha, false, Mode::PLAIN);
                 if let Some(bias) = p.bias {
                     let bias = widen(&matrix(bias, 0, n))?;
                     sums.chunks_mut(n).for_each(|row| row.iter_mut().zip(&bias).for_each(|(y, b)| *y += b));

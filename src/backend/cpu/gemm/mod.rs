@@ -184,6 +184,9 @@ pub struct Mode {
 }
 
 impl Mode {
+    /// By the calling thread, with operands as they are.
+    pub const PLAIN: Mode = Mode { threads: 1, operands: Operands::Full };
+
     /// By the calling thread.
     pub fn alone(self) -> Mode {
         Mode { threads: 1, ..self }

@@ -125,7 +125,7 @@ pub(super) fn may_underflow(a: u32, b: u32) -> bool {
     a == 0 || b == 0 || a + b < 268 - 126
 }
 
-/// [`Lanes::product`] of any operands: in f64, rounded once more to f32, which gives the bits of a single rounding
+/// `sum + a b` of any operands: in f64, rounded once more to f32, which gives the bits of a single rounding
 /// (Figueroa 1995, "When is double rounding innocuous?").
 #[inline(always)]
 pub(super) fn careful<const W: usize>(a: [f32; W], b: [f32; W], sum: [f32; W]) -> [f32; W] {

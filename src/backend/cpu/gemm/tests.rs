@@ -37,11 +37,6 @@ fn mat<T>(data: &[T], [row, col]: [usize; 2]) -> Mat<'_, T> {
     Mat { data, row, col }
 }
 
-/// All the threads, with operands as they are.
-fn full(threads: usize) -> Mode {
-    Mode { threads, operands: Operands::Full }
-}
-
 /// Calls the product with every number of threads in `pools` and compares each result with sums in f64; the bits do not
 /// depend on the threads.
 fn check<R: Real>(
@@ -210,7 +205,7 @@ fn what_is_not_finite_stays_in_its_row() {
         let mut multiply = |a: &[f32], b: &[f32], k: usize| {
             let a = if turned { Mat::rows(a, m).t() } else { Mat::rows(a, k) };
             let b = if turned { Mat::rows(b, k).t() } else { Mat::rows(b, n) };
-            gemm((m, n, k), a, b, &mut c, n, 1.0, false, full(1));
+            gemm((m, n, k), a, b, &mut c, n, 1.0, false, Mode::PLAIN);
             c.clone()
         };
         assert!(multiply(&a, &vec![f32::NAN; 24 * n], 24).iter().all(|x| x.is_nan()));
@@ -225,5 +220,5 @@ fn what_is_not_finite_stays_in_its_row() {
 #[test]
 #[should_panic = "a shape exceeds its buffer"]
 fn a_shape_beyond_its_buffer_is_a_defect() {
-    gemm((2, 2, 3), Mat::rows(&[0.0f64; 5], 3), Mat::rows(&[0.0; 6], 2), &mut [0.0; 4], 2, 1.0, false, full(1));
+    gemm((2, 2, 3), Mat::rows(&[0.0f64; 5], 3), Mat::rows(&[0.0; 6], 2), &mut [0.0; 4], 2, 1.0, false, Mode::PLAIN);
 }
