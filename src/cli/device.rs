@@ -242,6 +242,11 @@ pub fn cpu_name(threads: usize, dtype: ComputeDtype) -> String {
 fn on_cpu<J: Job>(job: J, out: &mut Terminal) -> Result {
     let planned = gib(check_memory(&job)?);
     let operands = operands(job.dtype());
+    if operands == Operands::Bf16 && !operands.fast() {
+        out.note(
+            "note: this CPU has no AVX512_BF16, so products in bf16 are slower than in f32; their bits are the same",
+        );
+    }
     let cpu = Cpu::<f32>::new(job.threads())?.rounding(operands);
     let threads = cpu.threads();
     let device = format!("{}, {planned:.2} GiB planned", cpu_name(threads, job.dtype()));

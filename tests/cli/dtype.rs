@@ -23,6 +23,12 @@ fn a_run_trains_resumes_and_reports_in_bf16() {
     let apart = (near[0] - bf16[0]).abs();
     assert!(apart > 1e-5 && apart < 0.1, "{near:?} {bf16:?}");
 
+    // said where it is so
+    let (_, notes) = case.train(&[BF16, "train.output_dir=noted"]).noted();
+    let slower = "this CPU has no AVX512_BF16, so products in bf16 are slower than in f32; their bits are the same";
+    let fast = std::fs::read_to_string("/proc/cpuinfo").expect("Linux").contains("avx512_bf16");
+    assert_eq!(notes.iter().any(|note| note == slower), !fast, "{notes:?}");
+
     let device = case.metrics("whole")[0]["run"]["device"].as_str().expect("a device").to_string();
     assert!(device.starts_with("cpu with 1 threads, f32, products in bf16 by "), "{device}");
     assert!(

@@ -154,9 +154,18 @@ pub enum Operands {
 }
 
 impl Operands {
+    /// Whether the processor has instructions for them.
+    pub fn fast(self) -> bool {
+        self == Operands::Full || matches!(self.target(), Some(Target::Avx512))
+    }
+
+    fn target(self) -> Option<Target> {
+        Target::ALL.into_iter().find(|&target| f32::kernel(target, self).is_some())
+    }
+
     /// The instructions that multiply such operands in f32 on this processor.
     pub fn instructions(self) -> &'static str {
-        match (Target::ALL.into_iter().find(|&target| f32::kernel(target, self).is_some()), self) {
+        match (self.target(), self) {
             (Some(Target::Avx512), Operands::Full) => "avx512f",
             (Some(Target::Avx512), Operands::Bf16) => "avx512_bf16",
             (Some(Target::Avx2), _) => "avx2",
