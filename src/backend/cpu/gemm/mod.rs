@@ -185,6 +185,7 @@ pub struct Mode {
 
 impl Mode {
     /// By the calling thread, with operands as they are.
+    #[cfg(any(test, feature = "emulator"))]
     pub const PLAIN: Mode = Mode { threads: 1, operands: Operands::Full };
 
     /// By the calling thread.
