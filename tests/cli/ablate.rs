@@ -72,6 +72,10 @@ fn a_grid_has_a_cell_for_each_arm_and_seed_and_is_computed_once() {
             assert!((mean - metric).abs() < 1e-9 * metric.abs().max(1.0), "{name}: {mean} {metric}");
             let place = lines[0].iter().position(|column| column == name).expect("a column");
             assert_eq!(line[place].parse::<f64>().expect("a number"), metric);
+            // a mean over rows has the values of the rows
+            if *name == "strict_exact" {
+                assert!(rows[1..].iter().all(|row| ["0", "1"].contains(&row[i])), "{contributions}");
+            }
         }
         assert_eq!(record["training"]["steps"], 3);
     }

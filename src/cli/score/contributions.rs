@@ -7,6 +7,13 @@ use crate::files;
 use crate::study::stats::jackknife;
 use std::path::Path;
 
+/// To 12 decimals: behind them is the rounding of the sums that a pseudo-value is a difference of. So a metric that is
+/// a mean over rows has the values of the rows.
+fn rounded(x: f64) -> f64 {
+    // no -0
+    (x * 1e12).round() / 1e12 + 0.0
+}
+
 /// Writes a line per row with the pseudo-values of all metrics. The report must have kept its statistics.
 pub fn write(path: &Path, metrics: &Metrics, report: &Report) -> Result {
     let stats = report.stats.as_deref().unwrap_or_default();
@@ -19,7 +26,7 @@ pub fn write(path: &Path, metrics: &Metrics, report: &Report) -> Result {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(["row"].into_iter().chain(columns.iter().map(|(name, _)| *name))).map_err(broken)?;
     for row in 0..report.rows {
-        let values = columns.iter().map(|(_, values)| values[row].to_string());
+        let values = columns.iter().map(|(_, values)| rounded(values[row]).to_string());
         writer.write_record([(row + 1).to_string()].into_iter().chain(values)).map_err(broken)?;
     }
     let bytes = writer.into_inner().map_err(|e| Error::io(path, "write")(e.into_error()))?;
