@@ -4,7 +4,7 @@ use super::machine::{self, gib};
 use super::proof::{self, HOPPER, Proof};
 use super::terminal::Terminal;
 use super::{Device, choice, peaks};
-use crate::backend::cpu::{Cpu, Operands};
+use crate::backend::cpu::{Cpu, Operands, set_threads};
 use crate::backend::cuda::api::{self, Api};
 use crate::backend::cuda::device::Device as _;
 use crate::backend::cuda::devices::Properties;
@@ -247,6 +247,7 @@ fn on_cpu<J: Job>(job: J, out: &mut Terminal) -> Result {
             "note: this CPU has no AVX512_BF16, so products in bf16 are slower than in f32; their bits are the same",
         );
     }
+    set_threads(job.threads());
     let cpu = Cpu::<f32>::new(job.threads())?.rounding(operands);
     let threads = cpu.threads();
     let device = format!("{}, {planned:.2} GiB planned", cpu_name(threads, job.dtype()));

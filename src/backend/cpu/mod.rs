@@ -33,6 +33,7 @@ use std::sync::{Mutex, PoisonError};
 pub struct Cpu<R> {
     threads: usize,
     operands: Operands,
+    /// Where its threads are; `None` for one thread, and for those of the pool that the calling thread belongs to.
     pool: Option<rayon::ThreadPool>,
     scratch: Mutex<Scratch<R>>,
 }
@@ -54,33 +55,40 @@ pub fn cores(threads: usize) -> usize {
     if threads > 0 { threads } else { named().unwrap_or_else(all) }
 }
 
-/// Sets the threads of what happens outside a backend: reading, labelling and tokenising rows. The first call counts.
+/// Sets the threads of the program: those of a [`Cpu`] and of what happens outside a backend, such as reading,
+/// labelling and tokenising rows. The calling thread becomes one of them. The first call counts.
 pub fn set_threads(threads: usize) {
+    let threads = cores(threads);
+    let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    // one that is called from outside waits twice for every operation: until a thread takes it and until it is done. A
+    // pool of one thread has that thread for other callers
+    let builder = if threads > 1 { builder.use_current_thread() } else { builder };
     // fails where they run already
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(cores(threads)).build_global();
+    let _ = builder.build_global();
 }
 
 impl<R: Real> Cpu<R> {
-    /// `threads = 0` takes those of [`cores`].
+    /// `threads = 0` takes those of [`cores`]. A thread that is one of so many already ([`set_threads`]) shares the
+    /// work with the others; for any other, threads are started.
     pub fn new(threads: usize) -> Result<Cpu<R>> {
         let threads = cores(threads);
-        let pool = if threads == 1 {
+        let shared = rayon::current_thread_index().is_some() && rayon::current_num_threads() == threads;
+        let pool = if threads == 1 || shared {
             None
         } else {
             let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
             let why = |e| Error::Device(format!("cannot start {threads} threads: {e}; lower train.threads"));
             Some(built.map_err(why)?)
         };
-        if let Some(pool) = &pool {
+        let scratch = Mutex::new(Scratch { length: 0, idle: Vec::new(), lent: 0 });
+        let cpu = Cpu { threads, operands: Operands::Full, pool, scratch };
+        if threads > 1 {
             // what a run takes must not depend on which threads happen to work
-            pool.broadcast(|_| [gemm::Side::Left, gemm::Side::Right].map(|side| R::with_room(side, |_| ())));
+            cpu.run(|| {
+                rayon::broadcast(|_| [gemm::Side::Left, gemm::Side::Right].map(|side| R::with_room(side, |_| ())));
+            });
         }
-        Ok(Cpu {
-            threads,
-            operands: Operands::Full,
-            pool,
-            scratch: Mutex::new(Scratch { length: 0, idle: Vec::new(), lent: 0 }),
-        })
+        Ok(cpu)
     }
 
     /// How a product is computed that all threads work on.

@@ -90,7 +90,7 @@ impl<R: Real> OptimOps for Cpu<R> {
 impl<R: Real> Cpu<R> {
     /// Whether one thread goes through so many values: there is no other, or they are not worth it.
     fn alone(&self, values: usize) -> bool {
-        self.pool.is_none() || values < PART * BLOCK
+        self.threads == 1 || values < PART * BLOCK
     }
 
     /// `rounding` is what moments in 8 bits are rounded by: seed, step, and the parameter's number.

@@ -17,9 +17,9 @@ impl<R: Real> Cpu<R> {
         if size == 0 {
             return;
         }
-        match &self.pool {
-            None => data.chunks_mut(size).enumerate().for_each(|(i, chunk)| f(i, chunk)),
-            Some(pool) => pool.install(|| data.par_chunks_mut(size).enumerate().for_each(|(i, chunk)| f(i, chunk))),
+        match self.threads {
+            1 => data.chunks_mut(size).enumerate().for_each(|(i, chunk)| f(i, chunk)),
+            _ => self.run(|| data.par_chunks_mut(size).enumerate().for_each(|(i, chunk)| f(i, chunk))),
         }
     }
 
@@ -31,12 +31,12 @@ impl<R: Real> Cpu<R> {
         if size_a == 0 || size_b == 0 {
             return;
         }
-        match &self.pool {
-            None => {
+        match self.threads {
+            1 => {
                 let pairs = a.chunks_mut(size_a).zip(b.chunks_mut(size_b));
                 pairs.enumerate().for_each(|(i, (x, y))| f(i, x, y));
             }
-            Some(pool) => pool.install(|| {
+            _ => self.run(|| {
                 let pairs = a.par_chunks_mut(size_a).zip(b.par_chunks_mut(size_b));
                 pairs.enumerate().for_each(|(i, (x, y))| f(i, x, y));
             }),
