@@ -11,7 +11,8 @@ choices! {
         Auto = "auto",
         /// f32, on a CPU only: CUDA kernels compute in bf16.
         F32 = "f32",
-        /// Operands rounded to bf16, sums in f32. Fast on CPUs with AVX512_BF16; others compute the same bits, slower.
+        /// Operands rounded to bf16, sums in f32. For AMD's CPUs with AVX512_BF16; others compute the same bits, no
+        /// faster than in f32.
         Bf16 = "bf16",
     }
 }

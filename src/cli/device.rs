@@ -31,7 +31,7 @@ pub struct Threads {
 /// The number format of a command without a recipe; a recipe has `train.compute_dtype`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Dtype {
-    /// Number format of matrix products: auto is f32 on a CPU and bf16 on a GPU; bf16 has sums in f32 and is fast on
+    /// Number format of matrix products: auto is f32 on a CPU and bf16 on a GPU; bf16 has sums in f32 and is for AMD's
     /// CPUs with AVX512_BF16.
     #[arg(long, value_name = "DTYPE", default_value = "auto", value_parser = choice::<ComputeDtype>())]
     pub dtype: ComputeDtype,
@@ -243,9 +243,7 @@ fn on_cpu<J: Job>(job: J, out: &mut Terminal) -> Result {
     let planned = gib(check_memory(&job)?);
     let operands = operands(job.dtype());
     if operands == Operands::Bf16 && !operands.fast() {
-        out.note(
-            "note: this CPU has no AVX512_BF16, so products in bf16 are slower than in f32; their bits are the same",
-        );
+        out.note("note: on this CPU products in bf16 are no faster than in f32; their bits are those of AVX512_BF16");
     }
     set_threads(job.threads());
     let cpu = Cpu::<f32>::new(job.threads())?.rounding(operands);

@@ -458,7 +458,7 @@ section! {
         /// (gradient checkpointing), which takes up to a third more time.
         recompute: Recompute = Recompute::None, Any, Free;
         /// The number format of matrix products: auto (f32 on a CPU, bf16 on a GPU), f32, or bf16 with sums in f32,
-        /// which is fast on CPUs with AVX512_BF16.
+        /// which is for AMD's CPUs with AVX512_BF16.
         compute_dtype: ComputeDtype = ComputeDtype::Auto, Any, Bits;
         /// CPU threads; 0 means RAYON_NUM_THREADS if it is set, else all cores. Results do not depend on it.
         threads: usize = 0, Within(0.0, 1024.0), Free;

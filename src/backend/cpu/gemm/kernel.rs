@@ -39,7 +39,7 @@ pub(super) fn block<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
                     by_rows::<L, R, MR, W>(a, b)
                 }
                 Left::Panels(a) => {
-                    let a = &a[i * depth..][..MR * depth];
+                    let a = &a[i * depth * L::PARTS..][..MR * depth * L::PARTS];
                     if L::CHECKED && may_underflow(of_a[i / MR], of_b) {
                         by_columns::<L, R, MR, W, true>(a.as_chunks().0, b)
                     } else {
@@ -69,7 +69,7 @@ pub(super) fn block<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
 #[inline(always)]
 fn least_exponents<L: Lanes<R, W>, R, const MR: usize, const W: usize>(a: &[R], depth: usize) -> [u32; ROWS] {
     let mut least = [0; ROWS];
-    for (least, panel) in least.iter_mut().zip(a.chunks_exact(MR * depth)) {
+    for (least, panel) in least.iter_mut().zip(a.chunks_exact(MR * depth * L::PARTS)) {
         *least = L::least_exponent(panel);
     }
     least
@@ -103,16 +103,16 @@ fn put<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
     }
 }
 
-/// Adds one step of depth, of a value or of a pair. Each sum goes over the depth in its order: the same bits for every
-/// size of tile.
+/// Adds one step of depth, of a value or of a pair; `a(part, row)` is in parts already. Each sum goes over the depth in
+/// its order: the same bits for every size of tile.
 #[inline(always)]
 fn step<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize, const CAREFUL: bool>(
-    a: impl Fn(usize) -> R, b: &[[R; W]], sums: &mut Sums<L::Vector, MR>,
+    a: impl Fn(usize, usize) -> R, b: &[[R; W]], sums: &mut Sums<L::Vector, MR>,
 ) {
     for part in 0..L::PARTS {
         let b = [L::part(L::load(&b[0]), part), L::part(L::load(&b[1]), part)];
         for (i, sums) in sums.iter_mut().enumerate() {
-            let a = L::part(L::splat(a(i)), part);
+            let a = L::splat(a(part, i));
             *sums = [L::product::<CAREFUL>(a, b[0], sums[0]), L::product::<CAREFUL>(a, b[1], sums[1])];
         }
     }
@@ -128,11 +128,11 @@ fn by_rows<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize>(
     let (b, rest) = b.split_at(2 * UNIT * units[0].len());
     for (q, b) in b.chunks_exact(2 * UNIT).enumerate() {
         for (u, b) in b.chunks_exact(2).enumerate() {
-            step::<L, R, MR, W, false>(|i| units[i][q][u], b, &mut sums);
+            step::<L, R, MR, W, false>(|_, i| units[i][q][u], b, &mut sums);
         }
     }
     for (k, b) in (UNIT * units[0].len()..).zip(rest.chunks_exact(2)) {
-        step::<L, R, MR, W, false>(|i| a[i][k], b, &mut sums);
+        step::<L, R, MR, W, false>(|_, i| a[i][k], b, &mut sums);
     }
     sums
 }
@@ -143,15 +143,16 @@ fn by_columns<L: Lanes<R, W>, R: Real, const MR: usize, const W: usize, const CA
     a: &[[R; MR]], b: &[[R; W]],
 ) -> Sums<L::Vector, MR> {
     let mut sums = [[L::splat(R::of(0.0)); 2]; MR];
-    let (units, rest) = a.as_chunks::<UNIT>();
+    let units = a.chunks_exact(UNIT * L::PARTS);
+    let rest = units.remainder();
     let (b, b_rest) = b.split_at(2 * UNIT * units.len());
-    for (a, b) in units.iter().zip(b.chunks_exact(2 * UNIT)) {
-        for (a, b) in a.iter().zip(b.chunks_exact(2)) {
-            step::<L, R, MR, W, CAREFUL>(|i| a[i], b, &mut sums);
+    for (a, b) in units.zip(b.chunks_exact(2 * UNIT)) {
+        for (a, b) in a.chunks_exact(L::PARTS).zip(b.chunks_exact(2)) {
+            step::<L, R, MR, W, CAREFUL>(|part, i| a[part][i], b, &mut sums);
         }
     }
-    for (a, b) in rest.iter().zip(b_rest.chunks_exact(2)) {
-        step::<L, R, MR, W, CAREFUL>(|i| a[i], b, &mut sums);
+    for (a, b) in rest.chunks_exact(L::PARTS).zip(b_rest.chunks_exact(2)) {
+        step::<L, R, MR, W, CAREFUL>(|part, i| a[part][i], b, &mut sums);
     }
     sums
 }

@@ -26,9 +26,9 @@ pub(super) trait Lanes<R, const W: usize> {
         0
     }
     /// How many products there are of operands as panels hold them, one after the other: more than one of
-    /// [`pairs`](super::pairs) that are taken apart.
+    /// [`pairs`](super::pairs) that are taken apart. The left operand's are apart in its panels already.
     const PARTS: usize = 1;
-    /// The operand of such a product.
+    /// The operand of such a product, out of those of all.
     #[inline(always)]
     fn part(x: Self::Vector, _part: usize) -> Self::Vector {
         x
@@ -132,7 +132,7 @@ lanes!(f64, 8, __m512d, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm51
 /// Pairs on any processor ([`pairs`](super::pairs)).
 pub(super) struct BaselinePairs;
 
-/// Pairs on x86-64 with AVX2 and FMA.
+/// Pairs on x86-64 with FMA, with vectors of 32 or 64 bytes.
 #[cfg(target_arch = "x86_64")]
 pub(super) struct FmaPairs;
 
@@ -203,7 +203,9 @@ pairs!(BaselinePairs, Baseline, 8, [f32; 8], 2, part_of_array, <Baseline as Lane
 #[cfg(test)]
 pairs!(BaselinePairs, Baseline, 16, [f32; 16], 2, part_of_array, <Baseline as Lanes<f32, 16>>::fused);
 #[cfg(target_arch = "x86_64")]
-pairs!(FmaPairs, Fma, 8, __m256, 2, part_of_vector, <Fma as Lanes<f32, 8>>::fused);
+pairs!(FmaPairs, Fma, 8, __m256, 2, part_of_8, <Fma as Lanes<f32, 8>>::fused);
+#[cfg(target_arch = "x86_64")]
+pairs!(FmaPairs, Fma, 16, __m512, 2, part_of_16, <Fma as Lanes<f32, 16>>::fused);
 #[cfg(target_arch = "x86_64")]
 pairs!(Bf16Pairs, Fma, 8, __m256, 1, whole, instruction_8);
 #[cfg(target_arch = "x86_64")]
@@ -265,10 +267,20 @@ fn part_of_array<const W: usize>(x: [f32; W], part: usize) -> [f32; W] {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[inline]
-fn part_of_vector(x: __m256, part: usize) -> __m256 {
+fn part_of_8(x: __m256, part: usize) -> __m256 {
     let bits = _mm256_castps_si256(x);
     let half = _mm256_set1_epi32(0xffff_0000_u32 as i32);
     _mm256_castsi256_ps(if part == 0 { _mm256_and_si256(bits, half) } else { _mm256_slli_epi32::<16>(bits) })
+}
+
+/// The same.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn part_of_16(x: __m512, part: usize) -> __m512 {
+    let bits = _mm512_castps_si512(x);
+    let half = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+    _mm512_castsi512_ps(if part == 0 { _mm512_and_si512(bits, half) } else { _mm512_slli_epi32::<16>(bits) })
 }
 
 #[cfg(target_arch = "x86_64")]

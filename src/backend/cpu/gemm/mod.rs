@@ -29,8 +29,10 @@ mod pairs;
 mod target;
 
 use few::{FEW, Few, Lines};
-use target::Kernel;
-pub use target::{Operands, Product, Side, Target};
+#[cfg(test)]
+use target::Target;
+use target::{Kernel, best};
+pub use target::{Operands, Product, Side};
 
 use super::Cpu;
 use super::real::Real;
@@ -212,7 +214,7 @@ pub fn gemm<'a, R: Real>(
         if !accumulate {
             c.chunks_mut(ldc).for_each(|row| row[..n].fill(R::of(0.0)));
         }
-    } else if let Some(kernel) = Target::ALL.into_iter().find_map(|target| R::kernel(target, operands)) {
+    } else if let Some((_, kernel)) = best(operands) {
         if m <= FEW && a.col == 1 && kernel.takes_few(b, k) {
             return few_rows(kernel, Few { a, m, depth: k, alpha, add: accumulate }, b, c, ldc, threads);
         }
@@ -238,14 +240,14 @@ fn blocks<R: Real>(
                     kernel.pack_right(b.at(from, column + columns.start), columns.len(), values, panels);
                 });
                 let (b, add) = (&*right, accumulate || from > 0);
-                shares(c, (ldc, kernel.mr), 0..m, Tasks::new(m, ROWS, threads), &|rows, c| {
+                shares(c, (ldc, kernel.mr), 0..m, Tasks::new(m, ROWS / kernel.parts, threads), &|rows, c| {
                     let (a, m) = (a.at(rows.start, from), rows.len());
                     let tiles = Tiles { a: Left::Rows(a), m, b, n, depth, ldc, alpha, add };
                     if direct {
                         return kernel.multiply(tiles, &mut c[column..]);
                     }
                     R::with_room(Side::Left, |panels| {
-                        let panels = &mut panels[..m.next_multiple_of(kernel.mr) * depth];
+                        let panels = &mut panels[..m.next_multiple_of(kernel.mr) * depth * kernel.parts];
                         kernel.pack_left(a, m, values, panels);
                         kernel.multiply(Tiles { a: Left::Panels(panels), ..tiles }, &mut c[column..]);
                     });

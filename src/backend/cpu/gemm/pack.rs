@@ -144,6 +144,28 @@ pub(super) fn pairs<L: Lanes<f32, W> + Rounding, S: Narrow, const W: usize, cons
     }
 }
 
+/// `to` becomes the panels of `a [m, depth]` in bf16: `[ceil(depth / 2)][parts][MR]`, the pairs or, where the
+/// processor takes them apart, their upper halves and then their lower ones.
+#[inline(always)]
+pub(super) fn left_pairs<L: Lanes<f32, W>, P: Lanes<f32, W> + Rounding, const W: usize, const MR: usize>(
+    a: Mat<f32>, m: usize, depth: usize, to: &mut [f32],
+) {
+    if L::PARTS == 1 {
+        return pairs::<P, f32, W, MR>(a.t(), m, depth, to);
+    }
+    let values = depth.div_ceil(2) * MR;
+    for (p, panel) in to.chunks_exact_mut(2 * values).enumerate() {
+        // written from the front, read from the back half: a line of pairs is read before it is written over
+        pairs::<P, f32, W, MR>(a.at(p * MR, 0).t(), MR.min(m - p * MR), depth, &mut panel[values..]);
+        for at in (0..values).step_by(MR) {
+            let line: [f32; MR] = std::array::from_fn(|i| panel[values + at + i]);
+            let apart = panel[2 * at..][..2 * MR].as_chunks_mut::<MR>().0;
+            apart[0] = line.map(|x| f32::from_bits(x.to_bits() & 0xffff_0000));
+            apart[1] = line.map(|x| f32::from_bits(x.to_bits() << 16));
+        }
+    }
+}
+
 /// Two rows of a panel that are contiguous in memory.
 #[inline(always)]
 fn join<L: Rounding, S: Narrow, const N: usize>(first: &[S], second: &[S], to: &mut [f32; N]) {

@@ -4,13 +4,15 @@
 
 use super::few::{Few, Lines, product};
 use super::kernel::block;
-use super::lanes::{Baseline, BaselinePairs};
+use super::lanes::{Baseline, BaselinePairs, Lanes};
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Bf16Pairs, Fma, FmaPairs};
 use super::pack::{self, left, right};
 use super::{Mat, ROOM_OF, Right, Tiles, few_pairs};
 use half::bf16;
 use std::cell::Cell;
+#[cfg(target_arch = "x86_64")]
+use std::sync::LazyLock;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -29,6 +31,8 @@ pub struct Kernel<R> {
     pub(super) nr: usize,
     /// Whether operands are packed as [`pairs`](super::pairs).
     pub(super) pairs: bool,
+    /// Floats for a pair, or a value, of the left operand in its panels.
+    pub(super) parts: usize,
     left: PackLeft<R>,
     rows: PackLeft<R>,
     right: PackRight<R>,
@@ -95,6 +99,7 @@ macro_rules! kernel {
             mr: $mr,
             nr: 2 * $w,
             pairs: false,
+            parts: 1,
             left: pack_left,
             rows: pack_left, // not in use: rows are read as they are
             right: pack_right,
@@ -104,22 +109,22 @@ macro_rules! kernel {
     }};
 }
 
-/// The same for operands in bf16.
+/// The same for operands in bf16. `$lanes` multiplies tiles, `$round` rounds, and multiplies few rows.
 macro_rules! pairs_kernel {
-    ($lanes:ty, $mr:literal x 2 x $w:literal $(, $feature:literal)?) => {{
+    ($lanes:ty, $round:ty, $mr:literal x 2 x $w:literal $(, $feature:literal)?) => {{
         $(#[target_feature(enable = $feature)])?
         fn pack_left(a: Mat<f32>, m: usize, depth: usize, to: &mut [f32]) {
-            pack::pairs::<$lanes, f32, $w, $mr>(a.t(), m, depth, to);
+            pack::left_pairs::<$lanes, $round, $w, $mr>(a, m, depth, to);
         }
         $(#[target_feature(enable = $feature)])?
         fn pack_rows(a: Mat<f32>, m: usize, depth: usize, to: &mut [f32]) {
-            pack::pairs::<$lanes, f32, $w, 1>(a.t(), m, depth, to);
+            pack::pairs::<$round, f32, $w, 1>(a.t(), m, depth, to);
         }
         $(#[target_feature(enable = $feature)])?
         fn pack_right(b: Right<f32>, n: usize, depth: usize, to: &mut [f32]) {
             match b {
-                Right::Full(b) => pack::pairs::<$lanes, f32, $w, { 2 * $w }>(b, n, depth, to),
-                Right::Bf16(b) => pack::pairs::<$lanes, bf16, $w, { 2 * $w }>(b, n, depth, to),
+                Right::Full(b) => pack::pairs::<$round, f32, $w, { 2 * $w }>(b, n, depth, to),
+                Right::Bf16(b) => pack::pairs::<$round, bf16, $w, { 2 * $w }>(b, n, depth, to),
             }
         }
         $(#[target_feature(enable = $feature)])?
@@ -128,12 +133,13 @@ macro_rules! pairs_kernel {
         }
         $(#[target_feature(enable = $feature)])?
         fn multiply_few(few: Few<f32>, b: Right<f32>, c: &mut Lines<f32>) {
-            few_pairs::product::<$lanes>(few, b, c);
+            few_pairs::product::<$round>(few, b, c);
         }
         Kernel {
             mr: $mr,
             nr: 2 * $w,
             pairs: true,
+            parts: <$lanes as Lanes<f32, $w>>::PARTS,
             left: pack_left,
             rows: pack_rows,
             right: pack_right,
@@ -154,21 +160,17 @@ pub enum Operands {
 }
 
 impl Operands {
-    /// Whether the processor has instructions for them.
+    /// Whether products of them are faster than those in full precision.
     pub fn fast(self) -> bool {
-        self == Operands::Full || matches!(self.target(), Some(Target::Avx512))
-    }
-
-    fn target(self) -> Option<Target> {
-        Target::ALL.into_iter().find(|&target| f32::kernel(target, self).is_some())
+        matches!(best::<f32>(self), Some((Target::Avx512Bf16, _)))
     }
 
     /// The instructions that multiply such operands in f32 on this processor.
     pub fn instructions(self) -> &'static str {
-        match (self.target(), self) {
-            (Some(Target::Avx512), Operands::Full) => "avx512f",
-            (Some(Target::Avx512), Operands::Bf16) => "avx512_bf16",
-            (Some(Target::Avx2), _) => "avx2",
+        match best::<f32>(self) {
+            Some((Target::Avx512Bf16, _)) => "avx512_bf16",
+            Some((Target::Avx512, _)) => "avx512f",
+            Some((Target::Avx2, _)) => "avx2",
             _ => "baseline instructions",
         }
     }
@@ -177,7 +179,9 @@ impl Operands {
 /// What a kernel is compiled for.
 #[derive(Clone, Copy, Debug)]
 pub enum Target {
-    /// x86-64 with AVX-512; for operands in bf16, with AVX512_BF16.
+    /// x86-64 with AVX512_BF16, for operands in bf16.
+    Avx512Bf16,
+    /// x86-64 with AVX-512.
     Avx512,
     /// x86-64 with AVX2 and FMA.
     Avx2,
@@ -187,7 +191,30 @@ pub enum Target {
 
 impl Target {
     /// From the fastest on.
-    pub(super) const ALL: [Target; 3] = [Target::Avx512, Target::Avx2, Target::Baseline];
+    pub(super) const ALL: [Target; 4] = [Target::Avx512Bf16, Target::Avx512, Target::Avx2, Target::Baseline];
+}
+
+/// The fastest kernel that this processor can run, and its target.
+pub(super) fn best<R: Product>(operands: Operands) -> Option<(Target, Kernel<R>)> {
+    let fast = |target: &Target| !matches!(target, Target::Avx512Bf16) || fast_instruction();
+    Target::ALL.into_iter().filter(fast).find_map(|target| Some((target, R::kernel(target, operands)?)))
+}
+
+/// Whether `vdpbf16ps` is faster than the two fused multiplications and additions that it stands for. Processors by
+/// Intel start one in two cycles, and two of the others in each (measured by `benches/peers/products.py`).
+fn fast_instruction() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::__cpuid;
+        // in a virtual machine the instruction that asks takes long
+        static INTEL: LazyLock<bool> = LazyLock::new(|| {
+            let vendor = __cpuid(0);
+            [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+        });
+        !*INTEL
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// A type that there are kernels for.
@@ -252,15 +279,29 @@ fn fma() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
 
+#[cfg(target_arch = "x86_64")]
+fn bf16_instructions() -> bool {
+    is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vl")
+}
+
 fn pairs_kernel(target: Target) -> Option<Kernel<f32>> {
     match target {
         #[cfg(target_arch = "x86_64")]
-        Target::Avx512 if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vl") => {
-            Some(pairs_kernel!(Bf16Pairs, 12 x 2 x 16, "avx512bf16,avx512vl"))
+        Target::Avx512Bf16 if bf16_instructions() => {
+            Some(pairs_kernel!(Bf16Pairs, Bf16Pairs, 12 x 2 x 16, "avx512bf16,avx512vl"))
         }
         #[cfg(target_arch = "x86_64")]
-        Target::Avx2 if fma() => Some(pairs_kernel!(FmaPairs, 6 x 2 x 8, "avx2,fma")),
-        Target::Baseline => Some(pairs_kernel!(BaselinePairs, 4 x 2 x 4)),
+        // few rows wait for memory, whatever multiplies them
+        Target::Avx512 if bf16_instructions() => {
+            Some(pairs_kernel!(FmaPairs, Bf16Pairs, 12 x 2 x 16, "avx512bf16,avx512vl"))
+        }
+        #[cfg(target_arch = "x86_64")]
+        Target::Avx512 if is_x86_feature_detected!("avx512f") => {
+            Some(pairs_kernel!(FmaPairs, FmaPairs, 12 x 2 x 16, "avx512f"))
+        }
+        #[cfg(target_arch = "x86_64")]
+        Target::Avx2 if fma() => Some(pairs_kernel!(FmaPairs, FmaPairs, 6 x 2 x 8, "avx2,fma")),
+        Target::Baseline => Some(pairs_kernel!(BaselinePairs, BaselinePairs, 4 x 2 x 4)),
         _ => None,
     }
 }
@@ -268,5 +309,5 @@ fn pairs_kernel(target: Target) -> Option<Kernel<f32>> {
 /// Tiles as of AVX512_BF16, for any processor: what lies around the instruction is tested everywhere.
 #[cfg(test)]
 pub(super) fn wide_pairs() -> Kernel<f32> {
-    pairs_kernel!(BaselinePairs, 12 x 2 x 16)
+    pairs_kernel!(BaselinePairs, BaselinePairs, 12 x 2 x 16)
 }
