@@ -243,7 +243,9 @@ fn on_cpu<J: Job>(job: J, out: &mut Terminal) -> Result {
     let planned = gib(check_memory(&job)?);
     let operands = operands(job.dtype());
     if operands == Operands::Bf16 && !operands.fast() {
-        out.note("note: on this CPU products in bf16 are no faster than in f32; their bits are those of AVX512_BF16");
+        out.note(
+            "note: products in bf16 are not faster than in f32 on this CPU; results are the same as with AVX512_BF16",
+        );
     }
     set_threads(job.threads());
     let cpu = Cpu::<f32>::new(job.threads())?.rounding(operands);

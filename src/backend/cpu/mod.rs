@@ -33,7 +33,7 @@ use std::sync::{Mutex, PoisonError};
 pub struct Cpu<R> {
     threads: usize,
     operands: Operands,
-    /// Where its threads are; `None` for one thread, and for those of the pool that the calling thread belongs to.
+    /// Threads of its own. `None` if there is one thread, or if the calling thread's pool does the work.
     pool: Option<rayon::ThreadPool>,
     scratch: Mutex<Scratch<R>>,
 }
@@ -55,21 +55,21 @@ pub fn cores(threads: usize) -> usize {
     if threads > 0 { threads } else { named().unwrap_or_else(all) }
 }
 
-/// Sets the threads of the program: those of a [`Cpu`] and of what happens outside a backend, such as reading,
-/// labelling and tokenising rows. The calling thread becomes one of them. The first call counts.
+/// Starts the threads of the program. They compute for a [`Cpu`], and they read, label and tokenise rows. The calling
+/// thread becomes one of them. Only the first call has an effect.
 pub fn set_threads(threads: usize) {
     let threads = cores(threads);
     let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
-    // one that is called from outside waits twice for every operation: until a thread takes it and until it is done. A
-    // pool of one thread has that thread for other callers
+    // a thread outside the pool would wait twice for every operation: until a thread takes it and until it is done.
+    // From a pool of one thread the calling thread stays away, because no other thread would take work
     let builder = if threads > 1 { builder.use_current_thread() } else { builder };
     // fails where they run already
     let _ = builder.build_global();
 }
 
 impl<R: Real> Cpu<R> {
-    /// `threads = 0` takes those of [`cores`]. A thread that is one of so many already ([`set_threads`]) shares the
-    /// work with the others; for any other, threads are started.
+    /// `threads = 0` means the number that [`cores`] gives. If the calling thread belongs to a pool of that many
+    /// threads ([`set_threads`]), the pool does the work; otherwise new threads are started.
     pub fn new(threads: usize) -> Result<Cpu<R>> {
         let threads = cores(threads);
         let shared = rayon::current_thread_index().is_some() && rayon::current_num_threads() == threads;

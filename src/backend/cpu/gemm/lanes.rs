@@ -25,10 +25,10 @@ pub(super) trait Lanes<R, const W: usize> {
     fn least_exponent(_panel: &[R]) -> u32 {
         0
     }
-    /// How many products there are of operands as panels hold them, one after the other: more than one of
-    /// [`pairs`](super::pairs) that are taken apart. The left operand's are apart in its panels already.
+    /// How many multiplications a step takes: 2 where the values of [`pairs`](super::pairs) are multiplied one after
+    /// the other, else 1. Panels of the left operand then hold the values apart, those of the right one hold pairs.
     const PARTS: usize = 1;
-    /// The operand of such a product, out of those of all.
+    /// The values of a vector of pairs that multiplication `part` takes.
     #[inline(always)]
     fn part(x: Self::Vector, _part: usize) -> Self::Vector {
         x
