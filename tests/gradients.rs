@@ -60,7 +60,7 @@ fn values(param: Param<'_, Cpu<f64>>) -> &mut Vec<f64> {
         Param::Dense(p) => &mut p.w,
         Param::Matrix(p) => match &mut p.w {
             Stored::Float(w) => w,
-            Stored::Bf16(_) => panic!("a trained matrix is stored in working precision"),
+            Stored::Bf16(_) | Stored::Nf4(_) => panic!("a trained matrix is stored in working precision"),
         },
     }
 }

@@ -21,6 +21,7 @@ pub mod cuda;
 mod enums;
 mod memory;
 pub mod moments;
+pub mod nf4;
 mod operands;
 mod ops;
 pub mod plan;

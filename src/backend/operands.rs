@@ -1,6 +1,7 @@
 //! Operands of several buffers.
 
 use super::moments::Moments;
+use super::nf4;
 use super::{F, Ids, Memory, S};
 use half::bf16;
 
@@ -10,6 +11,8 @@ pub enum Stored<B: Memory> {
     Float(F<B>),
     /// Frozen, as the checkpoint has it.
     Bf16(B::Buf<bf16>),
+    /// Frozen, in 4 bits.
+    Nf4(nf4::OnDevice<B>),
 }
 
 /// The tokens of a micro-batch on the device; each buffer `[count]`. See [`crate::data::Batch`].

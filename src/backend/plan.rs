@@ -15,6 +15,7 @@ pub struct Plan<E: Number = f32> {
     attention: Cell<u64>,
     launches: Cell<u64>,
     scratch: Cell<u64>,
+    panel: Cell<u64>,
     working: PhantomData<E>,
 }
 
@@ -23,7 +24,7 @@ pub struct Plan<E: Number = f32> {
 enum Own {
     /// Tiles of attention and packed operands of products on each of so many threads.
     Cpu(usize),
-    /// The working memory of the product library.
+    /// The working memory of the product library, and a weight in 4 bits decoded to bf16.
     Cuda,
 }
 
@@ -64,8 +65,8 @@ impl Plan<bf16> {
 
 impl<E: Number> Plan<E> {
     fn of(own: Own) -> Plan<E> {
-        let (bytes, products, attention, launches, scratch) = Default::default();
-        Plan { own, bytes, products, attention, launches, scratch, working: PhantomData }
+        let (bytes, products, attention, launches, scratch, panel) = Default::default();
+        Plan { own, bytes, products, attention, launches, scratch, panel, working: PhantomData }
     }
 
     /// Bytes allocated so far.
@@ -76,7 +77,7 @@ impl<E: Number> Plan<E> {
     /// Bytes that the backend itself would have taken for the operations so far.
     pub fn scratch(&self) -> u64 {
         let rooms = if let Own::Cpu(threads) = self.own { threads * cpu::gemm::room::<E>() } else { 0 };
-        self.scratch.get() + rooms as u64
+        self.scratch.get() + self.panel.get() + rooms as u64
     }
 
     /// Floating-point operations of all products so far, attention included; a multiply-add counts 2.
@@ -110,6 +111,16 @@ impl<E: Number> Plan<E> {
         let flops = product(s.tokens, s.tokens, s.q * s.dim) * halves / 2;
         self.attention.set(self.attention.get() + flops as u64);
         self.count(0)
+    }
+
+    /// [`Plan::count`] of an operation that reads `w`. On CUDA a weight in 4 bits is decoded into a panel that is kept;
+    /// on a CPU, into the room of packed operands.
+    fn count_with(&self, w: &Stored<Self>, flops: usize) -> Result {
+        if let (Own::Cuda, Stored::Nf4(w)) = (self.own, w) {
+            let bytes = w.rows() * w.cols * size_of::<bf16>();
+            self.panel.set(self.panel.get().max(bytes as u64));
+        }
+        self.count(flops)
     }
 
     /// Scratch is kept and lent again: the largest counts.
@@ -164,8 +175,14 @@ macro_rules! operations {
 type C = Counted;
 
 impl<E: Number> EmbedOps for Plan<E> {
+    fn embed(
+        &self, _: Rows, _: &Tokens<Self>, table: &Stored<Self>, _: Option<&Stored<Self>>, _: f64,
+        _: Option<Dropout<Self>>, _: &mut C,
+    ) -> Result {
+        self.count_with(table, 0)
+    }
+
     operations! {
-        embed(_s: Rows, &Tokens<Self>, &Stored<Self>, Option<&Stored<Self>>, f64, Option<Dropout<Self>>, &mut C) = 0;
         embed_bwd(_s: Rows, &Tokens<Self>, f64, Option<Dropout<Self>>, &C, Option<&mut C>, Option<&mut C>) = 0;
     }
 }
@@ -181,15 +198,22 @@ impl<E: Number> NormOps for Plan<E> {
 
 impl<E: Number> LinearOps for Plan<E> {
     operations! {
-        linear(s: Gemm, &C, &Stored<Self>, Option<&C>, &mut C) = product(s.rows, s.out, s.inp);
         lora(s: Lora, &C, &C, &C, Option<Dropout<Self>>, &mut C, &mut C, &mut C) =
             product(s.rows, s.rank, s.inp) + product(s.rows, s.out, s.rank);
     }
 
+    fn linear(&self, s: Gemm, _: &C, w: &Stored<Self>, _: Option<&C>, _: &mut C) -> Result {
+        self.count_with(w, product(s.rows, s.out, s.inp))
+    }
+
     fn linear_bwd(
-        &self, s: Gemm, _: &C, _: &Stored<Self>, _: &C, dx: Option<&mut C>, dw: Option<&mut C>, _: Option<&mut C>,
+        &self, s: Gemm, _: &C, w: &Stored<Self>, _: &C, dx: Option<&mut C>, dw: Option<&mut C>, _: Option<&mut C>,
     ) -> Result {
-        self.count((usize::from(dx.is_some()) + usize::from(dw.is_some())) * product(s.rows, s.out, s.inp))
+        let flops = product(s.rows, s.out, s.inp);
+        match (dx, dw) {
+            (None, dw) => self.count(usize::from(dw.is_some()) * flops),
+            (Some(_), dw) => self.count_with(w, (1 + usize::from(dw.is_some())) * flops),
+        }
     }
 
     fn lora_bwd(
@@ -246,15 +270,20 @@ impl<E: Number> HeadOps for Plan<E> {
     operations! {
         gather(_s: Rows, &C, &C, &mut C) = 0;
         gather_bwd(_s: Rows, &C, usize, Option<&C>, &C, &mut C) = 0;
-        head_logp(s: Head, &C, &Stored<Self>, &C, &mut C, &mut C, &mut C) = product(s.rows, s.vocab, s.width);
-        head_unit(s: Head, &C, &Stored<Self>, &C, &mut C, &mut C, &mut C, &mut C) =
-            2 * product(s.rows, s.vocab, s.width);
+    }
+
+    fn head_logp(&self, s: Head, _: &C, w: &Stored<Self>, _: &C, _: &mut C, _: &mut C, _: &mut C) -> Result {
+        self.count_with(w, product(s.rows, s.vocab, s.width))
+    }
+
+    fn head_unit(&self, s: Head, _: &C, w: &Stored<Self>, _: &C, _: &mut C, _: &mut C, _: &mut C, _: &mut C) -> Result {
+        self.count_with(w, 2 * product(s.rows, s.vocab, s.width))
     }
 
     fn head_bwd(
-        &self, s: Head, _: &C, _: &Stored<Self>, _: &C, _: &C, _: &C, _: &C, _: &mut C, _: &mut C, dw: Option<&mut C>,
+        &self, s: Head, _: &C, w: &Stored<Self>, _: &C, _: &C, _: &C, _: &C, _: &mut C, _: &mut C, dw: Option<&mut C>,
     ) -> Result {
-        self.count((1 + usize::from(dw.is_some())) * product(s.rows, s.vocab, s.width))
+        self.count_with(w, (1 + usize::from(dw.is_some())) * product(s.rows, s.vocab, s.width))
     }
 }
 

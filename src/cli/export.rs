@@ -1,17 +1,19 @@
-//! `eyekern export`: merges an adapter into its model, saves the model in the Hugging Face layout, and checks it.
+//! `eyekern export`: merges an adapter into its model, or quantises a model, saves it in the Hugging Face layout, and
+//! checks it.
 
 use super::device::Threads;
+use super::quantize::Quantize;
 use super::terminal::Terminal;
 use crate::backend::Backend;
 use crate::backend::cpu::{Cpu, set_threads};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::decode::{Room, Session};
-use crate::model::decoder::{Decoder, Init};
+use crate::model::decoder::Decoder;
 use crate::model::ends::{self, Aligned};
 use crate::model::files::ModelFiles;
 use crate::model::peft::AdapterFiles;
-use crate::model::save;
+use crate::model::{save, save_nf4};
 use crate::random::{Purpose, Stream};
 use crate::train::resume;
 use clap::{Args, ValueEnum};
@@ -22,7 +24,8 @@ use std::path::{Path, PathBuf};
 pub const HELP: &str = "\
 Examples:
   eyekern export --model DIR --adapter out --merge -o merged
-  eyekern export --model DIR --adapter out --merge -o merged --dtype bfloat16";
+  eyekern export --model DIR --adapter out --merge -o merged --dtype bfloat16
+  eyekern export --model merged --quantize nf4 -o merged-nf4";
 
 /// Arguments of `eyekern export`.
 #[derive(Args, Debug)]
@@ -31,10 +34,10 @@ pub struct ExportArgs {
     #[arg(long, value_name = "DIR")]
     pub model: String,
     /// The PEFT adapter.
-    #[arg(long, value_name = "DIR")]
-    pub adapter: PathBuf,
+    #[arg(long, value_name = "DIR", requires = "merge")]
+    pub adapter: Option<PathBuf>,
     /// Merge the adapter into the weights.
-    #[arg(long, required = true)]
+    #[arg(long, requires = "adapter")]
     pub merge: bool,
     /// Output directory; must not contain a model.
     #[arg(short, long, value_name = "DIR")]
@@ -42,6 +45,8 @@ pub struct ExportArgs {
     /// Data type of the saved weights.
     #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     pub dtype: Dtype,
+    #[command(flatten)]
+    pub quantize: Quantize,
     #[command(flatten)]
     pub threads: Threads,
 }
@@ -63,49 +68,84 @@ pub enum Dtype {
 /// Tokens of the probe that checks the merged model.
 const PROBE: usize = 16;
 
-/// Merges, saves, reads back and compares.
+/// Merges or quantises, saves, reads back and compares.
 pub fn run(args: &ExportArgs, out: &mut Terminal) -> Result {
     let threads = args.threads.threads.into();
     set_threads(threads);
-    let model_files = ModelFiles::open(&args.model)?;
-    let adapter = AdapterFiles::open(&args.adapter, &model_files.spec, &model_files.checkpoint)?;
-    let sources = [model_files.dir.as_path(), &args.adapter];
+    let (adapter, quantizer) = match (&args.adapter, args.quantize.quantizer()) {
+        (None, None) => {
+            let why = "nothing to do: give --adapter with --merge, or --quantize nf4";
+            return Err(Error::Usage(why.into()));
+        }
+        (Some(_), Some(_)) => {
+            let why = "--merge and --quantize are two steps: merge first, then quantise the merged model";
+            return Err(Error::Usage(why.into()));
+        }
+        (adapter, quantizer) => (adapter.as_deref(), quantizer),
+    };
+    let model = ModelFiles::open(&args.model)?.quantized(quantizer);
+    if model.quantizer.is_some() && model.checkpoint.tensors().any(|(name, ..)| model.checkpoint.is_coded(name)) {
+        return Err(Error::file(
+            model.checkpoint.origin(),
+            "its weights are in 4 bits already; give the 16-bit original",
+        ));
+    }
+    let opened = adapter.map(|dir| AdapterFiles::open(dir, &model.spec, &model.checkpoint)).transpose()?;
+    let sources = [model.dir.as_path(), adapter.unwrap_or(&model.dir)];
     resume::check_vacant(&args.output, sources)?;
     let dtype = match args.dtype {
-        Dtype::Auto => model_files.checkpoint.main_dtype(),
+        Dtype::Auto => model.checkpoint.main_dtype(),
         Dtype::Float32 => Stored::F32,
         Dtype::BFloat16 => Stored::BF16,
         Dtype::Float16 => Stored::F16,
     };
-    let tokenizer = model_files.tokenizer(None, Some(&args.adapter))?;
-    let learned = ends::learned(&model_files.dir, &model_files.config, &args.adapter, tokenizer.as_ref())?;
-    let ends = Aligned::of(&model_files.dir.join(save::CONFIG), &model_files.config, &sources, &learned)?;
+    let tokenizer = model.tokenizer(None, adapter)?;
+    let config = model.dir.join(save::CONFIG);
+    let ends = match adapter {
+        Some(adapter) => {
+            let learned = ends::learned(&model.dir, &model.config, adapter, tokenizer.as_ref())?;
+            Some(Aligned::of(&config, &model.config, &sources, &learned)?)
+        }
+        None => None,
+    };
     let cpu = Cpu::<f32>::new(threads)?;
-    let positions = PROBE.min(model_files.spec.max_positions).max(2);
-    let build =
-        |files: &ModelFiles| Decoder::build(&cpu, files.spec.clone(), &Init::File(&files.checkpoint), None, positions);
-    let mut model = build(&model_files)?;
-    adapter.attach(&cpu, &mut model)?;
-    let before = probe(&cpu, &model, positions)?;
-    model.merge(&cpu)?;
-    adapter.note.iter().chain(&ends.note).for_each(|note| out.note(&format!("note: {note}")));
+    let positions = PROBE.min(model.spec.max_positions).max(2);
+    let build = |files: &ModelFiles| Decoder::build(&cpu, files.spec.clone(), &files.values(), None, positions);
+    let mut merged = build(&model)?;
+    if let Some(adapter) = &opened {
+        adapter.attach(&cpu, &mut merged)?;
+    }
+    let before = probe(&cpu, &merged, positions)?;
+    let told = opened.iter().flat_map(|adapter| &adapter.note).chain(ends.iter().flat_map(|ends| &ends.note));
+    told.for_each(|note| out.note(&format!("note: {note}")));
+    if opened.is_some() {
+        if model.is_coded() {
+            let why = "merging into the 16-bit original is more accurate: the weights are those of 4 bits, widened";
+            out.note(&format!("note: {}: {why}", model.checkpoint.origin().display()));
+        }
+        merged.merge(&cpu)?;
+    }
 
     let (to, mut notes) = (args.output.as_path(), Vec::new());
     let made = !to.exists();
     let _lock = resume::lock(to, "output directory", &mut notes)?;
     notes.iter().for_each(|note| out.note(&format!("note: {note}")));
-    let name = save::dtype_name(dtype);
+    let (name, limit) = (save::dtype_name(dtype), tolerance(dtype));
     // another process may have been there in the meantime
     let done = resume::check_vacant(to, sources).and_then(|()| {
         let mut apart = 0.0;
         files::publish(to, &save::OF_FULL, |dir| {
-            save::full(&cpu, &mut model, &ends.config, dtype, dir)?;
+            let config = ends.as_ref().map_or(&model.config, |ends| &ends.config);
+            match &model.quantizer {
+                Some(quantizer) => save_nf4::write(&model, config, quantizer, dtype, dir)?,
+                None => save::full(&cpu, &mut merged, config, dtype, dir)?,
+            }
             save::copy_companions(&sources, dir)?;
-            ends.write(dir)?;
-            drop(model);
-            let merged = ModelFiles::open(&dir.to_string_lossy())?;
-            let after = probe(&cpu, &build(&merged)?, positions)?;
-            apart = distance(&before, &after, model_files.spec.vocab);
+            ends.as_ref().map_or(Ok(()), |ends| ends.write(dir))?;
+            drop(merged);
+            let written = ModelFiles::open(&dir.to_string_lossy())?;
+            let after = probe(&cpu, &build(&written)?, positions)?;
+            apart = distance(&before, &after, model.spec.vocab);
             check(apart, dtype, to)
         })?;
         Ok(apart)
@@ -115,25 +155,28 @@ pub fn run(args: &ExportArgs, out: &mut Terminal) -> Result {
         // only where nothing else has come to be in it
         let _ = std::fs::remove_dir(to);
     }
-    let (apart, limit) = (done?, tolerance(dtype));
+    let what = match adapter {
+        Some(adapter) => format!("{} merged in {name}", adapter.display()),
+        None => format!("{} in NF4, all else in {name}", args.model),
+    };
+    let than = if adapter.is_some() { "the unmerged model" } else { "the model quantised on load" };
     out.line(&format!(
-        "{}: {} merged in {name}; log p of a probe of {positions} tokens differs by {apart:.1e} from the unmerged \
-         model (limit {limit:e})",
+        "{}: {what}; log p of a probe of {positions} tokens differs by {:.1e} from {than} (limit {limit:e})",
         to.display(),
-        args.adapter.display()
+        done?
     ));
     Ok(())
 }
 
-/// Refuses a merged model that is not the unmerged one.
+/// Refuses a saved model that is another than the one in memory.
 fn check(apart: f64, dtype: Stored, to: &Path) -> Result {
     let limit = tolerance(dtype);
     if apart <= limit {
         return Ok(());
     }
     let why = format!(
-        "log p of a probe differs by {apart:.1e} from the unmerged model, more than the {limit:e} that {} allows; \
-         nothing is saved, export as float32",
+        "log p of a probe differs by {apart:.1e} from the model before it was saved, more than the {limit:e} that {} \
+         allows; nothing is saved, export as float32",
         save::dtype_name(dtype)
     );
     Err(Error::file(to, why))

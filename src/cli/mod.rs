@@ -33,6 +33,7 @@ mod peaks;
 mod priors;
 mod progress;
 mod proof;
+mod quantize;
 mod report;
 mod rows;
 mod runs;

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)] // the memory map
 
 use super::names::Tensor;
+use crate::backend::nf4::Nf4;
 use crate::error::{Error, Result};
 use crate::files;
 use half::{bf16, f16};
@@ -11,13 +12,27 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+/// What follows the name of a tensor in 4 bits: its description, the largest magnitudes of its blocks, its levels, and
+/// what double quantisation adds (`quantized`).
+pub(super) const STATE: &str = ".quant_state.bitsandbytes__nf4";
+/// See [`STATE`].
+pub(super) const ABSMAX: &str = ".absmax";
+/// See [`STATE`].
+pub(super) const MAP: &str = ".quant_map";
+/// See [`STATE`].
+pub(super) const NESTED_ABSMAX: &str = ".nested_absmax";
+/// See [`STATE`].
+pub(super) const NESTED_MAP: &str = ".nested_quant_map";
+const BESIDE: [&str; 5] = [STATE, ABSMAX, MAP, NESTED_ABSMAX, NESTED_MAP];
+
 /// Values of one tensor on the host.
-#[derive(Clone, Debug)]
 pub enum Values {
     /// f32, or f16 widened.
     F32(Vec<f32>),
     /// bf16, as stored.
     Bf16(Vec<bf16>),
+    /// In 4 bits, as stored.
+    Nf4(Nf4<Vec<u8>, Vec<f32>>),
 }
 
 impl Values {
@@ -26,6 +41,17 @@ impl Values {
         match self {
             Values::F32(values) => values,
             Values::Bf16(values) => values.into_iter().map(f32::from).collect(),
+            Values::Nf4(_) if self.is_empty() => Vec::new(),
+            Values::Nf4(values) => values.decode(),
+        }
+    }
+
+    /// Whether there are none, because only sizes count.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Values::F32(values) => values.is_empty(),
+            Values::Bf16(values) => values.is_empty(),
+            Values::Nf4(values) => values.slices.iter().all(|slice| slice.values.codes.is_empty()),
         }
     }
 }
@@ -199,6 +225,61 @@ impl Checkpoint {
         self.find(name).and_then(|name| self.entries.get(name)).map(|entry| entry.dtype)
     }
 
+    /// The values of a tensor of the table as ours.
+    pub fn tensor(&self, tensor: &Tensor) -> Result<Values> {
+        if self.is_coded(&tensor.name) {
+            return self.coded(tensor);
+        }
+        Ok(match self.read(&tensor.name, &tensor.shape())? {
+            Values::F32(v) => Values::F32(tensor.layout.load(tensor.rows, tensor.cols, &v)),
+            Values::Bf16(v) => Values::Bf16(tensor.layout.load(tensor.rows, tensor.cols, &v)),
+            coded => coded,
+        })
+    }
+
+    /// The storage of a tensor of the table, without values.
+    pub fn sizes(&self, tensor: &Tensor) -> Result<Values> {
+        Ok(match self.dtype(&tensor.name) {
+            _ if self.is_coded(&tensor.name) => self.coded_sizes(tensor)?,
+            Some(Dtype::BF16) => Values::Bf16(Vec::new()),
+            _ => Values::F32(Vec::new()),
+        })
+    }
+
+    /// Whether there is a tensor of just this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// The bytes of the tensor of just this name.
+    pub(super) fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.entries.get(name).map(|entry| &self.shards[entry.shard][entry.bytes.clone()])
+    }
+
+    /// The same, which must be so many.
+    pub(super) fn raw(&self, name: &str, len: usize) -> Result<&[u8]> {
+        match self.bytes(name) {
+            Some(bytes) if bytes.len() == len => Ok(bytes),
+            Some(bytes) => self.fail(format!("tensor {name} has {} bytes, expected {len}", bytes.len())),
+            None => self.fail(format!("tensor {name} is missing; is the checkpoint complete?")),
+        }
+    }
+
+    /// The values of the tensor of just this name, which must be so many, in f32.
+    pub(super) fn floats(&self, name: &str, len: usize) -> Result<Vec<f32>> {
+        let values = self.entries.get(name).map(|entry| self.read(name, &entry.shape)).transpose()?;
+        let values = values.map(Values::into_f32).unwrap_or_default();
+        match values.len() == len {
+            true => Ok(values),
+            false => self.fail(format!("tensor {name} has {} values, expected {len}", values.len())),
+        }
+    }
+
+    /// An error about the file.
+    pub(super) fn fail<T>(&self, why: impl Into<String>) -> Result<T> {
+        Err(Error::file(&self.origin, why))
+    }
+
     /// The values of `name` in the file's own order, checked against `shape`.
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Values> {
         let entry = self.entry(name, shape)?;
@@ -243,7 +324,11 @@ impl Checkpoint {
             );
             return Err(Error::file(&self.origin, why));
         }
-        known.iter().try_for_each(|t| self.entry(&t.name, &t.shape()).map(drop))?;
+        self.refuse_fp4()?;
+        known.iter().try_for_each(|t| match self.is_coded(&t.name) {
+            true => self.coded_state(t).map(drop),
+            false => self.entry(&t.name, &t.shape()).map(drop),
+        })?;
         self.check_no_extra(known, tied)
     }
 
@@ -255,7 +340,8 @@ impl Checkpoint {
             [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"].iter().any(|end| name.ends_with(end))
         };
         for name in self.entries.keys() {
-            if used.binary_search(&name.as_str()).is_ok() || buffer(name) {
+            let whole = BESIDE.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+            if used.binary_search(&whole).is_ok() || buffer(name) {
                 continue;
             }
             if name == HEAD && tied {

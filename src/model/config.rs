@@ -5,7 +5,7 @@
 //! Features that eyekern lacks, and values of a wrong type, are refused by name.
 
 use super::defaults;
-use super::keys::{self, Keys};
+use super::keys::{self, Keys, ORIGINAL};
 use super::rope::{self, Scaling};
 use crate::backend::{Act, Norm};
 use crate::error::{Error, Result};
@@ -116,7 +116,6 @@ impl Keys<'_> {
     /// Features of other models that would change the result if they were passed over.
     fn refuse_unsupported(&self) -> Result {
         for (key, what) in [
-            ("quantization_config", "quantised weights"),
             ("attn_logit_softcapping", "softcapping of attention scores"),
             ("final_logit_softcapping", "softcapping of logits"),
             ("num_local_experts", "a mixture of experts"),
@@ -127,6 +126,7 @@ impl Keys<'_> {
                 return self.fail(format!("the config asks for {what} (`{key}`), which eyekern does not do"));
             }
         }
+        self.refuse_formats()?;
         for key in ["scale_attn_by_inverse_layer_idx", "add_cross_attention", "is_encoder_decoder"] {
             if self.optional(key, "true or false", Value::as_bool)? == Some(true) {
                 return self.fail(format!("`{key}` = true is not supported"));
@@ -137,6 +137,24 @@ impl Keys<'_> {
             return self.fail("`partial_rotary_factor` other than 1 is not supported");
         }
         Ok(())
+    }
+
+    /// Refuses a `quantization_config` other than NF4 of bitsandbytes, by the name of the format.
+    fn refuse_formats(&self) -> Result {
+        let Some(config) = self.value("quantization_config") else { return Ok(()) };
+        let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
+        let set = |key: &str| config.get(key).and_then(Value::as_bool).unwrap_or(false);
+        let format = match text("quant_method") {
+            "bitsandbytes" | "" if set("load_in_8bit") => "8 bits of bitsandbytes",
+            "bitsandbytes" | "" if set("load_in_4bit") => match text("bnb_4bit_quant_type") {
+                "nf4" => return Ok(()),
+                _ => "FP4 of bitsandbytes",
+            },
+            "" => "an unknown format",
+            other => other,
+        };
+        let what = format!("the weights are quantised as {format} (`quantization_config`)");
+        self.fail(format!("{what}, which eyekern does not read; {ORIGINAL}"))
     }
 
     fn plain_act(&self, key: &str) -> Result<Act> {

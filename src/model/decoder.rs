@@ -5,11 +5,13 @@ use super::checkpoint::{Checkpoint, Values};
 use super::config::{Positions, Spec};
 use super::names::{self, Layout, Module, Part, Tensor};
 use super::params::{Dense, Matrix, Param};
+use super::quantized::Quantizer;
 use super::rope;
 use crate::backend::moments::Optim;
 use crate::backend::{Affine, Backend, Gemm, Heads, Lora, Norm, Number, S, Stored};
 use crate::error::Result;
 use crate::random::{Purpose, Stream};
+use std::path::Path;
 
 /// A norm's parameters.
 pub struct NormParams<B: Backend> {
@@ -120,6 +122,10 @@ pub enum Init<'a> {
         /// Whether matrices are stored in bf16.
         bf16: bool,
     },
+    /// Sizes only, of a checkpoint.
+    Sizes(&'a Checkpoint),
+    /// Another source, with frozen projections in 4 bits.
+    Quantized(Box<Init<'a>>, &'a Quantizer),
 }
 
 /// `n` normal values of deviation `std`: the i-th takes the i-th block of the stream, whichever thread draws it.
@@ -134,7 +140,23 @@ fn normals(stream: Stream, n: usize, std: f64) -> Vec<f32> {
     values
 }
 
-impl Init<'_> {
+impl<'a> Init<'a> {
+    /// The same with frozen projections in 4 bits, if there is a quantizer.
+    pub fn quantized(self, quantizer: Option<&'a Quantizer>) -> Init<'a> {
+        match quantizer {
+            Some(quantizer) => Init::Quantized(Box::new(self), quantizer),
+            None => self,
+        }
+    }
+
+    fn checkpoint(&self) -> Option<&Checkpoint> {
+        match self {
+            Init::File(checkpoint) | Init::Sizes(checkpoint) => Some(checkpoint),
+            Init::Quantized(source, _) => source.checkpoint(),
+            Init::Random { .. } | Init::Shapes { .. } => None,
+        }
+    }
+
     fn read(&self, tensor: &Tensor, index: usize) -> Result<Values> {
         let n = tensor.rows * tensor.cols;
         match self {
@@ -151,16 +173,25 @@ impl Init<'_> {
                     }
                 }
             }),
-            Init::File(checkpoint) => Ok(match checkpoint.read(&tensor.name, &tensor.shape())? {
-                Values::F32(v) => Values::F32(tensor.layout.load(tensor.rows, tensor.cols, &v)),
-                Values::Bf16(v) => Values::Bf16(tensor.layout.load(tensor.rows, tensor.cols, &v)),
-            }),
+            Init::File(checkpoint) => checkpoint.tensor(tensor),
+            Init::Sizes(checkpoint) => checkpoint.sizes(tensor),
+            Init::Quantized(source, quantizer) if quantizer.takes(tensor) => {
+                let file = self.checkpoint().map_or(Path::new("the built-in model"), Checkpoint::origin);
+                quantizer.quantize(tensor, source.read(tensor, index)?, file)
+            }
+            Init::Quantized(source, _) => source.read(tensor, index),
         }
     }
 }
 
-/// Values of consecutive slices as one matrix; mixed dtypes widen.
+/// Values of consecutive slices as one matrix; mixed dtypes widen, so that a projection of which one part was not
+/// quantised is kept in f32.
 fn fuse(parts: Vec<Values>) -> Values {
+    if parts.iter().all(|p| matches!(p, Values::Nf4(_))) && !parts.is_empty() {
+        return Values::Nf4(
+            parts.into_iter().filter_map(|p| if let Values::Nf4(v) = p { Some(v) } else { None }).collect(),
+        );
+    }
     let narrow = parts.iter().all(|p| matches!(p, Values::Bf16(_)));
     if narrow {
         return Values::Bf16(
@@ -175,7 +206,7 @@ impl<B: Backend> Decoder<B> {
     /// keeps (full fine-tuning). Rotary angles are tabulated for `positions` positions.
     pub fn build(b: &B, spec: Spec, source: &Init, train: Option<Optim>, positions: usize) -> Result<Decoder<B>> {
         let tensors = names::tensors(&spec);
-        if let Init::File(checkpoint) = source {
+        if let Some(checkpoint) = source.checkpoint() {
             checkpoint.check(&tensors, spec.tied)?;
         }
         let get = |wanted: &dyn Fn(Part) -> bool| -> Result<Vec<Values>> {

@@ -2,7 +2,9 @@
 
 use super::checkpoint::Checkpoint;
 use super::config::{self, Spec};
+use super::decoder::Init;
 use super::keys::{self, Keys};
+use super::quantized::Quantizer;
 use super::{hub, names, save};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -19,6 +21,8 @@ pub struct ModelFiles {
     pub config: Value,
     /// Its weights.
     pub checkpoint: Checkpoint,
+    /// What quantises its weights when they are read, if anything does.
+    pub quantizer: Option<Quantizer>,
 }
 
 impl ModelFiles {
@@ -38,7 +42,27 @@ impl ModelFiles {
             Some(key) => Error::file(&file, keys::missing(key)),
             None => error,
         })?;
-        Ok(ModelFiles { checkpoint, spec, config, dir })
+        Ok(ModelFiles { checkpoint, spec, config, dir, quantizer: None })
+    }
+
+    /// The same with weights that `quantizer` puts in 4 bits when they are read.
+    pub fn quantized(self, quantizer: Option<Quantizer>) -> ModelFiles {
+        ModelFiles { quantizer, ..self }
+    }
+
+    /// Its values.
+    pub fn values(&self) -> Init<'_> {
+        Init::File(&self.checkpoint).quantized(self.quantizer.as_ref())
+    }
+
+    /// The storage of its values.
+    pub fn sizes(&self) -> Init<'_> {
+        Init::Sizes(&self.checkpoint).quantized(self.quantizer.as_ref())
+    }
+
+    /// Whether any weight is in 4 bits, in the file or once it is read.
+    pub fn is_coded(&self) -> bool {
+        self.quantizer.is_some() || names::tensors(&self.spec).iter().any(|t| self.checkpoint.is_coded(&t.name))
     }
 
     /// The hash of config.json and all weights; reads them once.

@@ -10,6 +10,9 @@ use std::path::Path;
 /// No real dimension is larger; a config that claims more is refused before anything is allocated.
 const LARGEST: u64 = 1 << 24;
 
+/// What to do about weights in a format that is not read.
+pub(super) const ORIGINAL: &str = "give the 16-bit original, with model.quantization = \"nf4\" if memory is short";
+
 /// The JSON of a file. Python also writes NaN and infinities, which become strings here: a key that needs a number
 /// refuses them by name, and [`text`] writes them back as they were.
 pub fn read(file: &Path) -> Result<Value> {

@@ -2,6 +2,7 @@
 
 use super::config::{Family, Positions, Spec};
 use crate::backend::Norm;
+use crate::backend::nf4::PerHead;
 
 /// The four projections of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,33 +30,17 @@ pub enum Layout {
     /// `[in, out]` (GPT-2's Conv1D).
     Transposed,
     /// Rows `[head, (q, k, v), dim]` (GPTBigCode without multi-query).
-    Interleaved {
-        /// Heads.
-        heads: usize,
-        /// Features per head.
-        dim: usize,
-    },
+    Interleaved(PerHead),
 }
 
 impl Layout {
-    /// Where row `r` of ours lies in the checkpoint; for [`Layout::Interleaved`].
-    fn stored_row(self, r: usize) -> usize {
-        match self {
-            Layout::Interleaved { heads, dim } => {
-                let (part, head, d) = (r / (heads * dim), r / dim % heads, r % dim);
-                (head * 3 + part) * dim + d
-            }
-            _ => r,
-        }
-    }
-
     /// The checkpoint's values as ours, `[rows, cols]`.
     pub fn load<T: Copy>(self, rows: usize, cols: usize, stored: &[T]) -> Vec<T> {
         match self {
             Layout::Plain => stored.to_vec(),
             Layout::Transposed => (0..rows * cols).map(|i| stored[i % cols * rows + i / cols]).collect(),
-            Layout::Interleaved { .. } => {
-                (0..rows).flat_map(|r| &stored[self.stored_row(r) * cols..][..cols]).copied().collect()
+            Layout::Interleaved(order) => {
+                (0..rows).flat_map(|r| &stored[order.stored_row(r) * cols..][..cols]).copied().collect()
             }
         }
     }
@@ -65,10 +50,10 @@ impl Layout {
         match self {
             Layout::Plain => ours.to_vec(),
             Layout::Transposed => (0..rows * cols).map(|i| ours[i % rows * cols + i / rows]).collect(),
-            Layout::Interleaved { .. } => {
+            Layout::Interleaved(order) => {
                 let mut stored = ours.to_vec();
                 for (r, row) in ours.chunks_exact(cols).enumerate() {
-                    stored[self.stored_row(r) * cols..][..cols].copy_from_slice(row);
+                    stored[order.stored_row(r) * cols..][..cols].copy_from_slice(row);
                 }
                 stored
             }
@@ -142,7 +127,7 @@ pub fn slices(spec: &Spec, layer: usize, module: Module) -> Vec<SliceName> {
         let Family::Gpt { conv1d, interleaved } = spec.family else { unreachable!("only called for GPT names") };
         let layout = match (conv1d, interleaved && interleaves) {
             (true, _) => Layout::Transposed,
-            (_, true) => Layout::Interleaved { heads: spec.q_heads, dim: spec.head_dim },
+            (_, true) => Layout::Interleaved(PerHead { heads: spec.q_heads, dim: spec.head_dim }),
             _ => Layout::Plain,
         };
         vec![SliceName { path: format!("transformer.h.{layer}.{name}"), row: 0, out, layout }]

@@ -2,6 +2,7 @@
 
 use super::checkpoint::Values;
 use crate::backend::moments::{Moments, Optim};
+use crate::backend::nf4::Nf4;
 use crate::backend::{Backend, Elem, F, Number, S, Stored, Update};
 use crate::error::Result;
 
@@ -66,13 +67,17 @@ pub struct Matrix<B: Backend> {
 }
 
 impl<B: Backend> Matrix<B> {
-    /// From host values (row-major), with what `train` needs where it is trained; a frozen bf16 matrix stays bf16.
+    /// From host values (row-major), with what `train` needs where it is trained; a frozen matrix in bf16 or
+    /// 4 bits stays so.
     pub fn new(b: &B, rows: usize, cols: usize, values: Values, train: Option<Optim>) -> Result<Matrix<B>> {
         let len = rows * cols;
         if let (Values::Bf16(narrow), None) = (&values, train) {
             let mut w = b.alloc(len)?;
             b.write(&mut w, narrow)?;
             return Ok(Matrix { rows, cols, w: Stored::Bf16(w), train: None });
+        }
+        if let (Values::Nf4(coded), None) = (&values, train) {
+            return Ok(Matrix { rows, cols, w: Stored::Nf4(coded.upload(b)?), train: None });
         }
         let values = values.into_f32();
         let state = train.map(|optim| Train::new(b, &values, len, optim)).transpose()?;
@@ -99,6 +104,7 @@ impl<B: Backend> Matrix<B> {
         match &self.w {
             Stored::Float(w) => download(b, w, self.train.as_ref(), self.len()).map(narrow::<B>),
             Stored::Bf16(w) => Ok(read(b, w, self.len())?.into_iter().map(f32::from).collect()),
+            Stored::Nf4(w) => Ok(Nf4::download(b, w)?.decode()),
         }
     }
 
@@ -223,7 +229,7 @@ impl<'a, B: Backend> Param<'a, B> {
         let floats: Vec<B::Float> = values.iter().map(|&x| B::Float::of(x)).collect();
         match self {
             Param::Matrix(Matrix { w: Stored::Float(w), .. }) | Param::Dense(Dense { w, .. }) => b.write(w, &floats)?,
-            Param::Matrix(_) => {} // frozen bf16 is never set
+            Param::Matrix(_) => {} // what is frozen in bf16 or 4 bits is never set
         }
         if let Some(master) = self.train().and_then(|t| t.master.as_mut()) {
             let wide: Vec<B::Stat> = values.iter().map(|&x| B::Stat::of(x)).collect();

@@ -55,10 +55,18 @@ pub const OF_ADAPTER: [&str; 1] = [ADAPTER];
 pub const OF_FULL: [&str; 2] = [MODEL, INDEX];
 
 /// A tensor on its way to a file.
-struct Record {
-    name: String,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
+pub(super) struct Record {
+    pub name: String,
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
+}
+
+impl Record {
+    /// Of f32 values, which are rounded to nearest even.
+    pub fn new(name: &str, shape: Vec<usize>, values: &[f32], dtype: Dtype) -> Record {
+        Record { name: name.into(), dtype, shape, bytes: encode(values, dtype) }
+    }
 }
 
 /// Whether a finite value becomes infinite in float16.
@@ -79,6 +87,15 @@ pub fn fits<B: Backend>(b: &B, model: &mut Decoder<B>, dtype: Dtype) -> Result<b
     Ok(true)
 }
 
+/// f32 values rounded to `dtype`.
+pub(super) fn rounded(values: &[f32], dtype: Dtype) -> Vec<f32> {
+    match dtype {
+        Dtype::BF16 => values.iter().map(|&x| bf16::from_f32(x).to_f32()).collect(),
+        Dtype::F16 => values.iter().map(|&x| f16::from_f32(x).to_f32()).collect(),
+        _ => values.to_vec(),
+    }
+}
+
 /// f32 values as bytes of `dtype` (round to nearest even).
 fn encode(values: &[f32], dtype: Dtype) -> Vec<u8> {
     match dtype {
@@ -93,10 +110,10 @@ fn encode(values: &[f32], dtype: Dtype) -> Vec<u8> {
 }
 
 /// One safetensors file; written beside its place and renamed, so that no reader meets half of it.
-fn write_safetensors(path: &Path, records: &[Record], dtype: Dtype) -> Result {
+pub(super) fn write_safetensors(path: &Path, records: &[Record]) -> Result {
     let mut views = Vec::with_capacity(records.len());
     for r in records {
-        let view = TensorView::new(dtype, r.shape.clone(), &r.bytes).map_err(|e| Error::file(path, e.to_string()))?;
+        let view = TensorView::new(r.dtype, r.shape.clone(), &r.bytes).map_err(|e| Error::file(path, e.to_string()))?;
         views.push((r.name.as_str(), view));
     }
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
@@ -185,9 +202,9 @@ pub fn adapter<B: Backend>(
     let records: Vec<Record> = model
         .export_adapter(|m| m.values(b))?
         .into_iter()
-        .map(|(name, shape, values)| Record { name, shape: shape.to_vec(), bytes: encode(&values, dtype) })
+        .map(|(name, shape, values)| Record::new(&name, shape.to_vec(), &values, dtype))
         .collect();
-    write_safetensors(&dir.join(ADAPTER), &records, dtype)?;
+    write_safetensors(&dir.join(ADAPTER), &records)?;
     let text = keys::text(&peft_config(model, config, base));
     files::write(&dir.join(ADAPTER_CONFIG), &text)
 }
@@ -222,14 +239,21 @@ pub fn dtype_name(dtype: Dtype) -> &'static str {
     }
 }
 
+/// Names the dtype of the weights in a config.
+pub(super) fn set_dtype(config: &mut Map<String, Value>, dtype: Dtype) {
+    let key = if config.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
+    config.insert(key.into(), dtype_name(dtype).into());
+}
+
 /// A full model in `dir`: `config.json` (the original's fields, with the dtype of the weights) and
 /// `model.safetensors`, in shards with an index where it is larger than 5 GB.
 pub fn full<B: Backend>(b: &B, model: &mut Decoder<B>, config: &Value, dtype: Dtype, dir: &Path) -> Result {
     create(dir)?;
     let mut config = config.clone();
     if let Some(map) = config.as_object_mut() {
-        let key = if map.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
-        map.insert(key.into(), dtype_name(dtype).into());
+        set_dtype(map, dtype);
+        // of a base that was in 4 bits
+        map.remove("quantization_config");
     }
     let tensors = names::tensors(&model.spec);
     let shards = shards(&tensors, dtype.bitsize() / 8);
@@ -247,12 +271,12 @@ pub fn full<B: Backend>(b: &B, model: &mut Decoder<B>, config: &Value, dtype: Dt
                 let why = format!("{} has values beyond float16's 65504; save as bfloat16 or float32", tensor.name);
                 return Err(Error::file(dir, why));
             }
-            let bytes = encode(&values, dtype);
-            total += bytes.len();
+            let record = Record::new(&tensor.name, tensor.shape(), &values, dtype);
+            total += record.bytes.len();
             index.insert(tensor.name.clone(), file.clone().into());
-            records.push(Record { name: tensor.name.clone(), shape: tensor.shape(), bytes });
+            records.push(record);
         }
-        write_safetensors(&dir.join(file), &records, dtype)?;
+        write_safetensors(&dir.join(file), &records)?;
     }
     if shards.len() > 1 {
         let index = json!({ "metadata": { "total_size": total }, "weight_map": index });

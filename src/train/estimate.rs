@@ -21,7 +21,6 @@ use crate::model::forward::Rates;
 use crate::model::hub;
 use crate::model::params::{Param, Train};
 use crate::model::workspace::{Kept, Recompute, Workspace};
-use safetensors::Dtype;
 use serde::Serialize;
 
 /// Bytes of a run on its device, by what they are for.
@@ -70,6 +69,7 @@ impl Bytes {
         self.weights += match &param {
             Param::Matrix(matrix) => match &matrix.w {
                 Stored::Float(w) | Stored::Bf16(w) => w.bytes(),
+                Stored::Nf4(w) => w.buffers().into_iter().map(Counted::bytes).sum(),
             },
             Param::Dense(dense) => dense.w.bytes(),
         };
@@ -133,11 +133,11 @@ pub struct Parameters {
 
 /// The model of the recipe on a plan.
 fn build<E: Number>(plan: &Plan<E>, prepared: &Prepared) -> Result<Decoder<Plan<E>>> {
-    let bf16 = match &prepared.origin {
-        Origin::Files(files) => files.checkpoint.main_dtype() == Dtype::BF16,
-        Origin::Random(..) => false,
+    let sizes = match &prepared.origin {
+        Origin::Files(files) => files.sizes(),
+        Origin::Random(..) => Init::Shapes { bf16: false },
     };
-    setup::model(plan, prepared, &Init::Shapes { bf16 }, &AdapterInit::Shapes)
+    setup::model(plan, prepared, &sizes, &AdapterInit::Shapes)
 }
 
 /// Bytes of a run on a device that `plan` stands for; each call makes a new one. The weights of a `reference_model` are

@@ -161,7 +161,7 @@ mod tests {
             sections.iter().flat_map(names).collect()
         };
         let bits = listed(&[
-            ("model", "embd_dropout resid_dropout attention_dropout"),
+            ("model", "embd_dropout resid_dropout attention_dropout quantization double_quant skip_modules"),
             ("data", "task cut cut_seed fim max_length prompt_weight chat_date batching max_tokens shuffle"),
             (
                 "salience",

@@ -56,7 +56,7 @@ impl Prepared {
 
     /// The same for a run that goes on from where `resume` says.
     pub fn resuming(mut recipe: Recipe, resume: &Resume) -> Result<Prepared> {
-        let files = ModelFiles::open(&recipe.model.model_name_or_path)?;
+        let files = ModelFiles::open(&recipe.model.model_name_or_path)?.quantized(recipe.quantizer());
         let mut notes = Vec::new();
         let resumed = resume.find(&recipe, &files.dir, &mut notes)?;
         let tokenizer = files.tokenizer(recipe.model.tokenizer.as_deref(), None)?;
@@ -196,6 +196,11 @@ pub(super) fn saved_dtype(recipe: &Recipe, origin: &Origin) -> Dtype {
 fn check_saved(prepared: &Prepared) -> Result {
     let (recipe, origin) = (&prepared.recipe, &prepared.origin);
     let Origin::Files(files) = origin else { return Ok(()) };
+    if recipe.train.method == Method::Full && files.is_coded() {
+        let why = "its weights are in 4 bits, which only adapters train on; set train.method to lora, or give the \
+                   16-bit original";
+        return Err(Error::file(files.checkpoint.origin(), why));
+    }
     if recipe.train.method != Method::Full || saved_dtype(recipe, origin) != Dtype::F16 {
         return Ok(());
     }
@@ -352,6 +357,8 @@ fn notes_of(prepared: &Prepared, marker: Option<(u32, usize)>) -> Vec<String> {
 fn idle(recipe: &Recipe) -> Vec<String> {
     let cases = [
         ("on full fine-tuning", recipe.train.method == Method::Full, "lora."),
+        ("where model.quantization is \"none\"", recipe.quantizer().is_none(), "model.double_quant"),
+        ("where model.quantization is \"none\"", recipe.quantizer().is_none(), "model.skip_modules"),
         ("where neither salience.condition nor salience.priors is set", !salience::asked(recipe), "salience."),
         ("where data.validation_file is unset", recipe.data.validation_file.is_none(), "train.eval_steps"),
         ("where data.validation_file is unset", recipe.data.validation_file.is_none(), "eval."),

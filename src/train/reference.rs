@@ -14,7 +14,7 @@ use super::step::Machine;
 use crate::backend::Backend;
 use crate::data::corpus::Corpus;
 use crate::error::{Error, Result};
-use crate::model::decoder::{Decoder, Init};
+use crate::model::decoder::Decoder;
 use crate::model::files::ModelFiles;
 use std::path::Path;
 
@@ -76,5 +76,5 @@ pub fn model<B: Backend>(b: &B, dir: &Path, prepared: &Prepared) -> Result<Decod
     }
     let positions = positions(prepared);
     files.spec.check_length(positions, &files.dir.join("config.json"))?;
-    Decoder::build(b, files.spec, &Init::File(&files.checkpoint), None, positions)
+    Decoder::build(b, files.spec.clone(), &files.values(), None, positions)
 }

@@ -73,7 +73,7 @@ impl<B: Backend> Run<B> {
         let changes = resume::changes(resumed, &fingerprint)?;
         let seed = recipe.train.seed;
         let base = match &prepared.origin {
-            Origin::Files(files) => Init::File(&files.checkpoint),
+            Origin::Files(files) => files.values(),
             Origin::Random(..) => Init::Random { seed, std: 0.02, bf16: false },
         };
         let mut model = setup::model(&backend, &prepared, &base, &AdapterInit::Fresh { seed })?;

@@ -119,11 +119,6 @@ fn mixture_of_experts() {
 }
 
 #[test]
-fn quantisation() {
-    not_done("quantization_config", json!({"bits": 4}), "quantised weights");
-}
-
-#[test]
 fn unknown_rope() {
     let why = "rope type `yarn` is not supported (default, linear, llama3 are)";
     refused("rope_parameters", json!({"rope_type": "yarn", "factor": 4.0}), why);

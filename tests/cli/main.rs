@@ -32,6 +32,7 @@ mod inspect;
 mod label;
 mod models;
 mod priors;
+mod quantize;
 mod recipe;
 mod recordings;
 mod report;

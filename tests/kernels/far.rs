@@ -10,6 +10,7 @@ use eyekern::backend::cuda::device::{Args, Device, Product};
 use eyekern::backend::cuda::emulated::{Blocks, Emulator, Memory, Schedule};
 use eyekern::backend::cuda::{Arg, Cuda, Geometry, TensorMap};
 use eyekern::backend::moments::{GROUP, Moments, Optim};
+use eyekern::backend::nf4;
 use eyekern::backend::{
     Act, AdamW, Affine, Backend, Elem, F, Gemm, Head, HeadOps, Heads, Memory as _, Norm, Number, Rows, S, Stored,
     Tokens, Turn, Update, scalar,
@@ -201,6 +202,39 @@ fn tables<B: Backend>(lab: &mut Lab<B>, total: usize) -> Vec<Output> {
         ("d_table", Bound::Rms(1e-5), lab.read_stat(&d_table, size)),
         ("d_places", Bound::Rms(1e-5), lab.read_stat(&d_places, size)),
     ]
+}
+
+/// The last rows of a table in 4 bits, with blocks that share a scale.
+fn coded<B: Backend>(lab: &mut Lab<B>, total: usize) -> Vec<Output> {
+    let (s, len) = (Rows { n: FEW, width: WIDTH }, FEW * WIDTH);
+    let bytes = |lab: &mut Lab<B>, n: usize| (0..n).map(|_| lab.below(256) as u8).collect::<Vec<_>>();
+    let codes = bytes(lab, len / 2);
+    // blocks and those that share a scale begin at the same values in few rows and in all
+    let (block, all) = (64, total * WIDTH / 64 + 1);
+    let few = len.div_ceil(block);
+    let (scales, most) = (bytes(lab, few), lab.values(few.div_ceil(256), 0.5));
+    let floats = |values: Vec<f64>| values.into_iter().map(|x| x as f32).collect::<Vec<_>>();
+    let map = floats(lab.values(256, 1.0));
+    let scales = nf4::Scales::Nested {
+        codes: ending(lab.b, all, &scales),
+        block: 256,
+        absmax: ending(lab.b, all.div_ceil(256), &floats(most)),
+        map: ending(lab.b, 256, &map),
+        offset: 0.75,
+    };
+    let values = nf4::Coded { len: total * WIDTH, block, codes: ending(lab.b, total * WIDTH / 2, &codes), scales };
+    let slices = vec![nf4::Slice { row: 0, rows: total, order: None, values }];
+    let table = Stored::Nf4(nf4::Nf4 { cols: WIDTH, slices });
+    let last = total as u32 - 1;
+    let tokens = tokens(lab.b, FEW, FEW, &[last, last - 2, last - 1]);
+    let mut y = lab.poison(len);
+    lab.b.embed(s, &tokens, &table, None, 1.0, None, &mut y).expect("embed");
+    vec![("y", Bound::Rms(2e-3), lab.read(&y, len))]
+}
+
+#[test]
+fn rows_in_4_bits() {
+    compare_far!("a table in 4 bits", coded, FEW, ROWS + FEW);
 }
 
 /// Rotations, with a table of angles that is as far.

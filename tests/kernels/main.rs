@@ -12,6 +12,7 @@ mod device;
 mod far;
 mod head;
 mod linear;
+mod nf4;
 mod optim;
 mod rows;
 

@@ -19,7 +19,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// Largest |NLL - expected|.
-fn nll_error(machine: &mut Machine<Cpu<f32>>, batch: &Batch, expected: &[f64]) -> f64 {
+pub fn nll_error(machine: &mut Machine<Cpu<f32>>, batch: &Batch, expected: &[f64]) -> f64 {
     let logp = machine.logp(batch, true).expect("forward");
     assert_eq!(logp.len(), expected.len(), "supervised tokens");
     logp.iter().zip(expected).map(|(l, e)| (f64::from(-l) - e).abs()).fold(0.0, worst)
@@ -139,7 +139,8 @@ fn parity(dir: &Path) -> Check {
     }
     gate("full final norms", final_l2, 10.0 * limit)?;
 
-    let lora = lora(&folder, &batch, &mut note);
+    let adapted = machine::<f32>(&folder.model(), Some(&folder.dir.join("adapter_init")), Setup::plain(false));
+    let lora = lora(adapted, &folder, &batch, &mut note);
     saved_files(&folder).and(lora)?;
     println!("parity {name}:{line}");
     Ok(())
@@ -160,9 +161,8 @@ fn packed_norms(machine: &mut Machine<Cpu<f32>>, folder: &Folder) -> f64 {
 }
 
 /// Gradients of an adapter, 5 steps of it, and its final values.
-fn lora(folder: &Folder, batch: &Batch, note: &mut impl FnMut(&str, f64)) -> Check {
+pub fn lora(mut m: Machine<Cpu<f32>>, folder: &Folder, batch: &Batch, note: &mut impl FnMut(&str, f64)) -> Check {
     let meta = &folder.meta["lora"];
-    let mut m = machine::<f32>(&folder.model(), Some(&folder.dir.join("adapter_init")), Setup::plain(false));
     let outcome = m.gradients(std::slice::from_ref(batch), 1).map_err(|e| e.to_string())?;
     gate("lora loss", worst_relative(&[outcome.loss], &[num(&meta["loss_count_init"])]), 1e-5)?;
     let b = &m.backend;

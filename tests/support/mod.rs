@@ -104,8 +104,13 @@ pub fn machine_of<R: Real>(spec: Spec, model: &Path, adapter: Option<&Path>, set
 /// The same on any backend.
 pub fn machine_on<B: Backend>(b: B, spec: Spec, model: &Path, adapter: Option<&Path>, setup: Setup) -> Machine<B> {
     let checkpoint = Checkpoint::open(model).expect("a fixture's weights");
-    let mut decoder = Decoder::build(&b, spec, &Init::File(&checkpoint), setup.train_base.then_some(Optim::AdamW), 256)
-        .expect("builds");
+    machine_from(b, spec, &Init::File(&checkpoint), adapter, setup)
+}
+
+/// The same with values from anywhere.
+pub fn machine_from<B: Backend>(b: B, spec: Spec, values: &Init, adapter: Option<&Path>, setup: Setup) -> Machine<B> {
+    let train = setup.train_base.then_some(Optim::AdamW);
+    let mut decoder = Decoder::build(&b, spec, values, train, 256).expect("builds");
     if let Some(dir) = adapter {
         attach(&b, &mut decoder, dir);
     }

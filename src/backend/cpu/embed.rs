@@ -4,14 +4,24 @@ use super::real::Real;
 use super::{Cpu, Dropout, EmbedOps, Rows, Stored, Tokens};
 use crate::error::Result;
 
+/// Values of a row in 4 bits that are decoded at a time.
+const PART: usize = 64;
+
 impl<R: Real> Stored<Cpu<R>> {
-    /// Row `i` of a matrix of `width` columns, widened.
-    fn row(&self, i: usize, width: usize) -> impl Iterator<Item = R> + '_ {
-        let (full, narrow) = match self {
-            Stored::Float(w) => (&w[i * width..(i + 1) * width], [].as_slice()),
-            Stored::Bf16(w) => ([].as_slice(), &w[i * width..(i + 1) * width]),
-        };
-        full.iter().copied().chain(narrow.iter().map(|&x| R::of_bf16(x)))
+    /// Calls `f` with each value of row `i` of a matrix of `width` columns, widened, and with its place in `to`.
+    fn with_row(&self, i: usize, width: usize, to: &mut [R], f: impl Fn(&mut R, R)) {
+        let row = i * width..(i + 1) * width;
+        match self {
+            Stored::Float(w) => to.iter_mut().zip(&w[row]).for_each(|(to, &x)| f(to, x)),
+            Stored::Bf16(w) => to.iter_mut().zip(&w[row]).for_each(|(to, &x)| f(to, R::of_bf16(x))),
+            Stored::Nf4(w) => {
+                for (part, to) in to.chunks_mut(PART).enumerate() {
+                    let mut values = [R::of(0.0); PART];
+                    w.row(i, part * PART, &mut values[..to.len()]);
+                    to.iter_mut().zip(values).for_each(|(to, x)| f(to, x));
+                }
+            }
+        }
     }
 }
 
@@ -24,13 +34,9 @@ impl<R: Real> EmbedOps for Cpu<R> {
         self.blocks(&mut y[..s.n * s.width], s.width, |first, rows| {
             for (r, row) in rows.chunks_exact_mut(s.width).enumerate() {
                 let t = first + r;
-                for (out, w) in row.iter_mut().zip(table.row(tokens.ids[t] as usize, s.width)) {
-                    *out = scale * w;
-                }
+                table.with_row(tokens.ids[t] as usize, s.width, row, |out, w| *out = scale * w);
                 if let Some(positions) = positions {
-                    for (out, w) in row.iter_mut().zip(positions.row(tokens.pos[t] as usize, s.width)) {
-                        *out += w;
-                    }
+                    positions.with_row(tokens.pos[t] as usize, s.width, row, |out, w| *out += w);
                 }
                 if let Some(drop) = drop {
                     drop.apply(t, 0, 0, row);

@@ -6,7 +6,7 @@ use crate::backend::Number;
 use num_traits::{Float, NumAssign};
 
 /// `f32` for training, `f64` for gradient checks.
-pub trait Real: Number + Float + NumAssign + Product + std::iter::Sum + std::fmt::Debug {
+pub trait Real: Number + Float + NumAssign + Product + From<f32> + std::iter::Sum + std::fmt::Debug {
     /// Widens a bf16 weight (exact).
     fn of_bf16(x: half::bf16) -> Self;
     /// The error function.

@@ -9,7 +9,7 @@ use super::optim::Optimiser;
 use crate::backend::*;
 use crate::error::Result;
 use half::bf16;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::marker::PhantomData;
 
 /// A CUDA device, or its emulation, as a backend.
@@ -19,6 +19,10 @@ pub struct Cuda<D: Device> {
     pub(super) hopper: bool,
     /// Made at the first step and kept.
     pub(super) optimiser: RefCell<Optimiser<D>>,
+    /// Values of a weight in 4 bits while an operation reads them; as long as the largest so far.
+    pub(super) panel: RefCell<Option<Buffer<D, bf16>>>,
+    /// What codes of 4 bits stand for.
+    pub(super) levels: OnceCell<Buffer<D, f32>>,
 }
 
 /// `len` values in device memory.
@@ -42,7 +46,8 @@ pub(super) fn optional<D: Device, T>(buffer: Option<&Buffer<D, T>>) -> u64 {
 impl<D: Device> Cuda<D> {
     /// On this device.
     pub fn new(device: D) -> Cuda<D> {
-        Cuda { hopper: device.hopper(), device, optimiser: RefCell::default() }
+        let hopper = device.hopper();
+        Cuda { device, hopper, optimiser: RefCell::default(), panel: RefCell::default(), levels: OnceCell::new() }
     }
 
     /// Without kernels that are for one architecture only: those that serve all are used there, too.
@@ -74,15 +79,6 @@ impl<D: Device> Cuda<D> {
         }
         let [x, y] = grid.map(|n| n as u32);
         self.device.launch(kernel, Geometry { grid: [x, y, 1], block: [threads, 1, 1], shared }, args)
-    }
-}
-
-impl<D: Device> Stored<Cuda<D>> {
-    /// Trained or frozen, a weight is bf16 here.
-    pub(super) fn bf16(&self) -> &Buffer<D, bf16> {
-        match self {
-            Stored::Float(w) | Stored::Bf16(w) => w,
-        }
     }
 }
 

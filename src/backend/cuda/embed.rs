@@ -1,6 +1,6 @@
 //! Token and position embeddings.
 
-use super::backend::{Cuda, optional};
+use super::backend::Cuda;
 use super::device::{Args, Device};
 use crate::backend::{Dropout, EmbedOps, F, Ids, Rows, S, Stored, Tokens};
 use crate::error::Result;
@@ -10,18 +10,19 @@ impl<D: Device> EmbedOps for Cuda<D> {
         &self, s: Rows, tokens: &Tokens<Self>, table: &Stored<Self>, positions: Option<&Stored<Self>>, scale: f64,
         drop: Option<Dropout<Self>>, y: &mut F<Self>,
     ) -> Result {
-        let args = Args::default()
-            .addresses([
-                tokens.ids.address(),
-                tokens.pos.address(),
-                table.bf16().address(),
-                optional(positions.map(Stored::bf16)),
-            ])
-            .float(scale)
-            .words(&Dropout::words(drop))
-            .address(y.address())
-            .int(s.width);
-        self.per_row("embed", s.n, s.width, args)
+        let launch = |table: u64, positions: u64| {
+            let args = Args::default()
+                .addresses([tokens.ids.address(), tokens.pos.address(), table, positions])
+                .float(scale)
+                .words(&Dropout::words(drop))
+                .address(y.address())
+                .int(s.width);
+            self.per_row("embed", s.n, s.width, args)
+        };
+        self.with_bf16(table, |table| match positions {
+            None => launch(table.address(), 0),
+            Some(positions) => self.with_bf16(positions, |positions| launch(table.address(), positions.address())),
+        })
     }
 
     fn embed_bwd(

@@ -59,15 +59,20 @@ impl<D: Device> HeadOps for Cuda<D> {
 impl<D: Device> Cuda<D> {
     /// `logits = scale x Wᵀ` of the chunk.
     fn logits(&self, s: Head, x: &F<Self>, w: &Stored<Self>, logits: &mut Buffer<D, f32>) -> Result {
-        let (x, w) = (matrix(&x.memory, s.first * s.width, s.width), transpose(&w.bf16().memory, 0, s.width));
-        self.device.product(Product::new((s.rows, s.vocab, s.width), x, w).times(s.scale).wide(), &mut logits.memory)
+        self.with_bf16(w, |w| {
+            let (x, w) = (matrix(&x.memory, s.first * s.width, s.width), transpose(&w.memory, 0, s.width));
+            let product = Product::new((s.rows, s.vocab, s.width), x, w).times(s.scale).wide();
+            self.device.product(product, &mut logits.memory)
+        })
     }
 
     /// `dx = scale d W` of the chunk, from the bf16 gradients in the front half of each row of f32 logits.
     fn through(&self, s: Head, w: &Stored<Self>, logits: &Buffer<D, f32>, dx: &mut F<Self>) -> Result {
-        let (d, w) = (matrix(&logits.memory, 0, 2 * s.vocab), matrix(&w.bf16().memory, 0, s.width));
-        let product = Product::new((s.rows, s.width, s.vocab), d, w).times(s.scale).at(s.first * s.width, s.width);
-        self.device.product(product, &mut dx.memory)
+        self.with_bf16(w, |w| {
+            let (d, w) = (matrix(&logits.memory, 0, 2 * s.vocab), matrix(&w.memory, 0, s.width));
+            let product = Product::new((s.rows, s.width, s.vocab), d, w).times(s.scale).at(s.first * s.width, s.width);
+            self.device.product(product, &mut dx.memory)
+        })
     }
 
     /// `head_logp` or `head_unit`: a block per row of logits.

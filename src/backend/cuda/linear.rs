@@ -7,11 +7,13 @@ use crate::error::Result;
 
 impl<D: Device> LinearOps for Cuda<D> {
     fn linear(&self, s: Gemm, x: &F<Self>, w: &Stored<Self>, bias: Option<&F<Self>>, y: &mut F<Self>) -> Result {
-        let (x, w) = (matrix(&x.memory, 0, s.inp), transpose(&w.bf16().memory, 0, s.inp));
-        let product = Product::new((s.rows, s.out, s.inp), x, w).times(s.alpha);
         // the library adds a bias after its scale
         let (within, after) = if s.alpha == 1.0 { (bias, None) } else { (None, bias) };
-        self.device.product(product.plus(within.map(|bias| &bias.memory)), &mut y.memory)?;
+        self.with_bf16(w, |w| {
+            let (x, w) = (matrix(&x.memory, 0, s.inp), transpose(&w.memory, 0, s.inp));
+            let product = Product::new((s.rows, s.out, s.inp), x, w).times(s.alpha);
+            self.device.product(product.plus(within.map(|bias| &bias.memory)), &mut y.memory)
+        })?;
         match after {
             Some(bias) => self.add_bias(Rows { n: s.rows, width: s.out }, bias, s.alpha, y),
             None => Ok(()),
@@ -23,9 +25,11 @@ impl<D: Device> LinearOps for Cuda<D> {
         dw: Option<&mut S<Self>>, d_bias: Option<&mut S<Self>>,
     ) -> Result {
         if let Some(dx) = dx {
-            let (dy, w) = (matrix(&dy.memory, 0, s.out), matrix(&w.bf16().memory, 0, s.inp));
-            let product = Product::new((s.rows, s.inp, s.out), dy, w).times(s.alpha);
-            self.device.product(product, &mut dx.memory)?;
+            self.with_bf16(w, |w| {
+                let (dy, w) = (matrix(&dy.memory, 0, s.out), matrix(&w.memory, 0, s.inp));
+                let product = Product::new((s.rows, s.inp, s.out), dy, w).times(s.alpha);
+                self.device.product(product, &mut dx.memory)
+            })?;
         }
         if let Some(dw) = dw {
             let (dy, x) = (transpose(&dy.memory, 0, s.out), matrix(&x.memory, 0, s.inp));

@@ -27,6 +27,7 @@ pub mod libraries;
 mod linear;
 mod loops;
 pub mod lt;
+mod nf4;
 mod norm;
 pub mod nvrtc;
 mod objective;

@@ -4,6 +4,7 @@ use super::AblateArgs;
 use crate::cli::device::{Dtype, Threads};
 use crate::cli::eval::{self, EvalArgs};
 use crate::cli::overrides::Overrides;
+use crate::cli::quantize::Quantize;
 use crate::cli::rows::RowArgs;
 use crate::cli::terminal::Terminal;
 use crate::cli::train;
@@ -159,6 +160,7 @@ impl Common<'_> {
             batch_size: e.per_device_eval_batch_size.clamp(1, 4096) as u16,
             device: self.args.device,
             dtype: Dtype { dtype: recipe.train.compute_dtype },
+            quantize: Quantize::default(), // the recipe has it
             threads: Threads { threads: self.args.threads.threads },
         }
     }

@@ -9,6 +9,7 @@ use super::device::{self, Threads};
 use super::generate::job::Generation;
 use super::generate::rows::Output;
 use super::generate::{check_lengths, note_lengths};
+use super::quantize::Quantize;
 use super::rows::RowArgs;
 use super::terminal::{Terminal, counted};
 use crate::backend::ComputeDtype;
@@ -21,6 +22,7 @@ use crate::eval::attention::figures::{HEADS, WHOLE, needs_path};
 use crate::files;
 use crate::model::files::ModelFiles;
 use crate::model::peft::AdapterFiles;
+use crate::model::quantized::Quantizer;
 use crate::model::sample::Sampling;
 use crate::model::{decode, ends};
 use crate::train::recipe::Recipe;
@@ -88,6 +90,8 @@ pub struct AttentionArgs {
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
     #[command(flatten)]
+    pub quantize: Quantize,
+    #[command(flatten)]
     pub threads: Threads,
 }
 
@@ -103,9 +107,10 @@ struct Arm {
 
 impl Arm {
     fn open(
-        model: &str, adapter: Option<&Path>, tokenizer: Option<&Path>, lines: PathBuf, out: &mut Terminal,
+        model: &str, adapter: Option<&Path>, tokenizer: Option<&Path>, lines: PathBuf, quantizer: Option<Quantizer>,
+        out: &mut Terminal,
     ) -> Result<Arm> {
-        let files = ModelFiles::open(model)?;
+        let files = ModelFiles::open(model)?.quantized(quantizer);
         let opened = adapter.map(|dir| AdapterFiles::open(dir, &files.spec, &files.checkpoint)).transpose()?;
         opened.iter().flat_map(|a| &a.note).for_each(|note| out.note(&format!("note: {note}")));
         let tokenizer = files.tokenizer(tokenizer, adapter)?;
@@ -141,7 +146,7 @@ impl Arm {
         let adapter = self.adapter.as_ref().map(AdapterFiles::digest).transpose()?;
         let cut = (recipe.data.cut, recipe.data.cut_seed, recipe.data.fim, recipe.salience.source_lang);
         let tokenizer = self.tokenizer.as_ref().map(Tokenizer::inputs);
-        let options = (args.max_new_tokens, args.examples, mapped);
+        let options = (args.max_new_tokens, args.examples, mapped, &self.files.quantizer);
         hash.update(format!("{:?}", (adapter, tokenizer, &self.ends, cut, options)).as_bytes());
         Ok(hash.finalize())
     }
@@ -194,13 +199,15 @@ pub fn run(args: &AttentionArgs, out: &mut Terminal) -> Result {
     }
     let lines = |name: &str| args.output.join(name);
     let own = recipe.model.tokenizer.clone();
-    let model = Arm::open(&args.model, args.adapter.as_deref(), own.as_deref(), lines("model.jsonl"), out)?;
+    let quantizer = args.quantize.quantizer().or_else(|| recipe.quantizer());
+    let model =
+        Arm::open(&args.model, args.adapter.as_deref(), own.as_deref(), lines("model.jsonl"), quantizer.clone(), out)?;
     let baseline = match (&args.baseline_model, &args.baseline_adapter) {
         (None, None) => None,
         (other, adapter) => {
             let name = other.as_ref().unwrap_or(&args.model);
             let own = own.filter(|_| *name == args.model);
-            Some(Arm::open(name, adapter.as_deref(), own.as_deref(), lines("baseline.jsonl"), out)?)
+            Some(Arm::open(name, adapter.as_deref(), own.as_deref(), lines("baseline.jsonl"), quantizer, out)?)
         }
     };
     let contexts = model.contexts(args, &recipe)?;

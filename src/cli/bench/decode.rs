@@ -1,12 +1,13 @@
 //! `eyekern bench decode`: times generation.
 
 use super::clock::Times;
-use super::{Device, Dtype, Format, Site, Terminal, header, model, object, peak};
+use super::model::Weights;
+use super::{Device, Dtype, Format, Site, Terminal, choice, header, model, object, peak};
 use crate::backend::{Backend, ComputeDtype};
 use crate::error::Result;
 use crate::model::config::Spec;
 use crate::model::decode::{Room, Session};
-use crate::model::decoder::{Decoder, Init};
+use crate::model::decoder::Decoder;
 use crate::model::sample::Sampling;
 use crate::random::{Purpose, Stream};
 use clap::Args;
@@ -19,9 +20,9 @@ Examples:
   eyekern bench decode --shape 135m
   eyekern bench decode --shape 1b --batch 8 --prompt 512 --new-tokens 128 --format json
 
-Each JSON line has the keys bench, engine, device, backend, shape, batch, prompt, new_tokens, prefill_ms (time to the
-first token of every prompt, median), tok_s (decoding speed of the whole batch after it, median), tok_s_min, tok_s_max
-and peak_bytes.";
+Each JSON line has the keys bench, engine, device, backend, shape, weights, batch, prompt, new_tokens, prefill_ms (time
+to the first token of every prompt, median), tok_s (decoding speed of the whole batch after it, median), tok_s_min,
+tok_s_max and peak_bytes.";
 
 /// Arguments of `eyekern bench decode`.
 #[derive(Args, Debug)]
@@ -31,6 +32,9 @@ pub struct DecodeArgs {
     pub device: Device,
     #[command(flatten)]
     pub dtype: Dtype,
+    /// Storage of the weights: auto is the number format of products.
+    #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = choice::<Weights>())]
+    pub weights: Weights,
     /// Shape of the model: 1b, 135m, 15m, tiny, or a directory with a config.json.
     #[arg(long, value_name = "SHAPE", default_value = "tiny")]
     pub shape: String,
@@ -92,7 +96,7 @@ impl Continuations<'_> {
         }
         let prompts = self.prompts();
         let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-        let source = Init::Random { seed: args.seed, std: 0.02, bf16: args.dtype.dtype == ComputeDtype::Bf16 };
+        let source = model::init(args.seed, args.weights, args.dtype.dtype);
         let (length, more) = ((args.prompt + args.new_tokens) as usize, args.new_tokens as usize);
         let model = Decoder::build(b, self.spec, &source, None, length)?;
         let room = Room::of(prompts.iter().map(|p| p.len()), more);
@@ -136,7 +140,8 @@ fn line<B: Backend>(args: &DecodeArgs, site: &Site<B>, b: &B, prefill: Times, de
             site,
             "decode",
             json!({
-                "shape": args.shape, "batch": args.batch, "prompt": args.prompt, "new_tokens": args.new_tokens,
+                "shape": args.shape, "weights": args.weights, "batch": args.batch, "prompt": args.prompt,
+                "new_tokens": args.new_tokens,
                 "prefill_ms": 1e3 * prefill.median, "tok_s": rate(decode.median),
                 "tok_s_min": rate(decode.max), "tok_s_max": rate(decode.min), "peak_bytes": (site.meter.memory)(b),
             }),

@@ -1,9 +1,33 @@
-//! The model shapes of the benchmarks.
+//! The models of the benchmarks: shapes, and the storage of random weights.
 
+use crate::backend::ComputeDtype;
+use crate::backend::nf4::Scheme;
+use crate::choices::choices;
 use crate::error::{Error, Result};
 use crate::model::config::Spec;
+use crate::model::decoder::Init;
+use crate::model::quantized::Quantizer;
 use serde_json::{Value, json};
 use std::path::Path;
+
+choices! {
+    /// The storage of weights.
+    Weights {
+        /// The number format of products.
+        Auto = "auto",
+        /// bf16 where they are frozen, as most checkpoints have them.
+        Bf16 = "bf16",
+        /// NF4 in the projections, for LoRA; all else in bf16.
+        Nf4 = "nf4",
+    }
+}
+
+/// Random weights for products in `dtype`.
+pub fn init(seed: u64, weights: Weights, dtype: ComputeDtype) -> Init<'static> {
+    static NF4: Quantizer = Quantizer { scheme: Scheme { double: true }, skip: Vec::new() };
+    let bf16 = weights != Weights::Auto || dtype == ComputeDtype::Bf16;
+    Init::Random { seed, std: 0.02, bf16 }.quantized((weights == Weights::Nf4).then_some(&NF4))
+}
 
 /// A built-in shape, or the shape in a directory's config.json.
 pub fn spec(shape: &str) -> Result<Spec> {

@@ -2,14 +2,15 @@
 
 use super::clock::Times;
 use super::load::{Kind, Load};
+use super::model::Weights;
 use super::{Device, Dtype, Format, Site, Terminal, choice, header, model, object, peak};
 use crate::backend::moments::Optim;
 use crate::backend::{AdamW, Backend, ComputeDtype};
 use crate::choices::Choice;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::adapter::{AdapterInit, LoraConfig, Targets};
 use crate::model::config::Spec;
-use crate::model::decoder::{Decoder, Init};
+use crate::model::decoder::Decoder;
 use crate::train::step::{Capacity, Machine, StepSettings, Update};
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -21,9 +22,9 @@ Examples:
   eyekern bench step --shape 15m --batch 4 --seq 256
   eyekern bench step --shape 1b --rows full,packed --active 1.0,0.35 --format json
 
-Each JSON line has the keys bench, engine, device, backend, shape, method, optim, rank, batch, seq, rows, active, slots,
-real_tokens, supervised_tokens, step_ms (median), step_ms_min, step_ms_max, tok_s, slots_s, supervised_s, peak_bytes,
-trained and loss.";
+Each JSON line has the keys bench, engine, device, backend, shape, weights, method, optim, rank, batch, seq, rows,
+active, slots, real_tokens, supervised_tokens, step_ms (median), step_ms_min, step_ms_max, tok_s, slots_s, supervised_s,
+peak_bytes, trained and loss.";
 
 /// Arguments of `eyekern bench step`.
 #[derive(Args, Debug)]
@@ -33,6 +34,9 @@ pub struct StepArgs {
     pub device: Device,
     #[command(flatten)]
     pub dtype: Dtype,
+    /// Storage of the weights: auto is the number format of products.
+    #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = choice::<Weights>())]
+    pub weights: Weights,
     /// Shape of the model: 1b, 135m, 15m, tiny, or a directory with a config.json.
     #[arg(long, value_name = "SHAPE", default_value = "tiny")]
     pub shape: String,
@@ -115,6 +119,10 @@ impl Steps<'_> {
 
     /// Reads the shape, so that an invalid shape is refused before a device is opened.
     pub fn new(args: &StepArgs) -> Result<Steps<'_>> {
+        if (args.method, args.weights) == (Method::Full, Weights::Nf4) {
+            let why = "--weights nf4 is for --method lora: weights in 4 bits are not trained";
+            return Err(Error::Usage(why.into()));
+        }
         let spec = model::spec(&args.shape)?;
         spec.check_length(args.seq as usize, args.shape.as_ref())?;
         Ok(Steps { args, spec })
@@ -122,7 +130,7 @@ impl Steps<'_> {
 
     fn machine<B: Backend>(&self, b: B) -> Result<(Machine<B>, usize)> {
         let args = self.args;
-        let source = Init::Random { seed: args.seed, std: 0.02, bf16: args.dtype.dtype == ComputeDtype::Bf16 };
+        let source = model::init(args.seed, args.weights, args.dtype.dtype);
         let (positions, full) = (args.seq as usize, args.method == Method::Full);
         let mut model = Decoder::build(&b, self.spec.clone(), &source, full.then_some(args.optim), positions)?;
         if !full {
@@ -187,7 +195,7 @@ impl Row {
                 site,
                 "step",
                 json!({
-                    "shape": args.shape,
+                    "shape": args.shape, "weights": args.weights,
                     "method": if args.method == Method::Full { "full" } else { "lora" },
                     "optim": args.optim,
                     "rank": if args.method == Method::Full { None } else { Some(args.rank) },

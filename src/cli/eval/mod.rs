@@ -8,6 +8,7 @@ use super::device::{self, Dtype, Threads};
 use super::generate::job::Generation;
 use super::generate::rows::Output;
 use super::generate::{check_lengths, note_lengths};
+use super::quantize::Quantize;
 use super::rows::RowArgs;
 use super::score::{self, ScoreArgs, ScoreFormat, Scoring};
 use super::terminal::Terminal;
@@ -102,6 +103,8 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub dtype: Dtype,
     #[command(flatten)]
+    pub quantize: Quantize,
+    #[command(flatten)]
     pub threads: Threads,
 }
 
@@ -116,7 +119,8 @@ pub fn run(args: &EvalArgs, out: &mut Terminal) -> Result {
     if args.stop.iter().any(String::is_empty) {
         return Err(Error::Usage("--stop is empty, so every text would end at once; give the text to stop at".into()));
     }
-    let model = ModelFiles::open(&args.model)?;
+    let quantizer = args.quantize.quantizer().or_else(|| recipe.quantizer());
+    let model = ModelFiles::open(&args.model)?.quantized(quantizer);
     let adapter =
         args.adapter.as_deref().map(|dir| AdapterFiles::open(dir, &model.spec, &model.checkpoint)).transpose()?;
     adapter.iter().flat_map(|a| &a.note).for_each(|note| out.note(&format!("note: {note}")));
@@ -253,7 +257,8 @@ fn fingerprint(
     hash.update(model.digest()?.as_bytes());
     let adapter = adapter.map(AdapterFiles::digest).transpose()?;
     let cut = (recipe.data.cut, recipe.data.cut_seed, recipe.salience.source_lang);
-    let inputs = (adapter, tokenizer.inputs(), ends, args.max_new_tokens, &args.stop, cut, args.dtype.dtype);
+    let format = (args.dtype.dtype, &model.quantizer);
+    let inputs = (adapter, tokenizer.inputs(), ends, args.max_new_tokens, &args.stop, cut, format);
     hash.update(format!("{inputs:?}").as_bytes());
     Ok(hash.finalize())
 }

@@ -9,12 +9,11 @@ use crate::data::requests::Prompt;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 use crate::model::decode::{Room, Session};
-use crate::model::decoder::{Decoder, Init};
+use crate::model::decoder::Decoder;
 use crate::model::files::ModelFiles;
 use crate::model::generate::{self, Event, GenerationConfig};
 use crate::model::peft::AdapterFiles;
 use crate::model::sample::Sampling;
-use safetensors::Dtype;
 use std::time::Instant;
 
 /// The checked inputs of a generation, before a device is chosen.
@@ -59,8 +58,7 @@ impl Generation {
 
     /// The model without values, for `positions` positions.
     pub fn shapes(&self, plan: &Plan, positions: usize) -> Result<Decoder<Plan>> {
-        let bf16 = self.files.checkpoint.main_dtype() == Dtype::BF16;
-        let mut model = Decoder::build(plan, self.files.spec.clone(), &Init::Shapes { bf16 }, None, positions)?;
+        let mut model = Decoder::build(plan, self.files.spec.clone(), &self.files.sizes(), None, positions)?;
         if let Some(adapter) = &self.adapter {
             adapter.attach_shapes(plan, &mut model)?;
         }
@@ -69,8 +67,7 @@ impl Generation {
 
     /// The model with its adapter, for `positions` positions.
     pub fn model<B: Backend>(&self, backend: &B, positions: usize) -> Result<Decoder<B>> {
-        let source = Init::File(&self.files.checkpoint);
-        let mut model = Decoder::build(backend, self.files.spec.clone(), &source, None, positions)?;
+        let mut model = Decoder::build(backend, self.files.spec.clone(), &self.files.values(), None, positions)?;
         if let Some(adapter) = &self.adapter {
             adapter.attach(backend, &mut model)?;
         }

@@ -5,6 +5,7 @@ pub(super) mod rows;
 
 use super::Device;
 use super::device::{self, Dtype, Threads};
+use super::quantize::Quantize;
 use super::terminal::Terminal;
 use crate::backend::cpu::set_threads;
 use crate::data::corpus::DataSource;
@@ -92,6 +93,8 @@ pub struct GenerateArgs {
     #[command(flatten)]
     pub dtype: Dtype,
     #[command(flatten)]
+    pub quantize: Quantize,
+    #[command(flatten)]
     pub threads: Threads,
 }
 
@@ -103,7 +106,7 @@ pub fn run(args: &GenerateArgs, out: &mut Terminal) -> Result {
     if args.stop.iter().any(String::is_empty) {
         return Err(Error::Usage("--stop is empty, so every text would end at once; give the text to stop at".into()));
     }
-    let files = ModelFiles::open(&args.model)?;
+    let files = ModelFiles::open(&args.model)?.quantized(args.quantize.quantizer());
     let adapter =
         args.adapter.as_deref().map(|dir| AdapterFiles::open(dir, &files.spec, &files.checkpoint)).transpose()?;
     adapter.iter().flat_map(|a| &a.note).for_each(|note| out.note(&format!("note: {note}")));
@@ -213,7 +216,8 @@ fn fingerprint(
     let mut hash = blake3::Hasher::new();
     hash.update(model.digest()?.as_bytes());
     let adapter = adapter.map(AdapterFiles::digest).transpose()?;
-    let inputs = (adapter, tokenizer.map(Tokenizer::inputs), chosen, args.max_new_tokens, &args.stop, args.dtype.dtype);
+    let format = (args.dtype.dtype, &model.quantizer);
+    let inputs = (adapter, tokenizer.map(Tokenizer::inputs), chosen, args.max_new_tokens, &args.stop, format);
     hash.update(format!("{inputs:?}").as_bytes());
     Ok(hash.finalize())
 }

@@ -21,9 +21,11 @@ mod value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::backend::nf4::Scheme;
 use crate::data::cache;
 use crate::data::corpus::DataSource;
 use crate::error::{Error, Result};
+use crate::model::quantized::{Quantization, Quantizer};
 pub use layers::environment;
 pub use sections::{
     Arm, Data, Eval, Lora, Method, Model, Normalize, Objective, ReportTo, Salience, SaveDtype, Schedule, Train,
@@ -98,6 +100,12 @@ impl Recipe {
             );
         }
         let train = &self.train;
+        if self.quantizer().is_some() && train.method == Method::Full {
+            return fail(
+                "model.quantization = \"nf4\" is for adapters: set train.method = \"lora\", or quantization = \"none\""
+                    .into(),
+            );
+        }
         if train.output_dir.as_os_str().is_empty() {
             return fail("train.output_dir is empty: give a directory for the results".into());
         }
@@ -124,6 +132,13 @@ impl Recipe {
             ));
         }
         Ok(())
+    }
+
+    /// What quantises the model on load, if anything does.
+    pub fn quantizer(&self) -> Option<Quantizer> {
+        let m = &self.model;
+        let scheme = Scheme { double: m.double_quant };
+        (m.quantization == Quantization::Nf4).then(|| Quantizer { scheme, skip: m.skip_modules.0.clone() })
     }
 
     /// The metric of texts that decides which model is the best; `None` where the evaluation loss does.

@@ -4,8 +4,10 @@ use super::{EXTENDS, Key, keys};
 use crate::choices::{distance, near, nearest};
 
 /// Names that other trainers and habit use for ours, where spelling alone would lead astray.
-const ALIASES: [(&str, &str, &str); 24] = [
+const ALIASES: [(&str, &str, &str); 29] = [
     ("alpha", "lora", "lora_alpha"),
+    ("bnb_4bit_quant_type", "model", "quantization"),
+    ("bnb_4bit_use_double_quant", "model", "double_quant"),
     ("batch_size", "train", "per_device_train_batch_size"),
     ("bf16", "train", "compute_dtype"),
     ("block_size", "data", "max_length"),
@@ -16,6 +18,8 @@ const ALIASES: [(&str, &str, &str); 24] = [
     ("eps", "train", "adam_epsilon"),
     ("grad_clip", "train", "max_grad_norm"),
     ("gradient_checkpointing", "train", "recompute"),
+    ("llm_int8_skip_modules", "model", "skip_modules"),
+    ("load_in_4bit", "model", "quantization"),
     ("lora_r", "lora", "r"),
     ("lr", "train", "learning_rate"),
     ("lr_scheduler", "train", "lr_scheduler_type"),
@@ -24,6 +28,7 @@ const ALIASES: [(&str, &str, &str); 24] = [
     ("name", "model", "model_name_or_path"),
     ("path", "model", "model_name_or_path"),
     ("precision", "train", "compute_dtype"),
+    ("qlora", "model", "quantization"),
     ("rank", "lora", "r"),
     ("scheduler", "train", "lr_scheduler_type"),
     ("steps", "train", "max_steps"),

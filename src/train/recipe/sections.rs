@@ -15,6 +15,7 @@ use crate::data::pack::Batching;
 use crate::data::template::Task;
 use crate::data::weights::drawn::Writing;
 use crate::model::adapter::Targets;
+use crate::model::quantized::Quantization;
 use crate::model::workspace::Recompute;
 use crate::salience::align::Align;
 use crate::salience::labels::Calls;
@@ -260,6 +261,13 @@ section! {
         resid_dropout: f32 = 0.0, Below(0.0, 1.0), Bits;
         /// Dropout on attention probabilities, likewise.
         attention_dropout: f32 = 0.0, Below(0.0, 1.0), Bits;
+        /// The storage of frozen weights: as the checkpoint has them, or quantised on load (docs/quantization.md).
+        quantization: Quantization = Quantization::None, Any, Bits;
+        /// Whether the scales of NF4 are quantised too: 4.13 bits a value in place of 4.5.
+        double_quant: bool = true, Any, Bits;
+        /// Modules that stay as they are, by the start or the end of their path ("model.layers.0", "down_proj").
+        /// Embedding and head are never quantised.
+        skip_modules: Names = Names::default(), Any, Bits;
     }
 }
 

@@ -311,7 +311,7 @@ fn keys_are_listed_with_defaults() {
     assert_eq!(of("tokenizer").default, "\"\"");
     assert_eq!(of("r").accepts, "a whole number from 1 to 4294967295");
     assert!(keys().all(|k| k.doc.ends_with(['.', ')']) && !k.doc.contains("  ")), "doc lines are sentences");
-    assert_eq!(keys().count(), 82);
+    assert_eq!(keys().count(), 85);
 }
 
 #[test]

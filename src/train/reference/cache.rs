@@ -29,7 +29,8 @@ impl Cache {
         let program = files::hash(&std::env::current_exe().ok()?).ok()?;
         let mut base = blake3::Hasher::new();
         let device = format!("{} {} {hardware}", std::any::type_name::<B>(), backend.precision());
-        base.update(format!("{program} {device} {reference}").as_bytes());
+        let quantizer = recipe.quantizer().filter(|_| recipe.reference_model().is_none());
+        base.update(format!("{program} {device} {reference} {quantizer:?}").as_bytes());
         Some(Cache { dir, base })
     }
 

@@ -13,7 +13,7 @@ use eyekern::model::params::Matrix;
 fn floats(matrix: &mut Matrix<Cpu<f64>>) -> &mut [f64] {
     match &mut matrix.w {
         Stored::Float(w) => w,
-        Stored::Bf16(_) => panic!("nothing here is stored in bf16"),
+        Stored::Bf16(_) | Stored::Nf4(_) => panic!("everything here is stored in full"),
     }
 }
 

@@ -22,7 +22,7 @@ fn values(param: &mut Param<Cpu<f32>>) -> usize {
         Param::Dense(p) => p.w.len(),
         Param::Matrix(p) => match &p.w {
             Stored::Float(w) => w.len(),
-            Stored::Bf16(_) => panic!("nothing here is stored in bf16"),
+            Stored::Bf16(_) | Stored::Nf4(_) => panic!("everything here is stored in full"),
         },
     };
     let Some(Train { grad, moments, master }) = param.train() else { return own };

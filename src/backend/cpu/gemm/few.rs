@@ -7,7 +7,7 @@
 use super::kernel::fetch;
 use super::lanes::Lanes;
 use super::pack::Widen;
-use super::{Mat, Right};
+use super::{Mat, Plain};
 use crate::backend::cpu::Real;
 use half::bf16;
 
@@ -74,12 +74,12 @@ macro_rules! by_fours {
 
 /// `c = alpha a b`, or `+=`; the rows or the columns of `b` lie in a line. `c` has as many columns as are wanted.
 #[inline(always)]
-pub(super) fn product<L: Lanes<R, W>, R: Real, const W: usize>(few: Few<R>, b: Right<R>, c: &mut Lines<R>) {
+pub(super) fn product<L: Lanes<R, W>, R: Real, const W: usize>(few: Few<R>, b: Plain<R>, c: &mut Lines<R>) {
     match b {
-        Right::Full(b) if b.row == 1 => columns::<L, R, R, W>(few, b, c),
-        Right::Full(b) => rows::<L, R, R, W>(few, b, c),
-        Right::Bf16(b) if b.row == 1 => columns::<L, R, bf16, W>(few, b, c),
-        Right::Bf16(b) => rows::<L, R, bf16, W>(few, b, c),
+        Plain::Full(b) if b.row == 1 => columns::<L, R, R, W>(few, b, c),
+        Plain::Full(b) => rows::<L, R, R, W>(few, b, c),
+        Plain::Bf16(b) if b.row == 1 => columns::<L, R, bf16, W>(few, b, c),
+        Plain::Bf16(b) => rows::<L, R, bf16, W>(few, b, c),
     }
 }
 

@@ -7,7 +7,7 @@ use super::few::{Few, Lines, total};
 use super::kernel::fetch;
 use super::lanes::Lanes;
 use super::pairs::{Narrow, Rounding, least_exponent, may_underflow};
-use super::{Mat, Right};
+use super::{Mat, Plain};
 
 /// Pairs in a vector. An instruction of this width suffices where memory decides.
 const W: usize = 8;
@@ -15,10 +15,10 @@ const W: usize = 8;
 /// `c = alpha a b`, or `+=`; rows of `few.a` hold pairs, columns of `b` lie in a line. `c` has as many columns as are
 /// wanted.
 #[inline(always)]
-pub(super) fn product<L: Lanes<f32, W> + Rounding>(few: Few<f32>, b: Right<f32>, c: &mut Lines<f32>) {
+pub(super) fn product<L: Lanes<f32, W> + Rounding>(few: Few<f32>, b: Plain<f32>, c: &mut Lines<f32>) {
     match b {
-        Right::Full(b) => columns::<L, f32>(few, b, c),
-        Right::Bf16(b) => columns::<L, half::bf16>(few, b, c),
+        Plain::Full(b) => columns::<L, f32>(few, b, c),
+        Plain::Bf16(b) => columns::<L, half::bf16>(few, b, c),
     }
 }
 

@@ -20,6 +20,7 @@
 
 #![allow(clippy::too_many_arguments)] // a product has its shape, three operands, a scale and its threads
 
+mod coded;
 mod few;
 mod few_pairs;
 mod kernel;
@@ -28,6 +29,7 @@ mod pack;
 mod pairs;
 mod target;
 
+use coded::Coded;
 use few::{FEW, Few, Lines};
 #[cfg(test)]
 use target::Target;
@@ -69,66 +71,98 @@ impl<'a, T> Mat<'a, T> {
     }
 }
 
-/// A right operand as it is stored.
+/// A right operand that products read as it is stored.
 #[derive(Clone, Copy)]
-pub(in crate::backend) enum Right<'a, R> {
+pub(in crate::backend) enum Plain<'a, R> {
     /// In working precision.
     Full(Mat<'a, R>),
     /// A frozen weight, widened while it is packed.
     Bf16(Mat<'a, bf16>),
 }
 
+impl<R> Plain<'_, R> {
+    /// The same matrix, transposed.
+    fn t(self) -> Self {
+        match self {
+            Plain::Full(b) => Plain::Full(b.t()),
+            Plain::Bf16(b) => Plain::Bf16(b.t()),
+        }
+    }
+
+    fn at(self, row: usize, col: usize) -> Self {
+        match self {
+            Plain::Full(b) => Plain::Full(b.at(row, col)),
+            Plain::Bf16(b) => Plain::Bf16(b.at(row, col)),
+        }
+    }
+
+    /// Values from row to row, and from column to column.
+    fn strides(&self) -> (usize, usize) {
+        match self {
+            Plain::Full(b) => (b.row, b.col),
+            Plain::Bf16(b) => (b.row, b.col),
+        }
+    }
+
+    fn holds(&self, rows: usize, cols: usize) -> bool {
+        match self {
+            Plain::Full(b) => b.holds(rows, cols),
+            Plain::Bf16(b) => b.holds(rows, cols),
+        }
+    }
+}
+
+/// A right operand.
+#[derive(Clone, Copy)]
+pub(in crate::backend) enum Right<'a, R> {
+    /// Read as it is stored.
+    Plain(Plain<'a, R>),
+    /// A frozen weight in 4 bits, decoded before it is read.
+    Coded(Coded<'a>),
+}
+
 impl<'a, R: Real> Right<'a, R> {
     /// A weight `[rows, cols]`.
     pub(super) fn weight(w: &'a Stored<Cpu<R>>, cols: usize) -> Self {
         match w {
-            Stored::Float(w) => Right::Full(Mat::rows(w, cols)),
-            Stored::Bf16(w) => Right::Bf16(Mat::rows(w, cols)),
+            Stored::Float(w) => Right::Plain(Plain::Full(Mat::rows(w, cols))),
+            Stored::Bf16(w) => Right::Plain(Plain::Bf16(Mat::rows(w, cols))),
+            Stored::Nf4(w) => Right::Coded(Coded::new(w)),
         }
     }
 
     /// The same matrix, transposed.
     pub(super) fn t(self) -> Self {
         match self {
-            Right::Full(b) => Right::Full(b.t()),
-            Right::Bf16(b) => Right::Bf16(b.t()),
+            Right::Plain(b) => Right::Plain(b.t()),
+            Right::Coded(b) => Right::Coded(b.t()),
         }
     }
 
     fn at(self, row: usize, col: usize) -> Self {
         match self {
-            Right::Full(b) => Right::Full(b.at(row, col)),
-            Right::Bf16(b) => Right::Bf16(b.at(row, col)),
-        }
-    }
-
-    /// Whether each of its columns lies in a line.
-    fn has_columns(&self) -> bool {
-        match self {
-            Right::Full(b) => b.row == 1,
-            Right::Bf16(b) => b.row == 1,
-        }
-    }
-
-    /// Whether each of its rows does.
-    fn has_rows(&self) -> bool {
-        match self {
-            Right::Full(b) => b.col == 1,
-            Right::Bf16(b) => b.col == 1,
+            Right::Plain(b) => Right::Plain(b.at(row, col)),
+            Right::Coded(b) => Right::Coded(b.at(row, col)),
         }
     }
 
     fn holds(&self, rows: usize, cols: usize) -> bool {
         match self {
-            Right::Full(b) => b.holds(rows, cols),
-            Right::Bf16(b) => b.holds(rows, cols),
+            Right::Plain(b) => b.holds(rows, cols),
+            Right::Coded(b) => b.holds(rows, cols),
         }
+    }
+}
+
+impl<'a, R> From<Plain<'a, R>> for Right<'a, R> {
+    fn from(b: Plain<'a, R>) -> Self {
+        Right::Plain(b)
     }
 }
 
 impl<'a, R> From<Mat<'a, R>> for Right<'a, R> {
     fn from(b: Mat<'a, R>) -> Self {
-        Right::Full(b)
+        Right::Plain(Plain::Full(b))
     }
 }
 
@@ -360,13 +394,14 @@ impl<R> Kernel<R> {
         if self.pairs { 2 } else { 1 }
     }
 
-    /// Whether few rows are multiplied with `b` as it is stored. In bf16 this is for inner products only, of rows that
-    /// fit the room for them: other products of few rows are packed.
-    fn takes_few(&self, b: Right<R>, depth: usize) -> bool
-    where
-        R: Real,
-    {
-        if self.pairs { b.has_columns() && depth.div_ceil(2) <= ROOM_OF[0] } else { b.has_columns() || b.has_rows() }
+    /// Whether few rows are multiplied with `b` as it is stored: with columns that lie in a line or, where operands are
+    /// neither bf16 nor coded, rows that do. Rows of bf16 must fit the room for them.
+    fn takes_few(&self, b: Right<R>, depth: usize) -> bool {
+        let (columns, rows) = match b {
+            Right::Plain(b) => (b.strides().0 == 1, b.strides().1 == 1),
+            Right::Coded(b) => (b.has_columns(), false),
+        };
+        if self.pairs { columns && depth.div_ceil(2) <= ROOM_OF[0] } else { columns || rows }
     }
 }
 

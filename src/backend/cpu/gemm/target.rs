@@ -8,7 +8,8 @@ use super::lanes::{Baseline, BaselinePairs, Lanes};
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Bf16Pairs, Fma, FmaPairs};
 use super::pack::{self, left, right};
-use super::{Mat, ROOM_OF, Right, Tiles, few_pairs};
+use super::{Mat, Plain, ROOM_OF, Right, Tiles, UNIT, few_pairs};
+use crate::backend::cpu::Real;
 use half::bf16;
 use std::cell::Cell;
 #[cfg(target_arch = "x86_64")]
@@ -18,9 +19,9 @@ use std::sync::LazyLock;
 const LINE: usize = 64;
 
 type PackLeft<R> = unsafe fn(Mat<R>, usize, usize, &mut [R]);
-type PackRight<R> = unsafe fn(Right<R>, usize, usize, &mut [R]);
+type PackRight<R> = unsafe fn(Plain<R>, usize, usize, &mut [R]);
 type Block<R> = unsafe fn(Tiles<R>, &mut [R]);
-type OfFew<R> = unsafe fn(Few<R>, Right<R>, &mut Lines<R>);
+type OfFew<R> = unsafe fn(Few<R>, Plain<R>, &mut Lines<R>);
 
 /// The loops of a product for the processor at hand.
 #[derive(Clone, Copy)]
@@ -48,9 +49,21 @@ impl<R> Kernel<R> {
     }
 
     /// [`right`].
-    pub(super) fn pack_right(&self, b: Right<R>, n: usize, depth: usize, to: &mut [R]) {
-        // SAFETY: as in `pack_left`.
-        unsafe { (self.right)(b, n, depth, to) }
+    pub(super) fn pack_right(&self, b: Right<R>, n: usize, depth: usize, to: &mut [R])
+    where
+        R: Real,
+    {
+        match b {
+            // SAFETY: as in `pack_left`.
+            Right::Plain(b) => unsafe { (self.right)(b, n, depth, to) },
+            Right::Coded(b) => {
+                let column = to.len() / n.next_multiple_of(self.nr);
+                b.decoded(Side::Left, (n, self.nr), depth, |columns, b| {
+                    let panels = columns.start * column..columns.end.next_multiple_of(self.nr) * column;
+                    self.pack_right(b.into(), columns.len(), depth, &mut to[panels]);
+                });
+            }
+        }
     }
 
     /// Rows of `a`, each as a line of pairs.
@@ -66,9 +79,21 @@ impl<R> Kernel<R> {
     }
 
     /// [`product`].
-    pub(super) fn multiply_few(&self, few: Few<R>, b: Right<R>, c: &mut Lines<R>) {
-        // SAFETY: as in `pack_left`.
-        unsafe { (self.few)(few, b, c) }
+    pub(super) fn multiply_few(&self, few: Few<R>, b: Right<R>, c: &mut Lines<R>)
+    where
+        R: Real,
+    {
+        match b {
+            // SAFETY: as in `pack_left`.
+            Right::Plain(b) => unsafe { (self.few)(few, b, c) },
+            Right::Coded(b) => b.decoded(Side::Right, (c[0].len(), UNIT), few.depth, |columns, b| {
+                let mut part: Lines<R> = std::array::from_fn(|_| Default::default());
+                for (part, line) in part.iter_mut().zip(c.iter_mut()).filter(|(_, line)| !line.is_empty()) {
+                    *part = &mut line[columns.clone()];
+                }
+                self.multiply_few(few, b.into(), &mut part);
+            }),
+        }
     }
 }
 
@@ -81,10 +106,10 @@ macro_rules! kernel {
             left::<$t, $mr>(a, m, depth, to);
         }
         $(#[target_feature(enable = $feature)])?
-        fn pack_right(b: Right<$t>, n: usize, depth: usize, to: &mut [$t]) {
+        fn pack_right(b: Plain<$t>, n: usize, depth: usize, to: &mut [$t]) {
             match b {
-                Right::Full(b) => right::<$lanes, $t, $t, $w, { 2 * $w }>(b, n, depth, to),
-                Right::Bf16(b) => right::<$lanes, $t, bf16, $w, { 2 * $w }>(b, n, depth, to),
+                Plain::Full(b) => right::<$lanes, $t, $t, $w, { 2 * $w }>(b, n, depth, to),
+                Plain::Bf16(b) => right::<$lanes, $t, bf16, $w, { 2 * $w }>(b, n, depth, to),
             }
         }
         $(#[target_feature(enable = $feature)])?
@@ -92,7 +117,7 @@ macro_rules! kernel {
             block::<$lanes, $t, $mr, $w>(tiles, c);
         }
         $(#[target_feature(enable = $feature)])?
-        fn multiply_few(few: Few<$t>, b: Right<$t>, c: &mut Lines<$t>) {
+        fn multiply_few(few: Few<$t>, b: Plain<$t>, c: &mut Lines<$t>) {
             product::<$lanes, $t, $few>(few, b, c);
         }
         Kernel {
@@ -121,10 +146,10 @@ macro_rules! pairs_kernel {
             pack::pairs::<$round, f32, $w, 1>(a.t(), m, depth, to);
         }
         $(#[target_feature(enable = $feature)])?
-        fn pack_right(b: Right<f32>, n: usize, depth: usize, to: &mut [f32]) {
+        fn pack_right(b: Plain<f32>, n: usize, depth: usize, to: &mut [f32]) {
             match b {
-                Right::Full(b) => pack::pairs::<$round, f32, $w, { 2 * $w }>(b, n, depth, to),
-                Right::Bf16(b) => pack::pairs::<$round, bf16, $w, { 2 * $w }>(b, n, depth, to),
+                Plain::Full(b) => pack::pairs::<$round, f32, $w, { 2 * $w }>(b, n, depth, to),
+                Plain::Bf16(b) => pack::pairs::<$round, bf16, $w, { 2 * $w }>(b, n, depth, to),
             }
         }
         $(#[target_feature(enable = $feature)])?
@@ -132,7 +157,7 @@ macro_rules! pairs_kernel {
             block::<$lanes, f32, $mr, $w>(tiles, c);
         }
         $(#[target_feature(enable = $feature)])?
-        fn multiply_few(few: Few<f32>, b: Right<f32>, c: &mut Lines<f32>) {
+        fn multiply_few(few: Few<f32>, b: Plain<f32>, c: &mut Lines<f32>) {
             few_pairs::product::<$round>(few, b, c);
         }
         Kernel {

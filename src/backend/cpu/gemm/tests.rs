@@ -1,6 +1,7 @@
 //! Products against sums in f64, over shapes at and around the borders of tiles, parts and blocks.
 
 use super::*;
+use crate::backend::nf4::{Host, Nf4, PerHead, Scheme, Slice};
 use crate::random::{Purpose, Stream};
 
 /// How an operand lies in memory.
@@ -54,7 +55,7 @@ fn check<R: Real>(
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
             let mode = Mode { threads, operands };
             let mut c = start.clone();
-            let right = if wide { Right::Full(mat(&b, sb)) } else { Right::Bf16(mat(&narrow, sb)) };
+            let right = if wide { Plain::Full(mat(&b, sb)) } else { Plain::Bf16(mat(&narrow, sb)) };
             pool.install(|| gemm((m, n, k), mat(&a, sa), right, &mut c, ldc, 0.5, accumulate, mode));
             let what = format!("{m} x {n} x {k}, {operands:?}, {left:?} {}", right_name(right));
             for i in 0..m {
@@ -81,10 +82,10 @@ fn check<R: Real>(
     }
 }
 
-fn right_name<R>(right: Right<R>) -> &'static str {
+fn right_name<R>(right: Plain<R>) -> &'static str {
     match right {
-        Right::Full(_) => "full",
-        Right::Bf16(_) => "bf16",
+        Plain::Full(_) => "full",
+        Plain::Bf16(_) => "bf16",
     }
 }
 
@@ -221,4 +222,45 @@ fn what_is_not_finite_stays_in_its_row() {
 #[should_panic = "a shape exceeds its buffer"]
 fn a_shape_beyond_its_buffer_is_a_defect() {
     gemm((2, 2, 3), Mat::rows(&[0.0f64; 5], 3), Mat::rows(&[0.0; 6], 2), &mut [0.0; 4], 2, 1.0, false, Mode::PLAIN);
+}
+
+/// A matrix in 4 bits is decoded to the values that a product with the decoded matrix reads, whole or in parts.
+#[test]
+fn coded_operands_are_decoded_ones() {
+    let mut stream = Stream::new(11, Purpose::Bench, 0);
+    let mut part = |rows: usize, cols: usize, double: bool, order: Option<PerHead>| {
+        let values: Vec<f32> = (0..rows * cols).map(|_| stream.normal() as f32).collect();
+        Nf4 { cols, slices: vec![Slice { row: 0, rows, order, values: Host::of(&values, Scheme { double }) }] }
+    };
+    let matrices = [
+        // rows that share blocks; three tensors; more than the room of a task; heads in another order
+        part(7, 13, true, None),
+        [part(33, 100, true, None), part(65, 100, false, None), part(1, 100, true, None)].into_iter().collect(),
+        part(300, 1300, true, None),
+        part(3 * 4 * 6, 24, true, Some(PerHead { heads: 4, dim: 6 })),
+    ];
+    for coded in matrices {
+        let (out, inp) = (coded.rows(), coded.cols);
+        let decoded = coded.decode();
+        for (m, operands) in [(1, Operands::Full), (5, Operands::Bf16), (40, Operands::Full), (70, Operands::Bf16)] {
+            let x: Vec<f32> = (0..m * out.max(inp)).map(|_| stream.normal() as f32).collect();
+            for (threads, turned) in [(1, false), (1, true), (3, false), (3, true)] {
+                let (n, k) = if turned { (inp, out) } else { (out, inp) };
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+                let product = |b: Right<f32>| {
+                    let mut c = vec![0.0; m * n];
+                    let b = if turned { b } else { b.t() };
+                    let mode = Mode { threads, operands };
+                    pool.install(|| gemm((m, n, k), Mat::rows(&x, k), b, &mut c, n, 1.0, false, mode));
+                    c.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+                };
+                let plain = product(Mat::rows(&decoded, inp).into());
+                // decoding is no reason to take other loops, but with few rows of coded ones in turn there are none
+                if turned && m <= FEW && operands == Operands::Full {
+                    continue;
+                }
+                assert!(product(Right::Coded(Coded::new(&coded))) == plain, "{m} x {n} x {k}, {operands:?}, {turned}");
+            }
+        }
+    }
 }

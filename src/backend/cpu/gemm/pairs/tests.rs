@@ -2,7 +2,7 @@
 
 use super::super::few::{FEW, Few};
 use super::super::target::{Kernel, wide_pairs};
-use super::super::{DEPTH, Mat, Operands, Product, Right, Target, blocks, few_rows};
+use super::super::{DEPTH, Mat, Operands, Plain, Product, Right, Target, blocks, few_rows};
 use super::{Narrow, careful, least_exponent, may_underflow};
 use crate::random::{Purpose, Stream};
 use half::bf16;
@@ -166,7 +166,7 @@ fn kernels_have_the_bits_of_the_instruction() {
                             let left = if a_turned { Mat::rows(&a, m).t() } else { Mat::rows(&a, k) };
                             let full = if turned { Mat::rows(&b, k).t() } else { Mat::rows(&b, n) };
                             let narrow = if turned { Mat::rows(&narrow, k).t() } else { Mat::rows(&narrow, n) };
-                            let right = if wide { Right::Full(full) } else { Right::Bf16(narrow) };
+                            let right = Right::Plain(if wide { Plain::Full(full) } else { Plain::Bf16(narrow) });
                             let mut c = start.clone();
                             if few {
                                 assert!(m <= FEW && kernel.takes_few(right, k));
