@@ -130,6 +130,24 @@ impl<C, S> Coded<C, S> {
     pub fn blocks(&self) -> usize {
         self.len.div_ceil(self.block)
     }
+
+    /// The same tensor in other memory: `bytes` and `floats` copy a buffer of so many values.
+    fn copied<D, T>(
+        &self, bytes: &impl Fn(&C, usize) -> Result<D>, floats: &impl Fn(&S, usize) -> Result<T>,
+    ) -> Result<Coded<D, T>> {
+        let blocks = self.blocks();
+        let scales = match &self.scales {
+            Scales::Full(absmax) => Scales::Full(floats(absmax, blocks)?),
+            Scales::Nested { codes, block, absmax, map, offset } => Scales::Nested {
+                codes: bytes(codes, blocks)?,
+                block: *block,
+                absmax: floats(absmax, blocks.div_ceil(*block))?,
+                map: floats(map, 256)?,
+                offset: *offset,
+            },
+        };
+        Ok(Coded { len: self.len, block: self.block, codes: bytes(&self.codes, self.len.div_ceil(2))?, scales })
+    }
 }
 
 impl Host {
@@ -162,49 +180,6 @@ impl Host {
             },
         };
         Coded { len, block: BLOCK, codes: Vec::new(), scales }
-    }
-
-    /// The same in the memory of a device.
-    fn upload<B: Memory>(&self, b: &B) -> Result<Coded<B::Buf<u8>, B::Buf<f32>>> {
-        fn copy<B: Memory, T: Elem>(b: &B, len: usize, host: &[T]) -> Result<B::Buf<T>> {
-            let mut buffer = b.alloc(len)?;
-            b.write(&mut buffer, host)?;
-            Ok(buffer)
-        }
-        let blocks = self.blocks();
-        let scales = match &self.scales {
-            Scales::Full(absmax) => Scales::Full(copy(b, blocks, absmax)?),
-            Scales::Nested { codes, block, absmax, map, offset } => Scales::Nested {
-                codes: copy(b, blocks, codes)?,
-                block: *block,
-                absmax: copy(b, blocks.div_ceil(*block), absmax)?,
-                map: copy(b, 256, map)?,
-                offset: *offset,
-            },
-        };
-        Ok(Coded { len: self.len, block: self.block, codes: copy(b, self.len.div_ceil(2), &self.codes)?, scales })
-    }
-
-    /// A copy of what lies on a device.
-    fn download<B: Memory>(b: &B, from: &Coded<B::Buf<u8>, B::Buf<f32>>) -> Result<Host> {
-        fn copy<B: Memory, T: Elem>(b: &B, len: usize, buffer: &B::Buf<T>) -> Result<Vec<T>> {
-            let mut host = vec![T::default(); len];
-            b.read(buffer, &mut host)?;
-            Ok(host)
-        }
-        let blocks = from.blocks();
-        let scales = match &from.scales {
-            Scales::Full(absmax) => Scales::Full(copy(b, blocks, absmax)?),
-            Scales::Nested { codes, block, absmax, map, offset } => Scales::Nested {
-                codes: copy(b, blocks, codes)?,
-                block: *block,
-                absmax: copy(b, blocks.div_ceil(*block), absmax)?,
-                map: copy(b, 256, map)?,
-                offset: *offset,
-            },
-        };
-        let codes = copy(b, from.len.div_ceil(2), &from.codes)?;
-        Ok(Coded { len: from.len, block: from.block, codes, scales })
     }
 
     /// All values.
@@ -245,6 +220,16 @@ impl<C, S> Nf4<C, S> {
     pub fn rows(&self) -> usize {
         self.slices.last().map_or(0, |last| last.row + last.rows)
     }
+
+    /// The same matrix in other memory ([`Coded::copied`]).
+    fn copied<D, T>(
+        &self, bytes: &impl Fn(&C, usize) -> Result<D>, floats: &impl Fn(&S, usize) -> Result<T>,
+    ) -> Result<Nf4<D, T>> {
+        let slice = |s: &Slice<C, S>| {
+            Ok(Slice { row: s.row, rows: s.rows, order: s.order, values: s.values.copied(bytes, floats)? })
+        };
+        Ok(Nf4 { cols: self.cols, slices: self.slices.iter().map(slice).collect::<Result<_>>()? })
+    }
 }
 
 impl<C> Nf4<C, C> {
@@ -276,18 +261,22 @@ impl<C, S> FromIterator<Nf4<C, S>> for Nf4<C, S> {
 impl Nf4<Vec<u8>, Vec<f32>> {
     /// The same in the memory of a device.
     pub fn upload<B: Memory>(&self, b: &B) -> Result<OnDevice<B>> {
-        let copy = |s: &Slice<_, _>| {
-            Ok(Slice { row: s.row, rows: s.rows, order: s.order, values: Host::upload(&s.values, b)? })
-        };
-        Ok(Nf4 { cols: self.cols, slices: self.slices.iter().map(copy).collect::<Result<_>>()? })
+        fn copy<B: Memory, T: Elem>(b: &B, host: &[T], len: usize) -> Result<B::Buf<T>> {
+            let mut buffer = b.alloc(len)?;
+            b.write(&mut buffer, host)?;
+            Ok(buffer)
+        }
+        self.copied(&|host, len| copy(b, host, len), &|host, len| copy(b, host, len))
     }
 
     /// A copy of what lies on a device.
     pub fn download<B: Memory>(b: &B, from: &OnDevice<B>) -> Result<Self> {
-        let copy = |s: &Slice<_, _>| {
-            Ok(Slice { row: s.row, rows: s.rows, order: s.order, values: Host::download(b, &s.values)? })
-        };
-        Ok(Nf4 { cols: from.cols, slices: from.slices.iter().map(copy).collect::<Result<_>>()? })
+        fn copy<B: Memory, T: Elem>(b: &B, buffer: &B::Buf<T>, len: usize) -> Result<Vec<T>> {
+            let mut host = vec![T::default(); len];
+            b.read(buffer, &mut host)?;
+            Ok(host)
+        }
+        from.copied(&|buffer, len| copy(b, buffer, len), &|buffer, len| copy(b, buffer, len))
     }
 
     /// All values, row by row.

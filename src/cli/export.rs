@@ -120,7 +120,8 @@ pub fn run(args: &ExportArgs, out: &mut Terminal) -> Result {
     told.for_each(|note| out.note(&format!("note: {note}")));
     if opened.is_some() {
         if model.is_coded() {
-            let why = "merging into the 16-bit original is more accurate: the weights are those of 4 bits, widened";
+            let why =
+                "the adapter is merged into decoded 4-bit weights; merging into the 16-bit original is more accurate";
             out.note(&format!("note: {}: {why}", model.checkpoint.origin().display()));
         }
         merged.merge(&cpu)?;

@@ -7,7 +7,7 @@
 use super::checkpoint::{ABSMAX, Checkpoint, MAP, NESTED_ABSMAX, NESTED_MAP, STATE, Values};
 use super::keys::ORIGINAL;
 use super::names::{Layout, Part, Tensor};
-use crate::backend::nf4::{BLOCK, Coded, Host, LEVELS, Nf4, Scales, Scheme, Slice};
+use crate::backend::nf4::{BLOCK, Coded, Host, LEVELS, NESTED_BLOCK, Nf4, Scales, Scheme, Slice};
 use crate::choices::choices;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -147,7 +147,7 @@ impl Checkpoint {
             ));
         }
         let sizes = [32, BLOCK, 128, 256, 512, 1024, 2048, 4096];
-        let nested = state.nested_blocksize.is_none_or(|size| size > 0)
+        let nested = state.nested_blocksize.is_none_or(|size| size == NESTED_BLOCK)
             && state.nested_blocksize.is_some() == state.nested_offset.is_some();
         if state.quant_type != "nf4" || !sizes.contains(&state.blocksize) || !nested {
             return self.fail(format!("tensor {name}{STATE} asks for a format that bitsandbytes does not write"));

@@ -43,7 +43,8 @@ pub fn write(model: &ModelFiles, config: &Value, quantizer: &Quantizer, dtype: D
     files::write(&dir.join(save::CONFIG), keys::text(&config))
 }
 
-/// Values of a file in the order of their blocks: that of the file, but for GPT-2, whose projections are turned.
+/// Values of a file in the order in which they are cut into blocks: that of the file, but for GPT-2, whose projections
+/// are transposed first, as transformers does.
 fn ordered(tensor: &Tensor, values: Vec<f32>) -> Vec<f32> {
     match tensor.layout {
         Layout::Transposed => tensor.layout.load(tensor.rows, tensor.cols, &values),

@@ -114,8 +114,8 @@ fn adapters_are_merged_into_either_model() {
     let (_, notes) = merge("model", "whole");
     assert!(notes.is_empty(), "{notes:?}");
     let (_, notes) = merge("q", "widened");
-    let note = "q/model.safetensors: merging into the 16-bit original is more accurate: the weights are those of 4 \
-                bits, widened";
+    let note = "q/model.safetensors: the adapter is merged into decoded 4-bit weights; merging into the 16-bit \
+                original is more accurate";
     assert_eq!(notes, [note]);
     assert_eq!(case.json("widened/config.json").get("quantization_config"), None);
     let [whole, widened] = ["whole", "widened"].map(|name| read(&case.path(name).join("model.safetensors")));
@@ -218,6 +218,7 @@ fn damaged_files_are_refused() {
         ("blocksize", json!(100)),
         ("quant_type", json!("fp4")),
         ("nested_blocksize", json!(0)),
+        ("nested_blocksize", json!(128)),
         ("nested_blocksize", Value::Null),
     ] {
         damaged(|t| state(t, |s| s[key] = value), &format);

@@ -25,8 +25,9 @@ pub(super) trait Lanes<R, const W: usize> {
     fn least_exponent(_panel: &[R]) -> u32 {
         0
     }
-    /// How many multiplications a step takes: 2 where the values of [`pairs`](super::pairs) are multiplied one after
-    /// the other, else 1. Panels of the left operand then hold the values apart, those of the right one hold pairs.
+    /// How many multiplications a step takes: 2 where the two values of a [pair](super::pairs) are multiplied one after
+    /// the other, else 1. With 2, panels of the left operand hold the two values in separate lines; panels of the right
+    /// operand always hold pairs.
     const PARTS: usize = 1;
     /// The values of a vector of pairs that multiplication `part` takes.
     #[inline(always)]
